@@ -1,0 +1,269 @@
+"""What a run is made of, as typed, checked data: the whole of ``config.yaml``.
+
+An unknown key, a value out of range or an option that the recipe does not have is an error that
+names the key, never a silent default.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from vaelab.errors import ConfigError
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+Fit = Literal["pad", "crop", "stretch"]
+Binarize = Literal["none", "dynamic", "threshold"]
+LikelihoodName = Literal[
+    "bernoulli",
+    "continuous-bernoulli",
+    "gaussian",
+    "gaussian-scalar",
+    "gaussian-pixel",
+    "logistic-mixture",
+    "laplace",
+]
+PosteriorName = Literal["diagonal", "full", "dirac"]
+OptimizerName = Literal[
+    "batch-gd", "sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw", "adamax"
+]
+ScheduleName = Literal["constant", "cosine", "one-cycle"]
+
+
+class Section(BaseModel):
+    """A part of the configuration: immutable, and strict about its keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class DataConfig(Section):
+    """Which images, in which shape, split how."""
+
+    spec: str = Field("mnist", description="mnist, or the path of images (folder, IDX, npy, npz)")
+    size: Annotated[list[Count], Field(min_length=2, max_length=2)] | None = Field(
+        None, description="height and width to fit every image to; default: as they are"
+    )
+    channels: Literal[1, 3, 4] | None = Field(None, description="1 grey, 3 RGB, 4 RGBA")
+    fit: Fit = Field("pad", description="how an image of another size is brought to `size`")
+    skip_bad: bool = Field(False, description="leave unreadable images out and count them")
+    split: Annotated[list[Fraction], Field(min_length=3, max_length=3)] = Field(
+        [0.8, 0.1, 0.1], description="train, validation and test share where the data has no split"
+    )
+    split_seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the split")
+    binarize: Binarize = Field(
+        "none", description="targets: grey as they are, drawn anew each time, or pixel > 1/2"
+    )
+
+    @field_validator("size", mode="before")
+    @classmethod
+    def _square(cls, value: object) -> object:
+        return [value, value] if isinstance(value, int) else value
+
+    @field_validator("split")
+    @classmethod
+    def _sums_to_one(cls, value: list[float]) -> list[float]:
+        if abs(sum(value) - 1) > 1e-6 or value[0] == 0:
+            raise ValueError("shares must sum to 1 and leave some images for training")
+        return value
+
+
+class NetworkConfig(Section):
+    """An encoder or decoder: convolutions (or none) and fully connected layers next to the code."""
+
+    kind: Literal["conv", "residual", "mlp"] = "conv"
+    widths: Annotated[list[Count], Field(min_length=1)] = Field(
+        [32, 64], description="channels of each convolution, from the image to the code"
+    )
+    strides: list[Literal[1, 2]] | None = Field(None, description="of each convolution; default 2")
+    kernel: Annotated[int, Field(ge=1, le=15)] = 4
+    hidden: list[Count] = Field(
+        [], description="widths of fully connected layers, from the image to the code"
+    )
+    normalization: Literal["none", "batch", "layer", "group"] = "none"
+    activation: Literal["relu", "leaky-relu", "elu", "gelu", "silu", "tanh"] = "relu"
+    dropout: Rate = Field(0.0, description="dropout rate after every hidden layer")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _mlp_has_hidden(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and data.get("kind") == "mlp":
+            if data.get("hidden") == []:
+                raise ValueError("an mlp needs `hidden` layers, such as [512, 512]")
+            return {"hidden": [512, 512], **data}
+        return data
+
+    @model_validator(mode="after")
+    def _one_stride_each(self) -> Self:
+        if self.strides is not None and len(self.strides) != len(self.widths):
+            raise ValueError(f"{len(self.strides)} strides for {len(self.widths)} widths")
+        return self
+
+
+class ModelConfig(Section):
+    """Three conditional distributions: posterior q(z|x), likelihood p(x|z) and prior p(z)."""
+
+    latent_dim: Count = Field(2, description="dimensions D of the latent space")
+    encoder: NetworkConfig = NetworkConfig()
+    decoder: NetworkConfig = Field(
+        NetworkConfig(), description="mirrors the encoder; name only what differs"
+    )
+    likelihood: LikelihoodName = "bernoulli"
+    sigma: Positive = Field(0.1, description="σ of `gaussian`; scale of `laplace`; start of others")
+    mixtures: Count = Field(5, description="components of `logistic-mixture`")
+    posterior: PosteriorName = "diagonal"
+    prior: str = Field("normal", description="normal, mixture, or a zuko flow such as nsf or maf")
+    prior_components: Count = Field(50, description="components of the `mixture` prior")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _mirror(cls, data: Any) -> Any:
+        """Let the decoder take from the encoder what it does not set itself."""
+        if not isinstance(data, Mapping):
+            return data
+        encoder, decoder = data.get("encoder", {}), data.get("decoder", {})
+        if isinstance(encoder, NetworkConfig):
+            encoder = encoder.model_dump(exclude_unset=True)
+        if isinstance(encoder, Mapping) and isinstance(decoder, Mapping):
+            return {**data, "decoder": {**encoder, **decoder}}
+        return data
+
+
+class TrainingConfig(Section):
+    """How the objective is optimised."""
+
+    epochs: Count = 20
+    batch_size: Count = Field(128, description="images a step, over all processes")
+    lr: Positive = 1e-3
+    optimizer: OptimizerName = "adam"
+    betas: Annotated[list[Rate], Field(min_length=2, max_length=2)] = Field(
+        [0.9, 0.999], description="decay of Adam's first and second moment"
+    )
+    momentum: Rate = Field(0.9, description="of `momentum`, `nesterov`; 0 by default for rmsprop")
+    weight_decay: NonNegative = 0.0
+    schedule: ScheduleName = Field("constant", description="of the learning rate")
+    lr_warmup: Fraction = Field(0.0, description="share of training in which the rate rises to lr")
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="decay of an average of the weights, used in place of the last ones"
+    )
+    clip: Positive | None = Field(None, description="largest norm of a gradient")
+    patience: Count | None = Field(
+        None, description="stop after this many epochs without a better validation loss"
+    )
+    nonfinite_limit: Count = Field(20, description="skipped steps in a row before training stops")
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    compile: bool = Field(False, description="torch.compile the model")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    log_every: Count = Field(50, description="steps between two lines of log.jsonl")
+    checkpoint_seconds: NonNegative = Field(
+        60.0, description="a checkpoint is also written when the last is this old"
+    )
+    trackers: list[Literal["tensorboard", "wandb", "mlflow", "trackio"]] = []
+
+
+class RunConfig(Section):
+    """All that is needed to repeat a run."""
+
+    recipe: str = "vae"
+    options: dict[str, Any] = Field({}, description="options of the recipe, such as beta")
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+
+
+def parse_config(values: Mapping[str, Any], where: str = "configuration") -> RunConfig:
+    """Check nested values; raises `ConfigError` naming every bad key."""
+    try:
+        return RunConfig.model_validate(dict(values))
+    except ValidationError as error:
+        raise ConfigError(explain(error, RunConfig, where)) from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping with the safe loader; raises `ConfigError` when it is none."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}).") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: is not valid YAML ({' '.join(str(error).split())}).") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise ConfigError(f"{path}: must hold `key: value` lines, such as `recipe: vae`.")
+    return values
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``base`` with the values of ``over`` laid on top, section by section."""
+    merged = dict(base)
+    for key, value in over.items():
+        below = merged.get(key)
+        if isinstance(below, Mapping) and isinstance(value, Mapping):
+            value = merge(below, value)
+        merged[key] = value
+    return merged
+
+
+def assignment(text: str) -> dict[str, Any]:
+    """Turn ``a.b=value`` (the value in YAML) into ``{"a": {"b": value}}``."""
+    key, sign, value = text.partition("=")
+    names = key.strip().split(".")
+    if not sign or not all(names):
+        raise ConfigError(f"-s {text!r}: expected key=value, such as -s training.lr=0.001.")
+    try:
+        parsed: Any = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigError(f"-s {text!r}: the value is not valid YAML.") from None
+    if isinstance(parsed, str):  # YAML 1.1 reads 1e-3 as text
+        try:
+            parsed = float(parsed)
+        except ValueError:
+            pass
+    for name in reversed(names):
+        parsed = {name: parsed}
+    return dict(parsed)
+
+
+def explain(error: ValidationError, schema: type[BaseModel], where: str) -> str:
+    """Say in one line a fault what is wrong with which key, and what was probably meant."""
+    lines = []
+    for fault in error.errors():
+        path = [part for part in fault["loc"] if isinstance(part, str)]
+        name = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] == "extra_forbidden":
+            known = _keys(schema, path[:-1])
+            close = difflib.get_close_matches(path[-1], known, 1, 0.5)
+            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}."
+            lines.append(f"{name} is unknown; {hint}")
+        else:
+            message = fault["msg"].removeprefix("Value error, ")
+            message = message[:1].lower() + message[1:]
+            got = f" (got {fault['input']!r})" if _short(fault["input"]) else ""
+            lines.append(f"{name or 'value'}: {message}{got}.")
+    return f"{where}: " + " ".join(lines)
+
+
+def _short(value: object) -> bool:
+    return isinstance(value, (str, int, float, bool)) and len(repr(value)) < 60
+
+
+def _keys(schema: type[BaseModel], path: list[str]) -> list[str]:
+    for name in path:
+        field = schema.model_fields.get(name)
+        if field is None or not (
+            isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+        ):
+            return []
+        schema = field.annotation
+    return list(schema.model_fields)

@@ -1,0 +1,1 @@
+"""Image sets, their readers and the order in which batches are drawn."""

@@ -1,0 +1,1 @@
+"""Figures with their error bars and the protocol that made them."""

@@ -1,0 +1,1 @@
+"""Samples, reconstructions, interpolations and traversals."""

@@ -1,0 +1,1 @@
+"""Three conditional distributions (posterior, likelihood, prior) and the networks in them."""

@@ -1,0 +1,1 @@
+"""Losses as sums of named terms, in nats per image."""
