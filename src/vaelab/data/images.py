@@ -1,25 +1,30 @@
-"""Images in memory: 8-bit, with optional labels and attributes, split for honest measurement."""
+"""Images as 8-bit numbers, with optional labels and attributes, split for honest measurement."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
+from vaelab.data.mapped import MappedImages
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class ImageSet:
     """N images of one shape.
 
     Arguments:
-        images: uint8, ``(N, C, H, W)``, C one of 1, 3, 4.
+        images: uint8, ``(N, C, H, W)``, C one of 1, 3, 4; a tensor, or a map of a file where the
+            images are larger than memory. Read them with `take`, which serves both.
         labels: optional int64 class of each image, ``(N,)``.
-        attributes: optional float32 ``(N, A)``: 0 or 1 for binary ones, NaN where unknown.
+        attributes: optional float32 ``(N, A)``: 0 or 1, NaN where unknown.
         class_names: name of each class, so that ``labels < len(class_names)``.
         attribute_names: name of each attribute.
     """
 
-    images: Tensor
+    images: Tensor | MappedImages
     labels: Tensor | None = None
     attributes: Tensor | None = None
     class_names: tuple[str, ...] = ()
@@ -34,14 +39,34 @@ class ImageSet:
         channels, height, width = self.images.shape[1:]
         return int(channels), int(height), int(width)
 
+    def take(self, index: Tensor) -> Tensor:
+        """Copy the images at ``index`` (int64, any order): uint8 ``(len(index), C, H, W)``."""
+        return self.images.index_select(0, index.to(self.images.device))
 
-@dataclass(frozen=True)
+    def chunks(self, size: int = 1024) -> Iterator[Tensor]:
+        """All images in order, ``size`` at a time, in memory that does not grow."""
+        for start in range(0, len(self), size):
+            yield self.take(torch.arange(start, min(start + size, len(self))))
+
+    def subset(self, index: Tensor) -> ImageSet:
+        """The images at ``index`` with their labels and attributes; a view if they are mapped."""
+        images = self.images
+        return ImageSet(
+            images.view(index) if isinstance(images, MappedImages) else self.take(index),
+            None if self.labels is None else self.labels[index],
+            None if self.attributes is None else self.attributes[index],
+            self.class_names,
+            self.attribute_names,
+        )
+
+
+@dataclass(frozen=True, eq=False)
 class Splits:
     """One data set in three parts that share no image, unless ``held_out`` is false.
 
     Arguments:
         name: how a reader should call it, such as ``mnist``.
-        held_out: false when there were too few images, so that all parts are the same.
+        held_out: false when a part had to stand in for another (too few images, or a share of 0).
         notes: plain sentences about what was done on reading (images skipped, split made, …).
     """
 

@@ -1,0 +1,183 @@
+"""One pass over a set of images in batches.
+
+The order of a pass is a function of (seed, epoch) alone, so training resumes in the middle of a
+pass without replaying it. Images stay uint8 until they are on the device that needs them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from vaelab.config import Binarize
+from vaelab.data.images import ImageSet
+from vaelab.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """B images as a model sees them.
+
+    Arguments:
+        images: float32 in [0, 1], ``(B, C, H, W)``: what the encoder sees.
+        target: what the likelihood sees: the images, or a binarised draw of them.
+        labels: int64 ``(B,)``, or None.
+        attributes: float32 ``(B, A)`` of 0, 1 or NaN (unknown), or None.
+        index: int64 ``(B,)``: position of each image in its set.
+    """
+
+    images: Tensor
+    target: Tensor
+    labels: Tensor | None
+    attributes: Tensor | None
+    index: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on a device."""
+        images = self.images.to(device)
+        return Batch(
+            images,
+            images if self.target is self.images else self.target.to(device),
+            None if self.labels is None else self.labels.to(device),
+            None if self.attributes is None else self.attributes.to(device),
+            self.index.to(device),
+        )
+
+
+def epoch_order(n: int, seed: int, epoch: int) -> Tensor:
+    """The permutation of ``range(n)`` for one pass; touches no global random state."""
+    digest = hashlib.sha256(f"{seed} {epoch}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+    return torch.randperm(n, generator=generator)
+
+
+def binarize(images: Tensor, how: Binarize, noise: Tensor | None = None) -> Tensor:
+    """Targets of a Bernoulli likelihood.
+
+    ``none`` gives the images as they are, ``threshold`` the pixels above 1/2, ``dynamic`` a draw
+    with each pixel's grey value as probability (Salakhutdinov and Murray, 2008): 1 where
+    ``noise``, uniform in [0, 1) and of the shape of the images, is below it.
+    """
+    if how == "none":
+        return images
+    if how == "threshold":
+        return (images > 0.5).to(images.dtype)
+    if noise is None:
+        raise ValueError("dynamic binarisation needs uniform noise of the shape of the images")
+    return (noise < images).to(images.dtype)
+
+
+def fetch(images: ImageSet, index: Tensor, device: torch.device | str) -> Batch:
+    """The images at ``index`` as a `Batch` on a device."""
+    return _convert(images.take(index), images, index, torch.device(device))
+
+
+def _convert(taken: Tensor, images: ImageSet, index: Tensor, device: torch.device) -> Batch:
+    if device.type == "cuda" and taken.device.type == "cpu":
+        taken = taken.pin_memory()  # so that the copy runs beside the computation
+    pixels = taken.to(device, non_blocking=True).to(torch.float32).div_(255)
+    labels, attributes = (
+        None if values is None else values[index.to(values.device)].to(device)
+        for values in (images.labels, images.attributes)
+    )
+    return Batch(pixels, pixels, labels, attributes, index.to(device))
+
+
+def resident(images: ImageSet, device: torch.device | str) -> ImageSet:
+    """The set with its tensors on a CUDA device, if they take at most half of its free memory.
+
+    Call it once before the passes: `Batches` then gathers on the device. Returns the set itself
+    for another device, for images mapped from a file, and where it is resident already.
+    """
+    device = torch.device(device)
+    pixels = images.images
+    if device.type != "cuda" or not isinstance(pixels, Tensor) or pixels.device.type == "cuda":
+        return images
+    if pixels.numel() > torch.cuda.mem_get_info(device)[0] // 2:
+        return images
+    return replace(
+        images,
+        images=pixels.to(device),
+        labels=None if images.labels is None else images.labels.to(device),
+        attributes=None if images.attributes is None else images.attributes.to(device),
+    )
+
+
+def shard(size: int, rank: int, world: int) -> tuple[int, int]:
+    """First and last-plus-one row of process ``rank`` in a batch of ``size`` images."""
+    each, rest = divmod(size, world)
+    start = rank * each + min(rank, rest)
+    return start, start + each + (rank < rest)
+
+
+class Batches:
+    """One pass over a set, as raw batches (``target`` is ``images``) on a device.
+
+    Arguments:
+        images: the set; see `resident` for CUDA.
+        batch_size: images a batch over all processes; the last batch may be smaller.
+        device: where the batches go.
+        seed, epoch: choose the order; see `epoch_order`.
+        start: first batch of the pass, to resume within it.
+        shuffle: false for the order of the set.
+        rank, world: each of ``world`` processes gets contiguous shard ``rank`` of every batch. A
+            last batch of fewer images than processes is left out.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        batch_size: int,
+        *,
+        device: torch.device | str,
+        seed: int = 0,
+        epoch: int = 0,
+        start: int = 0,
+        shuffle: bool = True,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        if batch_size < 1 or not 0 <= rank < world or start < 0:
+            raise ValueError(f"{batch_size=} {start=} {rank=} {world=}")
+        if min(batch_size, len(images)) < world:
+            raise DataError(
+                f"batches of {min(batch_size, len(images))} images cannot feed {world} processes. "
+                "Use fewer processes or larger batches."
+            )
+        self._images = images
+        self._device = torch.device(device)
+        self._start = start
+        n = len(images)
+        order = epoch_order(n, seed, epoch) if shuffle else torch.arange(n)
+        full, rest = divmod(n, batch_size)
+        ends = [end * batch_size for end in range(1, full + 1)] + [n] * (rest >= world)
+        self._rows = [
+            order[end - size : end][slice(*shard(size, rank, world))]
+            for end, size in ((end, end % batch_size or batch_size) for end in ends[start:])
+        ]
+
+    def __len__(self) -> int:
+        """Batches that are left from ``start`` on."""
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[Batch]:
+        if isinstance(self._images.images, Tensor):
+            for rows in self._rows:
+                yield fetch(self._images, rows, self._device)
+            return
+        with ThreadPoolExecutor(1) as pool:  # reads one batch of the file ahead
+            ahead = [pool.submit(self._images.take, rows) for rows in self._rows[:1]]
+            for number, rows in enumerate(self._rows, 1):
+                taken = ahead.pop().result()
+                ahead = [
+                    pool.submit(self._images.take, rows) for rows in self._rows[number : number + 1]
+                ]
+                yield _convert(taken, self._images, rows, self._device)

@@ -1,0 +1,176 @@
+"""From whatever holds images to three sets of them."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaelab.config import DataConfig, Fit
+from vaelab.data.arrays import ArraySource, Piece, idx_source, is_idx, npy_source
+from vaelab.data.folder import FolderSource
+from vaelab.data.images import ImageSet, Splits
+from vaelab.data.items import ItemSource
+from vaelab.data.pixels import Geometry
+from vaelab.data.readers import in_memory
+from vaelab.data.source import Progress, Source
+from vaelab.data.split import check_shares, split_rows
+from vaelab.data.store import Stored, store
+from vaelab.errors import DataError
+
+MNIST = Path(__file__).parent / "mnist"
+_MNIST_SHARES = (55 / 70, 5 / 70, 10 / 70)  # 55,000 + 5,000 of the 60,000 training images
+
+
+def load_data(
+    source: Any,
+    *,
+    size: tuple[int, int] | None = None,
+    channels: int | None = None,
+    fit: Fit = "pad",
+    skip_bad: bool = False,
+    split: Sequence[float] = (0.8, 0.1, 0.1),
+    split_seed: int = 0,
+    memory_budget: int | None = None,
+    cache_dir: Path | None = None,
+    progress: Progress | None = None,
+) -> Splits:
+    """Read images, bring them to one shape and split them.
+
+    Arguments:
+        source: ``"mnist"`` (embedded; its own 55,000/5,000/10,000 split), a path (folder of
+            images, folder of IDX files, .npy, .npz), an array or tensor ``(N, H, W)``,
+            ``(N, C, H, W)`` or ``(N, H, W, C)``, a tuple of one and its labels, or any object with
+            ``len(source)`` and ``source[index]`` that gives an image or ``(image, label)``.
+        size: height and width to bring every image to; None where they are equal already.
+        channels: 1 grey, 3 RGB, 4 RGBA; None as they are.
+        fit: ``pad``, ``crop`` or ``stretch``; see `Geometry`.
+        skip_bad: leave unreadable images out, with a note, instead of raising.
+        split: shares of train, validation and test; used for the parts the data does not name.
+        split_seed: seed of the draw. The result depends on names, not on the file system's order.
+        memory_budget: bytes that loading may hold (twice the images); above, they go to a mapped
+            file. Default: half of the free memory.
+        cache_dir: folder of mapped files. Default: ``$VAELAB_CACHE`` or ``~/.cache/vaelab``.
+        progress: called as ``progress(images read, images in all)``.
+
+    Raises:
+        DataError: the images cannot be used; says which, why, and what to do.
+    """
+    check_shares(split)
+    geometry = Geometry(None if size is None else (size[0], size[1]), channels, fit)
+    with warnings.catch_warnings():  # of Pillow and NumPy on odd files; faults are errors here
+        warnings.simplefilter("ignore")
+        found = _source(source, geometry)
+        stored = store(found, memory_budget, cache_dir, progress)
+    if found.bad and (not skip_bad or len(found.bad) == found.count):
+        raise found.unreadable()
+    embedded = isinstance(source, str) and source == "mnist"
+    return _split(found, stored, _MNIST_SHARES if embedded else split, split_seed)
+
+
+def load_config(
+    config: DataConfig,
+    source: Any = None,
+    *,
+    memory_budget: int | None = None,
+    cache_dir: Path | None = None,
+    progress: Progress | None = None,
+) -> Splits:
+    """Load what the ``data`` section names, or ``source`` in its place; see `load_data`."""
+    return load_data(
+        config.spec if source is None else source,
+        size=None if config.size is None else (config.size[0], config.size[1]),
+        channels=config.channels,
+        fit=config.fit,
+        skip_bad=config.skip_bad,
+        split=config.split,
+        split_seed=config.split_seed,
+        memory_budget=memory_budget,
+        cache_dir=cache_dir,
+        progress=progress,
+    )
+
+
+def _source(source: Any, geometry: Geometry) -> Source:
+    if isinstance(source, str) and source == "mnist":
+        _check_mnist()
+        found = idx_source(MNIST, geometry)
+        found.name = "mnist"
+        return found
+    if isinstance(source, (str, Path)):
+        return _path_source(Path(source).expanduser(), geometry)
+    if isinstance(source, (np.ndarray, Tensor)):
+        return ArraySource("images", [Piece(in_memory(source, "images"))], geometry)
+    if (
+        isinstance(source, tuple)
+        and len(source) == 2
+        and isinstance(source[0], (np.ndarray, Tensor))
+        and np.ndim(source[0]) > 2
+    ):
+        images, labels = source
+        piece = Piece(in_memory(images, "images"), labels=in_memory(labels, "labels"))
+        return ArraySource("images", [piece], geometry)
+    if hasattr(source, "__getitem__"):
+        return ItemSource(source, geometry)
+    raise DataError(
+        f"{type(source).__name__}: is no source of images. Pass a path, an array, or an object "
+        "with len() and [index]."
+    )
+
+
+def _path_source(path: Path, geometry: Geometry) -> Source:
+    try:
+        if path.is_dir():
+            return idx_source(path, geometry) if is_idx(path) else FolderSource(path, geometry)
+        if path.is_file() and path.suffix in (".npy", ".npz"):
+            return npy_source(path, geometry)
+        found = path.exists()
+    except (OSError, ValueError) as error:  # permissions, a name that is too long or holds NUL
+        raise DataError(f"{path}: cannot be read ({error}). Check the path.") from None
+    if found:
+        raise DataError(
+            f"{path}: is no .npy or .npz file. Pass one, or a folder of images or IDX files."
+        )
+    raise DataError(f"{path}: does not exist. Check the path, or pass mnist.")
+
+
+@functools.cache
+def _check_mnist() -> None:
+    for line in (MNIST / "SHA256SUMS").read_text(encoding="ascii").splitlines():
+        digest, name = line.split()
+        if hashlib.sha256((MNIST / name).read_bytes()).hexdigest() != digest:
+            raise DataError(f"{MNIST / name}: is damaged (SHA-256 differs). Reinstall vaelab.")
+
+
+def _split(source: Source, stored: Stored, shares: Sequence[float], seed: int) -> Splits:
+    images = ImageSet(
+        stored.images,
+        None if source.labels is None else torch.from_numpy(source.labels),
+        None if source.attributes is None else torch.from_numpy(source.attributes),
+        source.class_names,
+        source.attribute_names,
+    )
+    good = np.ones(source.count, bool)
+    good[list(source.bad)] = False
+    kept = torch.from_numpy(np.flatnonzero(good))
+    rows, held_out, split_notes = split_rows(source.parts[good], shares, seed)
+    train = images.subset(kept[rows[0]])
+    validation, test = (
+        train if part is rows[0] else images.subset(kept[part]) for part in rows[1:]
+    )
+    notes = [*source.notes, source.conversion, *split_notes]
+    if source.bad:
+        notes.insert(0, f"{source.fault()} and were left out.")
+    if stored.brightest <= 1:
+        notes.append(
+            "No pixel is brighter than 1 of 255. If black and white are stored as 0 and 1, save "
+            "them as bool or float; if 8 bits are stored as uint16, save them as uint8."
+        )
+    return Splits(source.name, train, validation, test, held_out, tuple(filter(None, notes)))

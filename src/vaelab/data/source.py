@@ -1,0 +1,141 @@
+"""What every reader offers: images in order, in pieces, and what is known about each."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaelab.data.pixels import Geometry, Pixels, Shape, as_array
+from vaelab.errors import DataError
+
+PARTS = ("train", "validation", "test")
+MAX_CLASSES = 100_000
+
+Progress = Callable[[int, int], None]
+"""Called as ``progress(images read, images in all)``."""
+
+
+class Source(ABC):
+    """N images that can be read front to back, once or again.
+
+    Arguments:
+        name: how messages call it.
+        count: N, unreadable images included.
+        geometry: the shape asked for.
+    """
+
+    def __init__(self, name: str, count: int, geometry: Geometry) -> None:
+        if count == 0:
+            raise DataError(f"{name}: holds no images. Point to images, or check the path.")
+        self.name = name
+        self.count = count
+        self.geometry = geometry
+        self.place: str | None = None
+        """Where a cache of the images is kept; None if nothing says whether they changed."""
+        self.digest = ""
+        """Of the names, sizes and times of all files: changes when the images may have changed."""
+        self.parts: NDArray[np.int8] = np.zeros(count, np.int8)
+        """Index into `PARTS` of each image; all 0 without a split of its own."""
+        self.bad: dict[int, str] = {}
+        """Index and fault of each unreadable image, complete once all were read."""
+        self.notes: list[str] = []
+        self.conversion = ""
+        """What `measure` decided to do to the images, in a sentence."""
+        self.labels: NDArray[np.int64] | None = None
+        self.attributes: NDArray[np.float32] | None = None
+        self.class_names: tuple[str, ...] = ()
+        self.attribute_names: tuple[str, ...] = ()
+
+    @abstractmethod
+    def measure(self) -> Shape:
+        """Shape ``(C, H, W)`` that all images have in common after fitting."""
+
+    @abstractmethod
+    def chunks(self, size: int) -> Iterator[Pixels]:
+        """All images in order, about ``size`` bytes at a time; zeros for an unreadable one."""
+
+    def title(self, index: int) -> str:
+        """How messages call one image."""
+        return f"image {index}"
+
+    def fault(self) -> str:
+        """How many images are unreadable and why the first is."""
+        first = min(self.bad)
+        return (
+            f"{self.name}: {len(self.bad)} of {self.count} images are unreadable "
+            f"(first: {self.title(first)}, {self.bad[first]})"
+        )
+
+    def unreadable(self) -> DataError:
+        """The error for unreadable images."""
+        if len(self.bad) == self.count:
+            return DataError(f"{self.fault()}. Check the path, or convert them to PNG.")
+        return DataError(f"{self.fault()}. Pass --skip-bad to leave them out.")
+
+    def sizes_differ(self, sizes: Mapping[tuple[int, int], int]) -> DataError:
+        """The error for images of several sizes, given how many have which."""
+        common = sorted(sizes, key=lambda size: (-sizes[size], size))
+        listed = ", ".join(f"{sizes[size]} of {size[0]}×{size[1]}" for size in common[:3])
+        more = f" and {len(common) - 3} more sizes" if len(common) > 3 else ""
+        return DataError(
+            f"{self.name}: images differ in size ({listed}{more}; height×width). Pass "
+            f"--size {common[0][0]} {common[0][1]} to bring them to one."
+        )
+
+
+def fingerprint(files: Iterable[Path]) -> str:
+    """Digest of path, size and time of change of each file."""
+    digest = hashlib.sha256()
+    for path in files:
+        status = path.stat()
+        digest.update(f"{path.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def check_labels(values: Any, count: int, where: str) -> NDArray[np.int64]:
+    """Return int64 labels ``(count,)`` in 0 … K - 1."""
+    labels = as_array(values)
+    if labels.ndim != 1:
+        raise DataError(
+            f"{where}: labels have shape {labels.shape}, not ({count},). Pass one class number "
+            "an image (one-hot rows: labels.argmax(1))."
+        )
+    if len(labels) != count:
+        raise DataError(f"{where}: {len(labels)} labels for {count} images. Pass one an image.")
+    if labels.dtype.kind not in "bui":
+        raise DataError(f"{where}: labels are {labels.dtype}. Convert them to whole numbers.")
+    if labels.size and not 0 <= labels.min() <= labels.max() < MAX_CLASSES:
+        raise DataError(
+            f"{where}: labels are in [{labels.min()}, {labels.max()}]. Number the classes from 0."
+        )
+    return labels.astype(np.int64)
+
+
+def check_names(names: Any, count: int, where: str) -> tuple[str, ...]:
+    """Return the names of ``count`` classes or attributes."""
+    found = as_array(names)
+    if found.ndim != 1 or found.dtype.kind != "U" or len(found) != count:
+        raise DataError(f"{where}: must be a list of {count} names.")
+    return tuple(str(name) for name in found)
+
+
+def check_attributes(values: Any, count: int, where: str) -> NDArray[np.float32]:
+    """Return float32 attributes ``(count, A)`` of 0, 1 or NaN (unknown)."""
+    array = as_array(values)
+    if array.ndim != 2 or len(array) != count or array.shape[1] == 0:
+        raise DataError(
+            f"{where}: attributes have shape {array.shape}; pass one row for each of {count} "
+            "images and one column an attribute."
+        )
+    if array.dtype.kind not in "buif":
+        raise DataError(f"{where}: attributes are {array.dtype}. Save 0, 1, or NaN for unknown.")
+    attributes = array.astype(np.float32)
+    if not (np.isnan(attributes) | (attributes == 0) | (attributes == 1)).all():
+        raise DataError(f"{where}: attributes must be 0, 1, or NaN where unknown.")
+    return attributes

@@ -1,0 +1,67 @@
+"""Train, validation and test: as the data says, and carved from train where it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vaelab.data.source import PARTS
+from vaelab.errors import DataError
+
+FEWEST = 10
+"""With fewer images than this nothing is held out."""
+
+
+def check_shares(shares: Sequence[float]) -> None:
+    """Raise `DataError` unless these are three shares that leave something to train on."""
+    if len(shares) != 3 or not all(0 <= share <= 1 for share in shares) or not shares[0]:
+        raise DataError(f"split {tuple(shares)}: pass three shares, the first above 0.")
+    if abs(sum(shares) - 1) > 1e-6:
+        raise DataError(f"split {tuple(shares)}: the shares must sum to 1.")
+
+
+def split_rows(
+    parts: NDArray[np.int8], shares: Sequence[float], seed: int
+) -> tuple[list[Tensor], bool, list[str]]:
+    """Rows of train, validation and test, whether they share none, and what was done.
+
+    A part that the data has is kept. A missing part of share s is drawn from train by ``seed``:
+    ``round(N s / t)`` images, at least one, where t sums the shares of train and of all missing
+    parts. Where that cannot be (fewer than `FEWEST` images, or s = 0) train stands in for it.
+    """
+    rows = [torch.from_numpy(np.flatnonzero(parts == part)) for part in range(3)]
+    if not len(rows[0]):  # a part alone is a data set of its own
+        rows = [torch.arange(len(parts)), *(torch.empty(0, dtype=torch.int64),) * 2]
+    missing = [part for part in (1, 2) if not len(rows[part])]
+    if not missing:
+        return rows, True, []
+    train = rows[0]
+    notes = []
+    if len(train) < FEWEST:
+        drawn, standing = [], missing
+        why = f"{len(train)} images are too few to hold any out"
+    else:
+        drawn = [part for part in missing if shares[part] > 0]
+        standing = [part for part in missing if part not in drawn]
+        why = "its share is 0"
+    if drawn:
+        total = shares[0] + sum(shares[part] for part in drawn)
+        counts = [max(1, round(len(train) * shares[part] / total)) for part in drawn]
+        counts[-1] -= max(0, sum(counts) - len(train) + 1)  # leave one to train on
+        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
+        ends = np.cumsum([len(train) - sum(counts), *counts])
+        pieces = torch.tensor_split(order, ends[:-1].tolist())
+        for part, piece in zip([0, *drawn], pieces, strict=True):
+            rows[part] = train[piece.sort().values]
+        names = " and ".join(
+            f"{count} {PARTS[part]}" for part, count in zip(drawn, counts, strict=True)
+        )
+        notes.append(f"{names} images were drawn from the training images by seed {seed}.")
+    for part in standing:
+        rows[part] = rows[0]
+        notes.append(f"The {PARTS[part]} images are the training images: {why}.")
+    return rows, not standing, notes

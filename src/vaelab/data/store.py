@@ -1,0 +1,193 @@
+"""Where images are kept once read: in memory, or, larger than a budget, in a mapped file.
+
+A cache file holds the pixels, then a JSON description, then a fixed footer with the description's
+length and checksum. It is written beside its place and renamed, so a file with a sound footer
+and the right length is complete. Its name says which source and options it is for, its digest
+whether the source still is what it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import struct
+import tempfile
+import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaelab.data.mapped import MappedImages
+from vaelab.data.pixels import Pixels, Shape
+from vaelab.data.source import Progress, Source
+from vaelab.errors import DataError
+
+CHUNK_BYTES = 16 * 2**20  # of pixels read at a time
+
+_FOOTER = struct.Struct("<8sQI")
+_MAGIC = b"vaelab\0\1"
+_TEMPORARY = ".pixels.tmp"
+_ABANDONED = 3600.0  # seconds without a write after which a temporary file has no writer
+
+
+@dataclass(frozen=True)
+class Stored:
+    """All images of a source, and the brightest pixel among them."""
+
+    images: Tensor | MappedImages
+    brightest: int
+
+
+def default_budget() -> int:
+    """Half of the memory that is free, in bytes; of a container's limit where there is one."""
+    try:
+        import psutil
+
+        free = int(psutil.virtual_memory().available)
+    except ImportError:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with contextlib.suppress(OSError, ValueError):
+        free = min(free, int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii")))
+    return free // 2
+
+
+def default_cache() -> Path:
+    """``$VAELAB_CACHE``, or ``vaelab`` in the user's cache folder."""
+    named = os.environ.get("VAELAB_CACHE")
+    if named:
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vaelab"
+
+
+def store(
+    source: Source, budget: int | None, cache: Path | None, progress: Progress | None
+) -> Stored:
+    """Read all images of a source to where they fit.
+
+    ``budget`` is what loading may hold at most, in bytes: twice the images, as read and as split.
+    """
+    folder = default_cache() if cache is None else cache
+    path = _cache_path(source, folder)
+    stored = None if path is None else _open_cache(path, source)
+    if stored is not None:
+        return stored
+    shape = source.measure()
+    if 2 * source.count * prod(shape) > (default_budget() if budget is None else budget):
+        return _write_cache(source, shape, path, folder, progress)
+    images = np.empty((source.count, *shape), np.uint8)
+    brightest = done = 0
+    for chunk in _chunks(source, progress):
+        images[done : done + len(chunk)] = chunk
+        done += len(chunk)
+        brightest = max(brightest, int(chunk.max()))
+    return Stored(torch.from_numpy(images), brightest)
+
+
+def _chunks(source: Source, progress: Progress | None) -> Iterator[Pixels]:
+    done = 0
+    for chunk in source.chunks(CHUNK_BYTES):
+        done += len(chunk)
+        yield chunk
+        if progress is not None:
+            progress(done, source.count)
+
+
+def _cache_path(source: Source, folder: Path) -> Path | None:
+    if source.place is None:
+        return None
+    key = hashlib.sha256(f"{source.place}\0{source.geometry}".encode(errors="surrogateescape"))
+    return folder / f"{key.hexdigest()[:32]}.pixels"
+
+
+def _open_cache(path: Path, source: Source) -> Stored | None:
+    """The images in a cache file, or None unless it is whole and still true of the source."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(size - _FOOTER.size)
+            magic, length, checksum = _FOOTER.unpack(file.read())
+            start = file.seek(size - _FOOTER.size - length)
+            text = file.read(length)
+        if magic != _MAGIC or zlib.crc32(text) != checksum:
+            return None
+        about = json.loads(text)
+        shape = (source.count, *(int(side) for side in about["shape"]))
+        if len(shape) != 4 or about["digest"] != source.digest or prod(shape) != start:
+            return None
+        source.conversion = str(about["conversion"])
+        source.bad = {int(index): str(fault) for index, fault in about["bad"].items()}
+        return Stored(MappedImages.open(path, shape), int(about["brightest"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, struct.error):
+        return None
+
+
+def _write_cache(
+    source: Source, shape: Shape, path: Path | None, folder: Path, progress: Progress | None
+) -> Stored:
+    """Stream the images to a file in constant memory and map it.
+
+    Without ``path`` the file has no name that lasts: it is gone when the images are.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        needed, free = source.count * prod(shape), shutil.disk_usage(folder).free
+        if needed > free:
+            raise DataError(
+                f"{source.name}: needs {needed / 1e9:.1f} GB of cache but {folder} has "
+                f"{free / 1e9:.1f} GB free. Set VAELAB_CACHE to a larger disk, or pass a smaller "
+                "--size."
+            )
+        _remove_abandoned(folder)
+        handle, name = tempfile.mkstemp(_TEMPORARY, dir=folder)
+        beside = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                brightest = _write(file, source, shape, progress)
+            images = MappedImages.open(beside, (source.count, *shape))
+            if path is not None:
+                beside.replace(path)
+            return Stored(images, brightest)
+        finally:
+            with contextlib.suppress(OSError):  # renamed, or on Windows still mapped
+                beside.unlink()
+    except OSError as error:
+        raise DataError(
+            f"{source.name}: the cache in {folder} cannot be written ({error.strerror or error}). "
+            "Set VAELAB_CACHE to a folder that can."
+        ) from None
+
+
+def _write(file: BinaryIO, source: Source, shape: Shape, progress: Progress | None) -> int:
+    brightest = 0
+    for chunk in _chunks(source, progress):
+        file.write(np.ascontiguousarray(chunk).data)
+        brightest = max(brightest, int(chunk.max()))
+    about = {
+        "shape": shape,
+        "digest": source.digest,
+        "bad": source.bad,
+        "conversion": source.conversion,
+        "brightest": brightest,
+    }
+    text = json.dumps(about).encode()
+    file.write(text + _FOOTER.pack(_MAGIC, len(text), zlib.crc32(text)))
+    file.flush()
+    os.fsync(file.fileno())
+    return brightest
+
+
+def _remove_abandoned(folder: Path) -> None:
+    for path in folder.glob(f"*{_TEMPORARY}"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > _ABANDONED:
+                path.unlink()

@@ -1,0 +1,69 @@
+"""What a data set holds, in numbers."""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import Any
+
+import numpy as np
+import torch
+
+from vaelab.data.images import ImageSet, Splits
+
+SAMPLE = 100_000
+"""Pixel moments of a larger set are those of this many images, evenly spaced."""
+
+
+def pixel_moments(images: ImageSet) -> tuple[float, float]:
+    """Mean and standard deviation of all pixels, in [0, 1]."""
+    counts = np.zeros(256, np.int64)
+    for chunk in images.chunks():
+        counts += np.bincount(chunk.cpu().numpy().ravel(), minlength=256)
+    values = np.arange(256) / 255
+    mean = float(counts @ values / counts.sum())
+    return mean, sqrt(float(counts @ (values - mean) ** 2 / counts.sum()))
+
+
+def summary(splits: Splits) -> dict[str, Any]:
+    """Counts, shape, classes, attributes and pixels of a data set, as plain data.
+
+    ``classes`` counts the images of each class in each part; ``attributes`` gives, over all parts,
+    the share of 1 among the known values and how many are known; ``pixels`` describes the
+    training images.
+    """
+    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    train = splits.train
+    rows = torch.linspace(0, len(train) - 1, min(SAMPLE, len(train)), dtype=torch.float64).long()
+    sample = train if len(rows) == len(train) else train.subset(rows)
+    mean, std = pixel_moments(sample)
+    channels, height, width = train.shape
+    return {
+        "name": splits.name,
+        "images": {part: len(images) for part, images in parts.items()},
+        "held_out": splits.held_out,
+        "shape": {"channels": channels, "height": height, "width": width},
+        "classes": {part: _classes(images) for part, images in parts.items()},
+        "attributes": _attributes(list(parts.values()) if splits.held_out else [train]),
+        "pixels": {"mean": mean, "std": std, "images": len(sample)},
+        "notes": list(splits.notes),
+    }
+
+
+def _classes(images: ImageSet) -> dict[str, int]:
+    if images.labels is None:
+        return {}
+    counts = torch.bincount(images.labels, minlength=len(images.class_names)).tolist()
+    return dict(zip(images.class_names, counts, strict=True))
+
+
+def _attributes(parts: list[ImageSet]) -> dict[str, dict[str, float | int | None]]:
+    found = [images.attributes for images in parts if images.attributes is not None]
+    if not found:
+        return {}
+    values = torch.cat(found)
+    known = (~values.isnan()).sum(0).tolist()
+    ones = values.nansum(0).tolist()
+    return {
+        name: {"share": one / count if count else None, "known": count}
+        for name, one, count in zip(parts[0].attribute_names, ones, known, strict=True)
+    }
