@@ -78,7 +78,7 @@ class DataConfig(Section):
 
 
 class NetworkConfig(Section):
-    """An encoder or decoder: convolutions (or none) and fully connected layers next to the code."""
+    """An encoder or decoder: convolutions (none in an mlp), then fully connected layers."""
 
     kind: Literal["conv", "residual", "mlp"] = "conv"
     widths: Annotated[list[Count], Field(min_length=1)] = Field(
@@ -87,7 +87,9 @@ class NetworkConfig(Section):
     strides: list[Literal[1, 2]] | None = Field(None, description="of each convolution; default 2")
     kernel: Annotated[int, Field(ge=1, le=15)] = 4
     hidden: list[Count] = Field(
-        [], description="widths of fully connected layers, from the image to the code"
+        [],
+        description="widths of fully connected layers, from the image to the code; "
+        "[512, 512] in an mlp, where [] makes it linear",
     )
     normalization: Literal["none", "batch", "layer", "group"] = "none"
     activation: Literal["relu", "leaky-relu", "elu", "gelu", "silu", "tanh"] = "relu"
@@ -95,10 +97,8 @@ class NetworkConfig(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _mlp_has_hidden(cls, data: Any) -> Any:
+    def _mlp_is_deep(cls, data: Any) -> Any:
         if isinstance(data, Mapping) and data.get("kind") == "mlp":
-            if data.get("hidden") == []:
-                raise ValueError("an mlp needs `hidden` layers, such as [512, 512]")
             return {"hidden": [512, 512], **data}
         return data
 
@@ -179,6 +179,7 @@ class RunConfig(Section):
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
+    versions: dict[str, str] = Field({}, description="of the software; written, never read")
 
 
 def parse_config(values: Mapping[str, Any], where: str = "configuration") -> RunConfig:

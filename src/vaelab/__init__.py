@@ -1,0 +1,52 @@
+"""vaelab: variational autoencoders on your own images.
+
+    import vaelab
+    model = vaelab.train("vae", "mnist", latent_dim=2)
+    images = model.sample(16)
+
+Names are imported when they are first used, so that ``import vaelab`` does not wait for torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from vaelab.errors import ConfigError, DataError, RunError, TrainingError, VaelabError
+
+if TYPE_CHECKING:
+    from vaelab.api import load, load_data, train
+    from vaelab.data.images import ImageSet, Splits
+    from vaelab.models.vae import Vae
+
+__version__ = version("vaelab")
+
+_HOMES = {
+    "ImageSet": "vaelab.data.images",
+    "Splits": "vaelab.data.images",
+    "Vae": "vaelab.models.vae",
+    "load": "vaelab.api",
+    "load_data": "vaelab.api",
+    "train": "vaelab.api",
+}
+
+__all__ = [
+    "ConfigError",
+    "DataError",
+    "ImageSet",
+    "RunError",
+    "Splits",
+    "TrainingError",
+    "Vae",
+    "VaelabError",
+    "load",
+    "load_data",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'vaelab' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,132 @@
+"""The same thing from Python in three lines; the command line calls these functions too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from vaelab.config import DataConfig, ModelConfig, RunConfig, TrainingConfig, merge, read_yaml
+from vaelab.data.images import Splits
+from vaelab.data.load import load_config, load_data
+from vaelab.errors import ConfigError
+from vaelab.models.vae import Vae
+from vaelab.recipes import resolve
+from vaelab.training.backend import is_main
+from vaelab.training.loop import Trainer
+from vaelab.training.progress import Progress, Silent
+from vaelab.training.run import Run, check_same, versions
+
+IN_MEMORY = "(in memory)"
+_SECTIONS = {
+    "data": DataConfig.model_fields,
+    "model": ModelConfig.model_fields,
+    "training": TrainingConfig.model_fields,
+}
+
+
+def train(
+    recipe: str | None = None,
+    data: Any = None,
+    out: Path | str | None = None,
+    *,
+    config: Path | str | Mapping[str, Any] | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Vae:
+    """Train a model and return it, in evaluation mode.
+
+        model = vaelab.train("beta-vae", "mnist", latent_dim=5, beta=2, epochs=10)
+
+    Arguments:
+        recipe: name of a recipe; ``vae`` by default.
+        data: path, ``mnist``, array, tensor, map-style dataset or `Splits`; ``mnist`` by default.
+        out: folder of the run; without it nothing is written.
+        config: YAML file or nested mapping that ``settings`` are laid upon.
+        resume: go on with the run in ``out``.
+        progress: told what happens; silent by default.
+        settings: any key of the configuration by its last name, or any option of the recipe.
+
+    Raises:
+        ConfigError: an unknown or contradictory setting.
+        DataError: images that cannot be used.
+        RunError: ``out`` holds another run, or a damaged one.
+        TrainingError: the loss stayed non-finite.
+    """
+    values = settings_to_config(settings)
+    if recipe is not None:
+        values["recipe"] = recipe
+    if isinstance(data, (str, Path)):
+        values = merge(values, {"data": {"spec": str(data)}})
+    elif data is not None:
+        values = merge(values, {"data": {"spec": IN_MEMORY}})
+    run = None if out is None else Run(out)
+    full = configure(values, config, run if resume else None)
+    if run is not None and not resume:
+        run.check_free()
+    splits = read_data(full, data)
+    return train_config(full, splits, run, progress or Silent())
+
+
+def train_config(config: RunConfig, splits: Splits, run: Run | None, progress: Progress) -> Vae:
+    """Train a resolved configuration, going on from the run's last checkpoint if it has one."""
+    if run is None:
+        return Trainer(config, splits, progress).fit()
+    with run.locked() if is_main() else nullcontext():
+        trainer = Trainer(config, splits, progress, run)
+        trainer.restore()
+        if is_main():
+            run.write_config(config)
+        return trainer.fit()
+
+
+def configure(
+    values: Mapping[str, Any],
+    base: Path | str | Mapping[str, Any] | None = None,
+    resumed: Run | None = None,
+) -> RunConfig:
+    """Return the resolved configuration of ``values`` laid upon ``base`` or upon a run's own."""
+    if resumed is not None:
+        old = resumed.read_config()
+        new = resolve(merge(old.model_dump(), values), "--resume")
+        check_same(old, new, resumed.config_file)
+        return new
+    where = str(base) if isinstance(base, (str, Path)) else "configuration"
+    below = read_yaml(Path(base)) if isinstance(base, (str, Path)) else dict(base or {})
+    return resolve(merge(below, {**values, "versions": versions()}), where)
+
+
+def settings_to_config(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Sort flat settings into sections: ``lr`` is ``training.lr``; unknown ones are options."""
+    values: dict[str, Any] = {}
+    for key, value in settings.items():
+        homes = [name for name, keys in _SECTIONS.items() if key in keys]
+        values = merge(values, {homes[0] if homes else "options": {key: value}})
+    return values
+
+
+def read_data(config: RunConfig, data: Any = None) -> Splits:
+    """Return the images of a configuration, or those given in their place."""
+    if isinstance(data, Splits):
+        return data
+    if data is not None and not isinstance(data, (str, Path)):
+        return load_config(config.data, data)
+    if config.data.spec == IN_MEMORY:
+        raise ConfigError(
+            "data.spec: this run was trained on images in memory; pass them as `data`."
+        )
+    return load_config(config.data)
+
+
+def load(path: Path | str, device: str = "cpu") -> Vae:
+    """Return the trained model of a run folder, in evaluation mode.
+
+    Raises:
+        RunError: the folder is no run, is unfinished, or is damaged.
+    """
+    return Run(path).load_model(device)
+
+
+__all__ = ["configure", "load", "load_data", "read_data", "train", "train_config"]

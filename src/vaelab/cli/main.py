@@ -1,0 +1,92 @@
+"""The ``vaelab`` command: every subcommand parses, calls one function and prints.
+
+Nothing here imports torch at the top: ``vaelab --help`` must answer at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import NoReturn
+
+import click
+import typer
+
+from vaelab.cli import explore, inspect, train
+from vaelab.cli.output import output
+from vaelab.errors import VaelabError
+
+app = typer.Typer(
+    name="vaelab",
+    help="Variational autoencoders on your own images: train, measure, understand, generate.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for module in (train, explore, inspect):
+    for command in module.COMMANDS:
+        app.command()(command)
+
+
+@app.callback()
+def main(
+    quiet: bool = typer.Option(False, "--quiet", "-q", help="Print errors only."),
+    json: bool = typer.Option(False, "--json", help="Print one JSON object on standard output."),
+    debug: bool = typer.Option(False, "--debug", help="Show tracebacks of errors."),
+    version: bool = typer.Option(False, "--version", is_eager=True, help="Print the version."),
+) -> None:
+    """Set what every command prints."""
+    if version:
+        from importlib.metadata import version as installed
+
+        print(f"vaelab {installed('vaelab')}")
+        raise typer.Exit
+    output.quiet, output.json, output.debug = quiet, json, debug
+
+
+_ANYWHERE = ("--quiet", "-q", "--json", "--debug")
+
+
+def run(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line; flags for the output are accepted anywhere."""
+    given = sys.argv[1:] if arguments is None else arguments
+    flags = [text for text in given if text in _ANYWHERE]
+    rest = [text for text in given if text not in _ANYWHERE]
+    sys.exit(_guarded([*flags, *rest], "--debug" in flags))
+
+
+def _guarded(arguments: list[str], debug: bool) -> int:
+    """Run, and turn every error into one line and an exit code."""
+    try:
+        result = app(arguments, standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort) as error:
+        if debug:
+            traceback.print_exc()
+        print(f"Stopped. {error.args[0]}" if error.args else "Stopped.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        else:
+            print(f"error: {_told(error)}", file=sys.stderr)
+        return 1
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, VaelabError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'system'}: {error.strerror}."
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        return "out of memory. Try a smaller training.batch_size, or fewer --samples."
+    kind = type(error).__name__
+    return f"unexpected {kind}: {error}. Run again with --debug to see where, and please report it."

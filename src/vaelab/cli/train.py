@@ -1,0 +1,213 @@
+"""``vaelab demo`` and ``vaelab train``."""
+
+from __future__ import annotations
+
+import time
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vaelab.cli.output import output, table
+from vaelab.config import RunConfig, assignment, merge
+from vaelab.errors import ConfigError
+
+if TYPE_CHECKING:
+    from vaelab.data.images import Splits
+    from vaelab.training.run import Run
+
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the run.")]
+DEMO = "demo.yaml"
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the run.")] = Path(
+        "runs/demo"
+    ),
+    seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
+) -> None:
+    """Train a 2-D model of the embedded MNIST digits, measure it and write its report."""
+    from vaelab.api import configure, read_data
+    from vaelab.cli.explore import evaluate_run, report_run
+    from vaelab.training.run import Run
+
+    run = Run(out)
+    begun = time.monotonic()
+    with as_file(files("vaelab") / "presets" / DEMO) as preset:
+        config = configure({"training": {"seed": seed}}, preset, None)
+    if run.exists:
+        config = configure({"training": {"seed": seed}}, None, run)
+        output.say(f"{run}: goes on where it was.")
+    splits = read_data(config)
+    _train(config, splits, run)
+    verdict = evaluate_run(run, splits)
+    page = report_run(run, splits)
+    seconds = time.monotonic() - begun
+    output.result(
+        {"run": str(run), "report": str(page), "verdict": verdict, "seconds": seconds},
+        [verdict, *table([("report", str(page)), ("time", f"{seconds:.0f} s")])],
+    )
+
+
+def train(
+    recipe: Annotated[
+        str | None, typer.Argument(help="A recipe: see `vaelab recipes`.", show_default="vae")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", "-d", help="mnist, or a path.", show_default="mnist")
+    ] = None,
+    out: Out = None,
+    latent_dim: Annotated[int | None, typer.Option(help="Dimensions of the latent space.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the images.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    optimizer: Annotated[
+        str | None,
+        typer.Option(
+            help="batch-gd, sgd, momentum, nesterov, rmsprop, adam, adamw or adamax.",
+        ),
+    ] = None,
+    beta: Annotated[float | None, typer.Option(help="Weight of the rate.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, mps.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16.")] = None,
+    size: Annotated[
+        str | None, typer.Option(help="Fit images to HEIGHTxWIDTH, or N for a square.")
+    ] = None,
+    channels: Annotated[int | None, typer.Option(help="1, 3 or 4.")] = None,
+    fit: Annotated[str | None, typer.Option(help="pad, crop or stretch.")] = None,
+    binarize: Annotated[str | None, typer.Option(help="none, dynamic or threshold.")] = None,
+    skip_bad: Annotated[
+        bool | None, typer.Option("--skip-bad", help="Leave unreadable images out.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option("-c", "--config", help="YAML file with any setting.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("-s", "--set", help="Any setting, such as -s training.clip=1."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would be trained; write nothing.")
+    ] = False,
+) -> None:
+    """Train a model: vaelab train beta-vae --data photos/ --size 64 --latent-dim 10."""
+    from vaelab.api import configure, read_data, settings_to_config
+    from vaelab.training.run import Run
+
+    flat = {
+        "spec": data,
+        "latent_dim": latent_dim,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "lr": lr,
+        "optimizer": optimizer,
+        "beta": beta,
+        "seed": seed,
+        "device": device,
+        "precision": precision,
+        "size": parse_size(size),
+        "channels": channels,
+        "fit": fit,
+        "binarize": binarize,
+        "skip_bad": skip_bad,
+    }
+    values = settings_to_config({key: value for key, value in flat.items() if value is not None})
+    if recipe is not None:
+        values["recipe"] = recipe
+    for text in set_ or []:
+        values = merge(values, assignment(text))
+    if resume and out is None:
+        raise ConfigError("--resume: say which run to go on with: --out runs/NAME.")
+    full = configure(values, config, Run(out) if resume and out else None)
+    run = Run(out or free_folder(full))
+    if dry_run:
+        _show(full, read_data(full))
+        return
+    if not resume:
+        run.check_free()
+    _train(full, read_data(full), run)
+    result = run.read_log("epoch")[-1]
+    summary = {"run": str(run), **{key: result[key] for key in ("step", "epoch", "seconds")}}
+    figures = {
+        key: result[f"validation/{key}"] for key in _FIGURES if f"validation/{key}" in result
+    }
+    rows = [(key, f"{value:.2f} nats per image") for key, value in figures.items()]
+    output.result(
+        {**summary, "validation": figures},
+        [
+            f"{full.recipe}: {result['epoch']} epochs in {result['seconds']:.0f} s. Validation:",
+            *table([*rows, ("run", str(run))]),
+            f"Next: vaelab evaluate {run}; vaelab report {run}",
+        ],
+    )
+
+
+_FIGURES = ("distortion", "rate", "elbo")
+
+
+def parse_size(text: str | None) -> list[int] | None:
+    """Turn ``64`` or ``37x53`` (height x width) into ``[height, width]``."""
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isdigit() for part in parts):
+        raise ConfigError(f"--size {text!r}: give N or HEIGHTxWIDTH, such as 64 or 37x53.")
+    return [int(parts[0]), int(parts[-1])]
+
+
+def free_folder(config: RunConfig) -> Path:
+    """Return ``runs/RECIPE-DATA``, numbered if that is taken."""
+    stem = "".join(c if c.isalnum() else "-" for c in Path(config.data.spec).stem).strip("-")
+    base = Path("runs") / f"{config.recipe}-{stem or 'data'}"
+    number, path = 2, base
+    while path.exists():
+        path, number = base.with_name(f"{base.name}-{number}"), number + 1
+    return path
+
+
+def _train(config: RunConfig, splits: Splits, run: Run) -> None:
+    from vaelab.api import train_config
+    from vaelab.training.interrupt import Interrupted
+
+    for note in splits.notes:
+        output.say(note)
+    try:
+        train_config(config, splits, run, output.progress())
+    except Interrupted as error:
+        text = f"Saved after step {error.args[0]}. Go on with: vaelab train --resume --out {run}"
+        raise Interrupted(text) from None
+
+
+def _show(config: RunConfig, splits: Splits) -> None:
+    """Print the resolved configuration and the size of what it describes."""
+    import yaml
+
+    from vaelab.training.loop import Trainer
+    from vaelab.training.progress import Silent
+
+    trainer = Trainer(config, splits, Silent())
+    model = trainer.model
+    count = {
+        name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()
+    }
+    values: dict[str, Any] = config.model_dump(mode="json")
+    facts: dict[str, Any] = {
+        "images": {
+            "train": len(splits.train),
+            "validation": len(splits.validation),
+            "test": len(splits.test),
+            "shape": list(splits.train.shape),
+        },
+        "parameters": count,
+        "steps": trainer.steps,
+        "device": str(trainer.backend.device),
+        "precision": trainer.backend.precision,
+    }
+    text = yaml.safe_dump({**values, "would train": facts}, sort_keys=False)
+    output.result({"config": values, **facts}, [text.rstrip()])
+
+
+COMMANDS = (demo, train)

@@ -1,0 +1,94 @@
+"""An objective: the sum of named terms that one player minimises."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution
+
+from vaelab.data.batches import Batch
+from vaelab.models.posteriors import Dirac
+from vaelab.models.vae import Trace, Vae
+from vaelab.objectives.terms import Term
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What one evaluation of an objective gives.
+
+    Arguments:
+        total: the scalar to minimise, nats per image (mean over the batch), with its graph.
+        figures: what to log, detached scalars: ``loss``, every term as ``loss/NAME``, and where
+            they
+            exist ``distortion``, ``rate`` and ``elbo``, unweighted whatever the objective.
+    """
+
+    total: Tensor
+    figures: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Player:
+    """One loss and the parameters that it, and nothing else, may move.
+
+    Arguments:
+        name: unique name within the objective.
+        parameters: name to parameter.
+        loss: function of a batch and a step.
+    """
+
+    name: str
+    parameters: Mapping[str, nn.Parameter]
+    loss: Callable[[Batch, int], Loss]
+
+
+class Objective(nn.Module):
+    """A sum of named terms over one forward trace, averaged over the batch.
+
+    Arguments:
+        terms: name to term.
+        samples: S, draws of z for each image.
+    """
+
+    def __init__(self, terms: Mapping[str, Term], samples: int = 1) -> None:
+        super().__init__()
+        self.terms, self.samples = dict(terms), samples
+
+    def forward(self, model: Vae, batch: Batch, step: int) -> Loss:
+        """Run the model over a batch and sum the terms."""
+        trace = model(batch, self.samples)
+        shares = {name: term(trace, step).mean() for name, term in self.terms.items()}
+        total = torch.stack(list(shares.values())).sum()
+        figures = {f"loss/{name}": share.detach() for name, share in shares.items()}
+        return Loss(total, {"loss": total.detach(), **figures, **rate_distortion(trace)})
+
+    def players(self, model: Vae) -> dict[str, Player]:
+        """Return who optimises what: one player with all parameters."""
+
+        def loss(batch: Batch, step: int) -> Loss:
+            result: Loss = self(model, batch, step)
+            return result
+
+        parameters = {
+            **{f"model.{name}": value for name, value in model.named_parameters()},
+            **{f"objective.{name}": value for name, value in self.named_parameters()},
+        }
+        return {"model": Player("model", parameters, loss)}
+
+
+@torch.no_grad()
+def rate_distortion(trace: Trace) -> dict[str, Tensor]:
+    """Return distortion, rate and ELBO of a trace, nats per image; of a point no rate."""
+    distortion = -trace.log_px.mean()
+    if any(is_point(latent.posterior) for latent in trace.latents.values()):
+        return {"distortion": distortion}
+    rate = trace.rate.mean()
+    return {"distortion": distortion, "rate": rate, "elbo": -distortion - rate}
+
+
+def is_point(posterior: Distribution) -> bool:
+    """Tell whether a posterior is a point mass, whose rate is infinite."""
+    return isinstance(posterior, Dirac)

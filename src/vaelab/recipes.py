@@ -1,0 +1,210 @@
+"""Recipes: one short function per paper, from the options of a run to a model and its objective.
+
+A recipe's keyword arguments are its options: their names, types, ranges and defaults are what
+``vaelab recipes`` shows and what ``config.yaml`` is checked against. A new model is one function
+here and one line in the contract test.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from torch import Tensor
+
+from vaelab.config import (
+    Binarize,
+    Count,
+    Fraction,
+    ModelConfig,
+    NonNegative,
+    RunConfig,
+    explain,
+    merge,
+    parse_config,
+)
+from vaelab.errors import ConfigError
+from vaelab.models.build import build_vae
+from vaelab.models.vae import Vae
+from vaelab.objectives.objective import Objective
+from vaelab.objectives.schedules import Schedule, constant, linear
+from vaelab.objectives.terms import Capacity, Distortion, ImportanceWeighted, Rate, Term
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a recipe may know of a run.
+
+    Arguments:
+        model: the part of the configuration that describes networks and distributions.
+        binarize: how targets are made.
+        mean: mean training image, ``(C, H, W)`` in [0, 1].
+        steps: number of steps of the whole training.
+    """
+
+    model: ModelConfig
+    binarize: Binarize
+    mean: Tensor
+    steps: int
+
+    def vae(self) -> Vae:
+        """Return the model that the configuration describes, freshly initialised."""
+        return build_vae(self.model, self.mean, self.binarize)
+
+    def warmup(self, end: float, share: float) -> Schedule:
+        """Return the schedule that rises from 0 to ``end`` in the first ``share`` of training."""
+        return constant(end) if share == 0 else linear(0.0, end, share * self.steps)
+
+
+Built = tuple[Vae, Objective]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A named recipe with what it presets in the model's configuration."""
+
+    name: str
+    build: Callable[..., Built]
+    model: Mapping[str, Any]
+    options: type[BaseModel]
+
+    @property
+    def summary(self) -> str:
+        """The first line of the recipe's documentation."""
+        return (inspect.getdoc(self.build) or "").partition("\n")[0]
+
+
+RECIPES: dict[str, Recipe] = {}
+
+
+def recipe(name: str, **model: Any) -> Callable[[Callable[..., Built]], Callable[..., Built]]:
+    """Register a function as the recipe ``name``, with values that it presets in `ModelConfig`."""
+
+    def register(build: Callable[..., Built]) -> Callable[..., Built]:
+        hints = get_type_hints(build, include_extras=True)
+        fields: dict[str, Any] = {
+            key: (hints[key], parameter.default)
+            for key, parameter in inspect.signature(build).parameters.items()
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        }
+        strict = ConfigDict(extra="forbid", frozen=True)
+        options = create_model(f"options of {name}", __config__=strict, **fields)
+        RECIPES[name] = Recipe(name, build, model, options)
+        return build
+
+    return register
+
+
+@recipe("ae", posterior="dirac")
+def ae(setup: Setup) -> Built:
+    """Autoencoder: a point for a posterior, and no rate.
+
+    loss = −log p(x | z = μ(x))
+    """
+    if setup.model.posterior != "dirac":
+        raise ConfigError("model.posterior: an autoencoder (ae) has the posterior `dirac`.")
+    return setup.vae(), Objective({"distortion": Distortion()})
+
+
+@recipe("vae")
+def vae(
+    setup: Setup,
+    *,
+    beta: NonNegative = 1.0,
+    warmup: Fraction = 0.0,
+    free_bits: NonNegative = 0.0,
+    samples: Count = 1,
+) -> Built:
+    """Variational autoencoder (Kingma and Welling, 2014): the negative ELBO.
+
+    loss = E_q[−log p(x|z)] + β KL(q(z|x) ‖ p(z)), β = 1
+    """
+    _needs_density(setup, "vae")
+    weight = setup.warmup(beta, warmup)
+    terms: dict[str, Term] = {"distortion": Distortion(), "rate": Rate(weight, free_bits)}
+    return setup.vae(), Objective(terms, samples)
+
+
+@recipe("beta-vae")
+def beta_vae(
+    setup: Setup,
+    *,
+    beta: NonNegative = 4.0,
+    warmup: Fraction = 0.0,
+    free_bits: NonNegative = 0.0,
+    samples: Count = 1,
+) -> Built:
+    """β-VAE (Higgins et al., 2017): the rate weighted by β > 1, for less entangled latents.
+
+    loss = E_q[−log p(x|z)] + β KL(q(z|x) ‖ p(z)), β = 4
+    """
+    return vae(setup, beta=beta, warmup=warmup, free_bits=free_bits, samples=samples)
+
+
+@recipe("annealed-vae")
+def annealed_vae(
+    setup: Setup,
+    *,
+    capacity: NonNegative = 25.0,
+    gamma: NonNegative = 100.0,
+    growth: Fraction = 0.7,
+    samples: Count = 1,
+) -> Built:
+    """Annealed-capacity VAE (Burgess et al., 2018): the rate is held at a target C that grows.
+
+    loss = E_q[−log p(x|z)] + γ |E_x KL(q(z|x) ‖ p(z)) − C|, C from 0 to `capacity` nats in the
+    first `growth` share of training
+    """
+    _needs_density(setup, "annealed-vae")
+    target = setup.warmup(capacity, growth)
+    return setup.vae(), Objective(
+        {"distortion": Distortion(), "capacity": Capacity(target, gamma)}, samples
+    )
+
+
+@recipe("iwae")
+def iwae(setup: Setup, *, samples: Count = 5, warmup: Fraction = 0.0) -> Built:
+    """Importance-weighted autoencoder (Burda et al., 2016): a tighter bound from several draws.
+
+    loss = −log 1/S Σ_s p(x|z_s) p(z_s) / q(z_s|x)
+    """
+    _needs_density(setup, "iwae")
+    return setup.vae(), Objective({"bound": ImportanceWeighted(setup.warmup(1.0, warmup))}, samples)
+
+
+def find_recipe(name: str) -> Recipe:
+    """Return the recipe of that name; raises `ConfigError` with the known ones."""
+    if name not in RECIPES:
+        close = get_close_matches(name, RECIPES, 1)
+        hint = f"Did you mean {close[0]}? " if close else ""
+        raise ConfigError(f"recipe: {name!r} is unknown. {hint}Known: {', '.join(RECIPES)}.")
+    return RECIPES[name]
+
+
+def resolve(values: Mapping[str, Any], where: str = "configuration") -> RunConfig:
+    """Return the full configuration of nested values: checked, with every default written out."""
+    config = parse_config(values, where)
+    chosen = find_recipe(config.recipe)
+    config = parse_config(merge({"model": dict(chosen.model)}, values), where)
+    try:
+        options = chosen.options.model_validate(config.options)
+    except ValidationError as error:
+        raise ConfigError(explain(error, chosen.options, f"{where}: {chosen.name}")) from None
+    return config.model_copy(update={"options": options.model_dump()})
+
+
+def build(config: RunConfig, setup: Setup) -> Built:
+    """Return model and objective of a resolved configuration."""
+    return find_recipe(config.recipe).build(setup, **config.options)
+
+
+def _needs_density(setup: Setup, name: str) -> None:
+    if setup.model.posterior == "dirac":
+        raise ConfigError(
+            f"model.posterior: {name} has a rate, which is infinite for the point posterior "
+            "`dirac`; use `diagonal` or `full`, or the recipe `ae`."
+        )

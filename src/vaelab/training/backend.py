@@ -1,0 +1,136 @@
+"""Where training runs: device, precision and the other processes.
+
+accelerate is used thinly: it finds the processes that ``torchrun`` or ``accelerate launch``
+started, averages over them and feeds trackers. The model is not wrapped: a wrapper would have to
+know how many players there are, and would turn the distributions that a forward pass returns into
+something else.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from vaelab.config import TrainingConfig
+from vaelab.errors import ConfigError
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+def is_main() -> bool:
+    """Tell whether this process, of those that run together, writes files and prints."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+class Backend:
+    """The device, the precision and the processes of a run.
+
+    Raises:
+        ConfigError: the device does not exist here, or a tracker is not installed.
+    """
+
+    def __init__(self, config: TrainingConfig, folder: str | None = None) -> None:
+        self.world = int(os.environ.get("WORLD_SIZE", "1"))
+        self.rank = int(os.environ.get("RANK", "0"))
+        self.accelerator: Accelerator | None = None
+        if self.world > 1 or config.trackers:
+            self.accelerator = _accelerator(config, folder)
+        if self.world > 1 and self.accelerator is not None:
+            self.device: torch.device = self.accelerator.device
+        else:
+            self.device = find_device(config.device)
+        self.bf16 = config.precision == "bf16" or (
+            config.precision == "auto" and fast_bf16(self.device)
+        )
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes files and prints."""
+        return self.rank == 0
+
+    @property
+    def precision(self) -> str:
+        """The precision of the networks' arithmetic; weights are always fp32."""
+        return "bf16" if self.bf16 else "fp32"
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return the context in which the networks run in the chosen precision."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16)
+
+    def average(self, tensors: list[Tensor]) -> None:
+        """Replace tensors by their mean over the processes, in one message."""
+        if self.world == 1 or not tensors:
+            return
+        assert self.accelerator is not None
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        mean = self.accelerator.reduce(flat, reduction="mean")
+        for tensor, part in zip(tensors, mean.split([t.numel() for t in tensors]), strict=True):
+            tensor.copy_(part.view_as(tensor))
+
+    def any(self, flag: bool) -> bool:
+        """Tell whether the flag is set in any process."""
+        if self.world == 1:
+            return flag
+        assert self.accelerator is not None
+        total = self.accelerator.reduce(torch.tensor([float(flag)], device=self.device))
+        return bool(total.item() > 0)
+
+    def track(self, values: Mapping[str, Any], step: int) -> None:
+        """Send numbers to the trackers, if any."""
+        if self.accelerator is not None and self.accelerator.trackers:
+            numbers = {k: v for k, v in values.items() if isinstance(v, (int, float))}
+            self.accelerator.log(numbers, step=step)
+
+    def close(self) -> None:
+        """Finish the trackers."""
+        if self.accelerator is not None:
+            self.accelerator.end_training()
+
+
+def find_device(name: str) -> torch.device:
+    """Return the device of that name; ``auto`` is CUDA, else MPS, else the CPU."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"training.device: {name!r} is not usable here ({reason}).") from None
+    return device
+
+
+def fast_bf16(device: torch.device) -> bool:
+    """Tell whether bfloat16 arithmetic is native, hence faster than float32, on a device."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type == "cpu":
+        checks: Iterable[str] = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        return any(getattr(torch.cpu, check, bool)() for check in checks)
+    return False
+
+
+def _accelerator(config: TrainingConfig, folder: str | None) -> Accelerator:
+    from accelerate import Accelerator
+    from accelerate.tracking import get_available_trackers
+
+    missing = set(config.trackers) - {str(name) for name in get_available_trackers()}
+    if missing:
+        names = ", ".join(sorted(missing))
+        raise ConfigError(f"training.trackers: {names} not installed; pip install {names}.")
+    accelerator = Accelerator(
+        cpu=config.device == "cpu" or not torch.cuda.is_available(),
+        log_with=list(config.trackers) or None,
+        project_dir=folder,
+    )
+    if config.trackers:
+        accelerator.init_trackers("vaelab")
+    return accelerator

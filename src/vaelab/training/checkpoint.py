@@ -1,0 +1,128 @@
+"""Everything that an exact resume needs, as one file of tensors and one JSON object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from vaelab.files import damaged
+
+
+@dataclass
+class Position:
+    """Where training stands.
+
+    Arguments:
+        step: steps taken.
+        epoch: epoch under way, 0-based.
+        batch: batches of this epoch already used.
+        best: best validation loss so far, in nats per image.
+        stale: epochs since then.
+        log_bytes: length of the log at this moment.
+        seconds: time spent training.
+        finished: whether training is over.
+        told: notes already given, so that a resumed run does not repeat them.
+    """
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0
+    best: float | None = None
+    stale: int = 0
+    log_bytes: int = 0
+    seconds: float = 0.0
+    finished: bool = False
+    told: list[str] = field(default_factory=list)
+
+    def dump(self) -> dict[str, Any]:
+        """Return the position as JSON-able values."""
+        return asdict(self)
+
+
+def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors under ``prefix/NAME``."""
+    return {f"{prefix}/{name}": tensor for name, tensor in tensors.items()}
+
+
+def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors under ``prefix/``, by the rest of their name."""
+    start = f"{prefix}/"
+    return {n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)}
+
+
+def pack_optimizer(optimizer: Optimizer, names: list[str]) -> dict[str, Tensor]:
+    """Return the state of an optimizer as ``PARAMETER/KEY`` tensors."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{names[index]}/{key}": value
+        for index, values in state.items()
+        for key, value in values.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def unpack_optimizer(optimizer: Optimizer, names: list[str], tensors: Mapping[str, Tensor]) -> None:
+    """Put back what `pack_optimizer` took."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        parameter, _, key = name.rpartition("/")
+        state.setdefault(names.index(parameter), {})[key] = tensor
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def restore(targets: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Copy tensors into targets of the same names and shapes; raises `RunError` if they differ."""
+    if targets.keys() != tensors.keys():
+        odd = sorted(targets.keys() ^ tensors.keys())[0]
+        raise damaged(path, f"{odd} is in only one of file and model")
+    with torch.no_grad():
+        for name, target in targets.items():
+            if target.shape != tensors[name].shape:
+                raise damaged(path, f"{name} has shape {tuple(tensors[name].shape)}")
+            target.copy_(tensors[name])
+
+
+class Average:
+    """Exponential moving average of a module's parameters; buffers are the latest.
+
+    θ̄ ← d·θ̄ + (1 − d)·θ after every step, with d = min(decay, (1 + t)/(10 + t)) so that a short
+    training is averaged over its own end rather than over its start.
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.module, self.decay = module, decay
+        self.mean = {n: p.detach().clone() for n, p in module.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the parameters after step number ``step``."""
+        weight = 1 - min(self.decay, (1 + step) / (10 + step))
+        now = [p.detach() for p in self.module.parameters()]
+        torch._foreach_lerp_(list(self.mean.values()), now, weight)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Let the module have the averaged parameters for a while."""
+        kept = {n: p.detach().clone() for n, p in self.module.named_parameters()}
+        self._put(self.mean)
+        try:
+            yield
+        finally:
+            self._put(kept)
+
+    @torch.no_grad()
+    def _put(self, values: Mapping[str, Tensor]) -> None:
+        for name, parameter in self.module.named_parameters():
+            parameter.copy_(values[name])
+
+    def state(self) -> dict[str, Tensor]:
+        """Return what the module's ``state_dict`` would be with averaged parameters."""
+        return {**self.module.state_dict(), **self.mean}

@@ -1,0 +1,356 @@
+"""The one training loop, for one or many players.
+
+A pass over the images is cut into batches whose order is a function of (seed, epoch); the noise of
+a step is a function of (seed, step). So a run that was killed goes on from its last checkpoint as
+if nothing had happened, bit for bit on the same machine.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vaelab import files
+from vaelab.config import RunConfig, parse_config
+from vaelab.data.batches import Batch, Batches, resident, shard
+from vaelab.data.images import ImageSet, Splits
+from vaelab.errors import ConfigError, TrainingError
+from vaelab.models.vae import Vae, named_networks
+from vaelab.recipes import Setup, build
+from vaelab.training.backend import Backend
+from vaelab.training.checkpoint import (
+    Average,
+    Position,
+    pack_optimizer,
+    prefixed,
+    restore,
+    under,
+    unpack_optimizer,
+)
+from vaelab.training.interrupt import Interrupt, Interrupted
+from vaelab.training.meter import Meter
+from vaelab.training.optimizers import learning_rate
+from vaelab.training.progress import Progress
+from vaelab.training.run import Run, check_same
+from vaelab.training.step import VALIDATION, Part, Update, mix_seed, with_target
+from vaelab.training.validation import validate, warnings
+
+WHOLE_SET = "batch-gd"
+_VALIDATION_BATCH = 500
+
+
+class Trainer:
+    """One run under way.
+
+    Arguments:
+        config: resolved configuration.
+        splits: the images.
+        progress: told what happens.
+        run: folder to write to; None trains in memory only.
+    """
+
+    def __init__(
+        self, config: RunConfig, splits: Splits, progress: Progress, run: Run | None = None
+    ) -> None:
+        self.config, self.run, self.progress = config, run, progress
+        self.backend = Backend(config.training, str(run) if run else None)
+        self.images = resident(splits.train, self.backend.device)
+        self.held_out = splits.validation
+        training = config.training
+        if training.batch_size < self.backend.world:
+            raise ConfigError(f"training.batch_size: needs {self.backend.world}, one a process.")
+        per_epoch = -(-len(splits.train) // training.batch_size)
+        self.steps = training.epochs * (1 if training.optimizer == WHOLE_SET else per_epoch)
+        torch.manual_seed(mix_seed(training.seed))  # before the networks are built
+        setup = Setup(config.model, config.data.binarize, mean_image(splits.train), self.steps)
+        self.model, self.objective = build(config, setup)
+        self.model.config = config
+        self.model.to(self.backend.device)
+        self.objective.to(self.backend.device)
+        rate = learning_rate(training, self.steps)
+        players = self.objective.players(self.model)
+        self.updates = {
+            name: Update(player, number, training, rate, self.backend, self.model)
+            for number, (name, player) in enumerate(players.items())
+        }
+        self.average = Average(self.model, training.ema) if training.ema else None
+        self.best: dict[str, Tensor] | None = None
+        self.position = Position()
+        self.meter = Meter()
+        if training.compile:
+            for _, network in named_networks(self.model):
+                network.compile()
+
+    def fit(self) -> Vae:
+        """Train to the end, or to an interrupt; returns the model with the weights to use.
+
+        Raises:
+            TrainingError: the loss stayed non-finite; the last checkpoint is kept.
+            Interrupted: a signal asked for an end; the state is saved.
+        """
+        self.progress.start(self.steps, self.position.step, self.config.training.epochs)
+        self.saved = self.begun = time.monotonic()
+        try:
+            with Interrupt(self.progress) as interrupt:
+                while not self.position.finished and not interrupt.asked:
+                    self._epoch(interrupt)
+                interrupted = interrupt.asked and not self.position.finished
+        finally:
+            self.progress.stop()
+            self.backend.close()
+        if interrupted:
+            raise Interrupted(self.position.step)
+        self.model.load_state_dict(self.weights())
+        return self.model.eval()
+
+    def _epoch(self, interrupt: Interrupt) -> None:
+        self.model.train()
+        self.objective.train()
+        position = self.position
+        for parts in self._groups():
+            self._step(parts)
+            if self._log_due():
+                self._log_step()
+            if self.backend.world == 1 or self._log_due():  # processes must agree to stop or save
+                interrupt.asked = self.backend.any(interrupt.asked)
+                age = time.monotonic() - self.saved
+                late = age > self.config.training.checkpoint_seconds
+                if interrupt.asked or self.backend.any(late):
+                    self.save()
+                if interrupt.asked:
+                    return
+        self._log_step()
+        position.epoch, position.batch = position.epoch + 1, 0
+        self._validate()
+        self.save()
+
+    def _groups(self) -> Iterator[list[Part]]:
+        """Yield what each step uses: one part, unless the step takes the whole set."""
+        parts = self._parts()
+        if self.config.training.optimizer == WHOLE_SET:
+            yield list(parts)
+        else:
+            yield from ([part] for part in parts)
+
+    def _parts(self) -> Iterator[Part]:
+        training, backend, position = self.config.training, self.backend, self.position
+        count = len(self.images)
+        batches = Batches(
+            self.images,
+            training.batch_size,
+            device=backend.device,
+            seed=training.seed,
+            epoch=position.epoch,
+            start=position.batch,
+            rank=backend.rank,
+            world=backend.world,
+        )
+        whole = training.optimizer == WHOLE_SET
+        for batch in batches:
+            total = min(training.batch_size, count - position.batch * training.batch_size)
+            position.batch += 1
+            start, stop = shard(total, backend.rank, backend.world)
+            weight = (stop - start) * backend.world / (count if whole else total)
+            yield Part(batch, weight, (start, stop, total))
+
+    def _step(self, parts: list[Part]) -> None:
+        step = self.position.step
+        for name, update in self.updates.items():
+            figures = update(parts, step, self.config.data.binarize)
+            self.meter.add(f"{name}/" if len(self.updates) > 1 else "", figures)
+        if self.average:
+            self.average.update(step)
+        self.meter.count(sum(part.rows[2] for part in parts))
+        self.position.step += 1
+
+    def _log_due(self) -> bool:
+        return self.position.step % self.config.training.log_every == 0
+
+    def _log_step(self) -> None:
+        if self.meter.steps == 0:
+            return
+        speed, figures = self.meter.read()
+        step, epoch = self.position.step, self.position.epoch
+        self.progress.step(step, epoch, speed, figures)
+        rate = next(iter(self.updates.values())).rate(step - 1)
+        self._log("step", step=step, epoch=epoch, lr=rate, speed=speed, **figures)
+        worst = max(int(update.worst) for update in self.updates.values())
+        if worst >= self.config.training.nonfinite_limit:
+            raise TrainingError(self._advice(worst))
+
+    def _advice(self, worst: int) -> str:
+        training = self.config.training
+        kept = f" The last good checkpoint is kept in {self.run}." if self.run else ""
+        return (
+            f"The loss or its gradient was not finite for {worst} steps in a row, up to step "
+            f"{self.position.step}. Try a lower learning rate (training.lr is {training.lr:g}), "
+            f"training.clip=1, or training.precision=fp32.{kept}"
+        )
+
+    def _validate(self) -> None:
+        """Look at the held-out images, and decide whether training is over."""
+        position, training = self.position, self.config.training
+        with self.average.applied() if self.average else nullcontext():
+            with self.backend.autocast():
+                result = validate(self.model, self.objective, self._held_out(), self.steps)
+        loss = result.figures["loss"]
+        if position.best is None or loss < position.best:
+            position.best, position.stale = loss, 0
+            if training.patience:
+                self.best = {name: t.detach().clone() for name, t in self._latest().items()}
+        else:
+            position.stale += 1
+        self._log(
+            "epoch",
+            step=position.step,
+            epoch=position.epoch,
+            seconds=self._seconds(),
+            active_units=result.active,
+            skipped=sum(int(update.skipped) for update in self.updates.values()),
+            **{f"validation/{name}": value for name, value in result.figures.items()},
+        )
+        position.finished = self._over()
+        if position.finished and position.epoch < training.epochs:
+            self._say(f"Stopped early: no better validation loss for {position.stale} epochs.")
+        if position.epoch >= min(training.epochs, 1 + training.epochs // 3):  # past any warm-up
+            for text in warnings(result, self.config.model.latent_dim):
+                self._say(text)
+
+    def _over(self) -> bool:
+        training = self.config.training
+        stale = training.patience is not None and self.position.stale >= training.patience
+        return stale or self.position.epoch >= training.epochs
+
+    @torch.inference_mode()
+    def _held_out(self) -> Iterator[Batch]:
+        """Yield the validation images with the same noise every time."""
+        training = self.config.training
+        with torch.random.fork_rng(enabled=self.backend.device.type != "mps"):
+            torch.manual_seed(mix_seed(training.seed, VALIDATION))
+            for batch in Batches(
+                self.held_out,
+                _VALIDATION_BATCH,
+                device=self.backend.device,
+                shuffle=False,
+            ):
+                yield with_target(batch, self.config.data.binarize)
+
+    def _latest(self) -> dict[str, Tensor]:
+        return self.average.state() if self.average else dict(self.model.state_dict())
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the weights to use: the best by validation, else the average, else the last."""
+        return self.best if self.best is not None else self._latest()
+
+    def _seconds(self) -> float:
+        return self.position.seconds + time.monotonic() - self.begun
+
+    def _say(self, text: str) -> None:
+        """Tell the person, once."""
+        if text not in self.position.told:
+            self.position.told.append(text)
+            self._log("note", step=self.position.step, text=text)
+            if self.backend.main:
+                self.progress.say(text)
+
+    def _log(self, kind: str, **values: Any) -> None:
+        if self.run and self.backend.main:
+            with self.run.log_file.open("a", encoding="utf-8") as file:
+                file.write(files.log_line({"kind": kind, **finite_only(values)}))
+        self.backend.track(values, self.position.step)
+
+    def save(self) -> None:
+        """Write the weights to use, then the state for a resume."""
+        now = time.monotonic()
+        self.position.seconds += now - self.begun
+        self.begun = self.saved = now
+        if self.run is None or not self.backend.main:
+            return
+        log = self.run.log_file
+        self.position.log_bytes = log.stat().st_size if log.exists() else 0
+        position = self.position.dump()
+        self.run.save_model(self.model, self.weights(), step=position["step"])
+        config = self.config.model_dump(mode="json")
+        files.save_tensors(
+            self.run.state_file, self._tensors(), {"position": position, "config": config}
+        )
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Return all tensors of the state, by name."""
+        state = {
+            **prefixed("model", self.model.state_dict()),
+            **prefixed("objective", self.objective.state_dict()),
+            **prefixed("meter", self.meter.state()),
+        }
+        for name, update in self.updates.items():
+            state |= prefixed(f"optimizer/{name}", pack_optimizer(update.optimizer, update.names))
+            state |= prefixed(f"guard/{name}", update.guard)
+        if self.average:
+            state |= prefixed("average", self.average.mean)
+        if self.best is not None:
+            state |= prefixed("best", self.best)
+        return state
+
+    def restore(self) -> None:
+        """Go back to the last checkpoint of the run; without one, stay at the start.
+
+        Raises:
+            RunError: the state is damaged or belongs to another configuration.
+        """
+        assert self.run is not None
+        path = self.run.state_file
+        if not path.exists():
+            cut_log(self.run.log_file, 0)
+            return
+        tensors, meta = files.load_tensors(path)
+        check_same(parse_config(meta["config"], str(path)), self.config, self.run.config_file)
+        restore(self.model.state_dict(), under("model", tensors), path)
+        restore(self.objective.state_dict(), under("objective", tensors), path)
+        for name, update in self.updates.items():
+            packed = under(f"optimizer/{name}", tensors)
+            unpack_optimizer(update.optimizer, update.names, packed)
+            restore(update.guard, under(f"guard/{name}", tensors), path)
+        if self.average:
+            restore(self.average.mean, under("average", tensors), path)
+        self.best = under("best", tensors) or None
+        self.meter.load(under("meter", tensors))
+        self.position = Position(**meta["position"])
+        self.position.finished = self._over()
+        cut_log(self.run.log_file, self.position.log_bytes)
+
+
+def mean_image(images: ImageSet, limit: int = 10_000) -> Tensor:
+    """Return the mean of (at most ``limit``, evenly spread) images, ``(C, H, W)`` in [0, 1]."""
+    count = min(len(images), limit)
+    index = torch.arange(count) * len(images) // count
+    total = torch.zeros(images.shape, dtype=torch.float64)
+    for part in index.split(1000):
+        total += images.take(part).sum(0, dtype=torch.float64)
+    return (total / count / 255).float()
+
+
+def finite_only(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace non-finite numbers by None: JSON has no word for them."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in values.items()
+    }
+
+
+def cut_log(path: Path, length: int) -> None:
+    """Take from the log what was written after the checkpoint, which will be written again."""
+    if not path.exists():
+        return
+    size = path.stat().st_size
+    if size < length:
+        raise files.damaged(path, f"{size} bytes where the last checkpoint saw {length}")
+    if size > length:
+        with path.open("rb+") as file:
+            file.truncate(length)

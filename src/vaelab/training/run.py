@@ -1,0 +1,170 @@
+"""A run is a folder: its configuration, weights, state, log and figures.
+
+config.yaml          everything needed to repeat it
+model.safetensors    weights to use, with the configuration in the metadata
+state.safetensors    all that an exact resume needs, in one file
+log.jsonl            one line per logged step and per epoch
+evaluation.json      figures with error bars and protocol
+report.html          one self-contained page
+figures/             pictures
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from vaelab import files
+from vaelab.config import RunConfig, parse_config, read_yaml
+from vaelab.errors import RunError
+from vaelab.models.build import build_vae
+from vaelab.models.vae import Vae
+from vaelab.training.backend import is_main
+
+MAY_CHANGE = ("epochs", "device", "trackers", "checkpoint_seconds", "patience")
+"""Keys of `TrainingConfig` that may differ when a run is resumed."""
+
+
+class Run:
+    """The folder of one run. Opening it reads nothing; every reader checks what it reads."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.config_file = self.path / "config.yaml"
+        self.model_file = self.path / "model.safetensors"
+        self.state_file = self.path / "state.safetensors"
+        self.log_file = self.path / "log.jsonl"
+        self.evaluation_file = self.path / "evaluation.json"
+        self.report_file = self.path / "report.html"
+        self.figures = self.path / "figures"
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def exists(self) -> bool:
+        """Whether the folder holds a run."""
+        return self.config_file.exists()
+
+    def check_free(self) -> None:
+        """Raise `RunError` when the folder holds a run already."""
+        if self.exists and is_main():  # another process may have been faster to write it
+            raise RunError(
+                f"{self}: already holds a run. Continue it with --resume, or choose another --out."
+            )
+
+    def read_config(self) -> RunConfig:
+        """Return the configuration; raises `RunError` when there is none or it was changed."""
+        if not self.exists:
+            raise RunError(
+                f"{self}: is no run (no config.yaml). Train one with: vaelab train vae --out {self}"
+            )
+        files.check_yaml(self.config_file)
+        return parse_config(read_yaml(self.config_file), str(self.config_file))
+
+    def write_config(self, config: RunConfig) -> None:
+        """Write ``config.yaml``."""
+        files.write_yaml(self.config_file, config.model_dump(mode="json"))
+
+    def save_model(self, model: Vae, tensors: Mapping[str, torch.Tensor], **meta: Any) -> None:
+        """Write ``model.safetensors``: weights, shape and configuration."""
+        assert model.config is not None
+        config = model.config.model_dump(mode="json")
+        files.save_tensors(
+            self.model_file, tensors, {"config": config, "shape": list(model.shape), **meta}
+        )
+
+    def load_model(self, device: str | torch.device = "cpu") -> Vae:
+        """Return the trained model, in evaluation mode.
+
+        Raises:
+            RunError: there is no model yet, a file is damaged, or configuration and weights
+                disagree.
+        """
+        config = self.read_config()
+        if not self.model_file.exists():
+            raise RunError(
+                f"{self}: has no trained model yet. "
+                f"Finish it with: vaelab train --resume --out {self}"
+            )
+        tensors, meta = files.load_tensors(self.model_file)
+        trained = parse_config(meta["config"], str(self.model_file))
+        check_same(trained, config, self.config_file)
+        model = build_vae(trained.model, torch.full(meta["shape"], 0.5), trained.data.binarize)
+        load_weights(model, tensors, self.model_file)
+        model.config = trained
+        return model.to(device).eval()
+
+    def read_log(self, kind: str | None = None) -> list[dict[str, Any]]:
+        """Return the entries of the log, of one kind (``step``, ``epoch``, ``note``) or all."""
+        entries = files.read_log(self.log_file)
+        return [entry for entry in entries if kind is None or entry.get("kind") == kind]
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for writing, so that two processes cannot train the same run."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("w") as file:
+            if not _lock(file):
+                raise RunError(f"{self}: is being trained by another process.")
+            yield
+
+
+def load_weights(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Copy tensors into a module; raises `RunError` when names or shapes do not fit."""
+    try:
+        module.load_state_dict(dict(tensors), strict=True)
+    except RuntimeError as error:
+        raise files.damaged(path, f"weights do not fit: {' '.join(str(error).split())}") from None
+
+
+def check_same(trained: RunConfig, now: RunConfig, path: Path) -> None:
+    """Raise `RunError` unless two configurations describe the same training."""
+    old, new = _flat(trained), _flat(now)
+    free = {f"training.{key}" for key in MAY_CHANGE}
+    for key in sorted((old.keys() | new.keys()) - free):
+        if not key.startswith("versions.") and old.get(key) != new.get(key):
+            raise RunError(
+                f"{path}: {key} is {new.get(key)!r}, but the weights were trained with "
+                f"{old.get(key)!r}. Only {', '.join(MAY_CHANGE)} may change within a run; "
+                "start another one with --out."
+            )
+
+
+def _flat(config: RunConfig) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+
+    def walk(prefix: str, value: Any) -> None:
+        if isinstance(value, Mapping) and value:
+            for key, below in value.items():
+                walk(f"{prefix}.{key}" if prefix else key, below)
+        else:
+            flat[prefix] = value
+
+    walk("", config.model_dump(mode="json"))
+    return flat
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what a run depends on."""
+    names = ("vaelab", "torch", "numpy")
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+
+
+def _lock(file: IO[str]) -> bool:
+    if os.name != "posix":
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,144 @@
+"""One player's update: a fresh forward, gradients of its own parameters, a guarded step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+
+from vaelab.config import Binarize, TrainingConfig
+from vaelab.data.batches import Batch, binarize
+from vaelab.models import noise
+from vaelab.objectives.objective import Player
+from vaelab.objectives.schedules import Schedule
+from vaelab.training.backend import Backend
+from vaelab.training.optimizers import build_optimizer, guarded_step
+
+
+def mix_seed(*parts: int) -> int:
+    """Return a seed made of several numbers, well spread (splitmix64, Steele et al. 2014).
+
+    Every step seeds the generators from (seed, step, …). Noise is then a function of the step: a
+    resumed run needs no state of a generator, and processes draw the same noise.
+    """
+    mask, state = (1 << 64) - 1, 0
+    for part in parts:
+        state = (state + part + 0x9E3779B97F4A7C15) & mask
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & mask
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & mask
+        state ^= state >> 31
+    return state >> 1
+
+
+VALIDATION, TARGET = 1 << 32, 1 << 33
+"""Parts of a seed that no step or player has."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One batch of a step.
+
+    Arguments:
+        batch: the images of this process.
+        weight: share in the step's loss; sums to the number of processes over all parts of all.
+        rows: first and last-plus-one row of this process in the global batch, and its size.
+    """
+
+    batch: Batch
+    weight: float
+    rows: tuple[int, int, int]
+
+
+def with_target(batch: Batch, how: Binarize) -> Batch:
+    """Return the batch with its target made as asked; see `binarize`.
+
+    The encoder sees the binarised images too (Burda et al., 2016), or the greys where they are the
+    target.
+    """
+    if how == "none":
+        return batch
+    drawn = None
+    if how == "dynamic":
+        drawn = noise.uniform(batch.images.shape, batch_dim=0, device=batch.images.device)
+    target = binarize(batch.images, how, drawn)
+    return replace(batch, images=target, target=target)
+
+
+class Update:
+    """What moves one player: optimizer, learning rate, and the guard against non-finite steps.
+
+    Arguments:
+        player: loss and parameters.
+        number: index of the player, part of the seed of its noise.
+        config: of the training.
+        rate: learning rate of a step.
+        backend: device and processes.
+        guarded: modules whose buffers (running statistics) a skipped step must not touch.
+    """
+
+    def __init__(
+        self,
+        player: Player,
+        number: int,
+        config: TrainingConfig,
+        rate: Schedule,
+        backend: Backend,
+        guarded: nn.Module,
+    ) -> None:
+        self.player, self.number, self.seed = player, number, config.seed
+        self.parameters = [p for p in player.parameters.values() if p.requires_grad]
+        self.optimizer = build_optimizer(config, self.parameters, backend.device)
+        self.rate, self.clip, self.backend = rate, config.clip, backend
+        self.buffers = [b for b in guarded.buffers() if b.is_floating_point()]
+        zero = torch.zeros((), dtype=torch.int64, device=backend.device)
+        self.skipped, self.streak, self.worst = zero.clone(), zero.clone(), zero.clone()
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the parameters, in the optimizer's order."""
+        return [n for n, p in self.player.parameters.items() if p.requires_grad]
+
+    @property
+    def guard(self) -> dict[str, Tensor]:
+        """The counters of the guard, by name."""
+        return {"skipped": self.skipped, "streak": self.streak, "worst": self.worst}
+
+    def __call__(self, parts: Sequence[Part], step: int, targets: Binarize) -> dict[str, Tensor]:
+        """Take one step over weighted batches; returns the figures of the loss."""
+        self.optimizer.zero_grad()
+        before = [buffer.clone() for buffer in self.buffers]
+        figures: dict[str, Tensor] = {}
+        for index, part in enumerate(parts):
+            with noise.sharded(*part.rows), self.backend.autocast():
+                torch.manual_seed(mix_seed(self.seed, step, index, TARGET))
+                batch = with_target(part.batch, targets)  # the same for every player
+                torch.manual_seed(mix_seed(self.seed, step, index, self.number))
+                loss = self.player.loss(batch, step)
+            (loss.total * part.weight).backward(inputs=self.parameters)
+            for name, value in loss.figures.items():
+                figures[name] = figures.get(name, 0) + value * part.weight
+        finite = self._finite(figures)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate(step)
+        guarded_step(self.optimizer, finite)
+        for buffer, old in zip(self.buffers, before, strict=True):
+            buffer.copy_(torch.where(finite, buffer, old))
+        return figures
+
+    def _finite(self, figures: dict[str, Tensor]) -> Tensor:
+        """Average over the processes, clip, and tell whether loss and gradient are finite."""
+        if self.backend.world > 1:
+            for parameter in self.parameters:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+            gradients = [p.grad for p in self.parameters if p.grad is not None]
+            self.backend.average(gradients + list(figures.values()))
+        norm = clip_grad_norm_(self.parameters, self.clip or float("inf"), foreach=True)
+        finite = torch.isfinite(norm + figures["loss"])
+        self.skipped += ~finite
+        self.streak.add_(1).mul_(~finite)
+        torch.maximum(self.worst, self.streak, out=self.worst)
+        return finite

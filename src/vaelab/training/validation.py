@@ -1,0 +1,90 @@
+"""The look at held-out images after every epoch, and the plain words about what it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vaelab.data.batches import Batch
+from vaelab.models.kl import kl_per_dimension
+from vaelab.models.posteriors import Dirac
+from vaelab.models.vae import Vae, evaluating
+from vaelab.objectives.objective import Objective
+
+ACTIVE_VARIANCE = 0.01
+"""A latent dimension is active when Var_x(E[z|x]) exceeds this (Burda et al., 2016)."""
+
+COLLAPSED_RATE = 0.1
+"""Rate, in nats per image, under which the posterior tells nothing about the image."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Mean figures over the held-out images, and how much of the latent space is in use.
+
+    Arguments:
+        figures: as in `Loss.figures`, with the weights of the end of training.
+        variance: variance over images of the posterior mean, ``(D,)``.
+        kl: mean rate of each dimension, ``(D,)`` nats; None where the posterior does not factorise.
+    """
+
+    figures: dict[str, float]
+    variance: Tensor
+    kl: Tensor | None
+
+    @property
+    def active(self) -> int:
+        """Number of active latent dimensions."""
+        return int((self.variance > ACTIVE_VARIANCE).sum())
+
+
+@torch.inference_mode()
+def validate(model: Vae, objective: Objective, batches: Iterator[Batch], step: int) -> Validation:
+    """Measure the objective, as at ``step``, and the use of the latent space over batches."""
+    count = 0
+    sums: dict[str, Tensor] = {}
+    means: list[Tensor] = []
+    kls: list[Tensor] = []
+    with evaluating(model), evaluating(objective):
+        for batch in batches:
+            size = len(batch.images)
+            loss = objective(model, batch, step)
+            for name, value in loss.figures.items():
+                sums[name] = sums.get(name, 0) + value.double() * size
+            posterior = model.encoder(batch.images)
+            means.append(posterior.mean.double())
+            parts = None
+            if not isinstance(posterior, Dirac):
+                parts = kl_per_dimension(posterior, model.prior())
+            if parts is not None:
+                kls.append(parts.double())
+            count += size
+    variance = torch.cat(means).var(0, correction=0).cpu()
+    kl = torch.cat(kls).mean(0).cpu() if kls else None
+    return Validation({n: float(value) / count for n, value in sums.items()}, variance, kl)
+
+
+def warnings(validation: Validation, latent_dim: int) -> list[str]:
+    """Return what a person should be told of a model past its warm-up, remedy included."""
+    rate = validation.figures.get("rate")
+    if rate is not None and rate < COLLAPSED_RATE:
+        return [
+            f"The posterior has collapsed: the rate is {rate:.2f} nats, so the latent code tells "
+            "nothing about the image and all reconstructions look alike. Try KL warm-up "
+            "(-s options.warmup=0.3), free bits (-s options.free_bits=0.5), a smaller beta, or a "
+            "lower learning rate."
+        ]
+    dead = latent_dim - validation.active
+    if dead == latent_dim:
+        return ["Every image has the same code. Try a lower learning rate, or another activation."]
+    if dead > 0:
+        one = "dimension is" if dead == 1 else "dimensions are"
+        return [
+            f"{dead} of {latent_dim} latent {one} unused (no variance over images). That costs "
+            f"little; latent_dim {latent_dim - dead} would do as well. To use more: KL warm-up "
+            "(-s options.warmup=0.3) or free bits (-s options.free_bits=0.5)."
+        ]
+    return []

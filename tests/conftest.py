@@ -1,0 +1,42 @@
+"""What several tests share: small images, small models, quick settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from vaelab.data.images import Splits
+from vaelab.data.load import load_data
+
+torch.set_num_threads(2)
+
+SMALL: dict[str, Any] = {
+    "encoder": {"widths": [4, 8], "hidden": [16]},
+    "batch_size": 16,
+    "epochs": 2,
+    "precision": "fp32",
+    "device": "cpu",
+}
+"""Settings of a model that trains in well under a second."""
+
+
+def blobs(
+    n: int = 120, height: int = 12, width: int = 10, channels: int = 1
+) -> np.ndarray[Any, Any]:
+    """Return images of one soft spot each, whose place varies: uint8 (N, C, H, W)."""
+    generator = np.random.default_rng(0)
+    y, x = np.mgrid[:height, :width]
+    centre = generator.uniform(0.25, 0.75, (n, 2)) * (height, width)
+    spot = np.exp(-((y - centre[:, :1, None]) ** 2 + (x - centre[:, 1:, None]) ** 2) / 4)
+    return np.repeat((255 * spot).astype(np.uint8)[:, None], channels, 1)
+
+
+@pytest.fixture(scope="session")
+def spots() -> Splits:
+    """120 small grey images with two classes."""
+    images = blobs()
+    labels = (images.argmax(axis=None) + np.arange(len(images))) % 2
+    return load_data((images, labels))

@@ -1,0 +1,145 @@
+"""The contract of every recipe, and the terms of objectives against numbers done by hand."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch.distributions import Independent, Normal
+
+from tests.conftest import SMALL
+from vaelab.api import configure, settings_to_config
+from vaelab.data.batches import Batch
+from vaelab.data.images import Splits
+from vaelab.errors import ConfigError
+from vaelab.models.posteriors import DiagonalNormal
+from vaelab.models.priors import NormalPrior
+from vaelab.models.vae import Latent, Trace
+from vaelab.objectives.schedules import constant, linear
+from vaelab.objectives.terms import Capacity, Distortion, ImportanceWeighted, Rate
+from vaelab.recipes import RECIPES, Setup, build, resolve
+from vaelab.training.loop import mean_image
+
+CONTRACT: list[tuple[str, dict[str, Any]]] = [
+    ("ae", {}),
+    ("vae", {}),
+    ("vae", {"posterior": "full", "prior": "mixture", "samples": 2}),
+    ("vae", {"prior": "nsf", "likelihood": "gaussian-scalar"}),
+    ("vae", {"free_bits": 0.1, "likelihood": "logistic-mixture"}),
+    ("vae", {"encoder": {"kind": "residual", "widths": [4]}, "likelihood": "gaussian-pixel"}),
+    ("vae", {"encoder": {"kind": "mlp", "hidden": [8]}, "likelihood": "continuous-bernoulli"}),
+    ("beta-vae", {"warmup": 0.5}),
+    ("annealed-vae", {}),
+    ("iwae", {"samples": 3, "binarize": "dynamic"}),
+]
+
+
+def test_every_recipe_is_under_contract() -> None:
+    assert {name for name, _ in CONTRACT} == set(RECIPES)
+
+
+@pytest.mark.parametrize(("name", "settings"), CONTRACT, ids=lambda v: str(v))
+def test_gradients_reach_every_parameter(
+    name: str, settings: dict[str, Any], spots: Splits
+) -> None:
+    torch.manual_seed(0)
+    config = configure({**settings_to_config({**SMALL, **settings}), "recipe": name})
+    setup = Setup(config.model, config.data.binarize, mean_image(spots.train), steps=10)
+    model, objective = build(config, setup)
+    rows = torch.arange(16)
+    x = spots.train.take(rows).float() / 255
+    owned: set[str] = set()
+    for player in objective.players(model).values():
+        loss = player.loss(Batch(x, x, None, None, rows), 9)
+        assert loss.total.isfinite()
+        loss.total.backward(inputs=list(player.parameters.values()))
+        for parameter_name, parameter in player.parameters.items():
+            assert parameter.grad is not None, f"{parameter_name} has no gradient"
+            assert parameter.grad.abs().sum() > 0, f"the gradient of {parameter_name} is zero"
+            assert parameter_name not in owned, f"{parameter_name} has two owners"
+            owned.add(parameter_name)
+        figures = loss.figures
+        assert figures["loss"] == pytest.approx(float(loss.total))
+        if "rate" in figures:
+            assert figures["elbo"] == pytest.approx(
+                float(-figures["distortion"] - figures["rate"]), rel=1e-5
+            )
+    assert owned == {f"model.{n}" for n, _ in model.named_parameters()} | {
+        f"objective.{n}" for n, _ in objective.named_parameters()
+    }
+
+
+def hand_trace() -> tuple[Trace, torch.Tensor, torch.Tensor]:
+    """Two images, three samples, D = 2: unit-variance likelihood of a 1×1×1 image."""
+    torch.manual_seed(1)
+    posterior = DiagonalNormal(
+        torch.tensor([[0.5, -1.0], [2.0, 0.0]]), torch.tensor([[1.0, 0.5], [0.1, 1.0]])
+    )
+    prior = NormalPrior(2)()
+    z = posterior.rsample(torch.Size([3]))
+    x = torch.tensor([0.2, 0.9]).reshape(2, 1, 1, 1)
+    mean = z[..., :1, None, None]
+    likelihood = Independent(Normal(mean, 1.0, validate_args=False), 3, validate_args=False)
+    batch = Batch(x, x, None, None, torch.arange(2))
+    trace = Trace(batch, {"z": Latent(z, posterior, prior)}, likelihood)
+    log_px = -0.5 * (x[:, 0, 0, 0] - z[..., 0]) ** 2 - 0.5 * math.log(2 * math.pi)
+    rate = 0.5 * (posterior.loc**2 + posterior.scale**2 - 1) - posterior.scale.log()
+    return trace, log_px, rate
+
+
+def test_distortion_and_rate_are_what_the_equations_say() -> None:
+    trace, log_px, rate = hand_trace()
+    torch.testing.assert_close(Distortion()(trace, 0), -log_px.mean(0))
+    torch.testing.assert_close(Rate(constant(1.0))(trace, 0), rate.sum(1))
+    torch.testing.assert_close(Rate(linear(0, 4, 10))(trace, 5), 2 * rate.sum(1))
+
+
+def test_free_bits_let_each_dimension_have_its_nats() -> None:
+    trace, _, rate = hand_trace()
+    expected = 3.0 * rate.mean(0).clamp(min=1.0).sum()
+    assert rate.mean(0).min() < 1.0 < rate.mean(0).max()
+    torch.testing.assert_close(Rate(constant(3.0), 1.0)(trace, 0), expected.expand(2))
+
+
+def test_capacity_costs_the_distance_to_its_target() -> None:
+    trace, _, rate = hand_trace()
+    mean = rate.sum(1).mean()
+    for step, target in ((0, 0.0), (5, 12.5), (20, 25.0)):
+        cost = Capacity(linear(0, 25, 10), 3.0)(trace, step)
+        torch.testing.assert_close(cost, (3 * (mean - target).abs()).expand(2))
+
+
+def test_importance_weighted_bound_weighs_the_better_samples_more() -> None:
+    trace, log_px, _ = hand_trace()
+    latent = trace.latents["z"]
+    log_w = log_px + latent.prior.log_prob(latent.value) - latent.posterior.log_prob(latent.value)
+    torch.testing.assert_close(
+        ImportanceWeighted(constant(1.0))(trace, 0), -log_w.exp().mean(0).log()
+    )
+    log_w = log_w.detach().requires_grad_()
+    (-torch.logsumexp(log_w, 0) + math.log(3)).sum().backward()
+    assert log_w.grad is not None
+    assert torch.equal(log_w.grad.argmin(0), log_w.argmax(0))
+
+
+def test_options_are_checked_by_the_recipe() -> None:
+    with pytest.raises(ConfigError, match="ae: beta is unknown"):
+        resolve({"recipe": "ae", "options": {"beta": 2}})
+    with pytest.raises(ConfigError, match="did you mean free_bits"):
+        resolve({"options": {"freebits": 2}})
+    with pytest.raises(ConfigError, match="beta: input should be greater than or equal to 0"):
+        resolve({"options": {"beta": -1}})
+    with pytest.raises(ConfigError, match="Did you mean beta-vae"):
+        resolve({"recipe": "betavae"})
+    assert resolve({"recipe": "beta-vae"}).options["beta"] == 4.0
+    assert resolve({"recipe": "ae"}).model.posterior == "dirac"
+
+
+@pytest.mark.parametrize("name", ["vae", "beta-vae", "annealed-vae", "iwae"])
+def test_point_posteriors_have_no_rate(name: str, spots: Splits) -> None:
+    config = resolve({"recipe": name, "model": {"posterior": "dirac"}})
+    setup = Setup(config.model, "none", mean_image(spots.train), 10)
+    with pytest.raises(ConfigError, match="infinite for the point posterior"):
+        build(config, setup)
