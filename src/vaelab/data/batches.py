@@ -95,7 +95,7 @@ def resident(images: ImageSet, device: torch.device | str) -> ImageSet:
     """The set with its tensors on a CUDA device, if they take at most half of its free memory.
 
     Call it once before the passes: `Batches` then gathers on the device. Returns the set itself
-    for another device, for images mapped from a file, and where it is resident already.
+    for another device, for images that stay in a file, and where it is resident already.
     """
     device = torch.device(device)
     pixels = images.images

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from vaelab.data.mapped import MappedImages
+from vaelab.data.filed import FileImages
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,7 +16,7 @@ class ImageSet:
     """N images of one shape.
 
     Arguments:
-        images: uint8, ``(N, C, H, W)``, C one of 1, 3, 4; a tensor, or a map of a file where the
+        images: uint8, ``(N, C, H, W)``, C one of 1, 3, 4; a tensor, or rows of a file where the
             images are larger than memory. Read them with `take`, which serves both.
         labels: optional int64 class of each image, ``(N,)``.
         attributes: optional float32 ``(N, A)``: 0 or 1, NaN where unknown.
@@ -24,7 +24,7 @@ class ImageSet:
         attribute_names: name of each attribute.
     """
 
-    images: Tensor | MappedImages
+    images: Tensor | FileImages
     labels: Tensor | None = None
     attributes: Tensor | None = None
     class_names: tuple[str, ...] = ()
@@ -49,10 +49,10 @@ class ImageSet:
             yield self.take(torch.arange(start, min(start + size, len(self))))
 
     def subset(self, index: Tensor) -> ImageSet:
-        """The images at ``index`` with their labels and attributes; a view if they are mapped."""
+        """The images at ``index`` with their labels and attributes; a view of a file."""
         images = self.images
         return ImageSet(
-            images.view(index) if isinstance(images, MappedImages) else self.take(index),
+            images.view(index) if isinstance(images, FileImages) else self.take(index),
             None if self.labels is None else self.labels[index],
             None if self.attributes is None else self.attributes[index],
             self.class_names,

@@ -55,9 +55,9 @@ def load_data(
         skip_bad: leave unreadable images out, with a note, instead of raising.
         split: shares of train, validation and test; used for the parts the data does not name.
         split_seed: seed of the draw. The result depends on names, not on the file system's order.
-        memory_budget: bytes that loading may hold (twice the images); above, they go to a mapped
-            file. Default: half of the free memory.
-        cache_dir: folder of mapped files. Default: ``$VAELAB_CACHE`` or ``~/.cache/vaelab``.
+        memory_budget: bytes that loading may hold (twice the images); above, they stay in
+            a file. Default: half of the free memory.
+        cache_dir: folder of those files. Default: ``$VAELAB_CACHE`` or ``~/.cache/vaelab``.
         progress: called as ``progress(images read, images in all)``.
 
     Raises:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from PIL.TiffImagePlugin import TiffImageFile
 from torch import Tensor
 
 from vaelab.config import Fit
@@ -127,6 +128,8 @@ def native_shape(image: Image.Image) -> Shape:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise DataError(f"{width}×{height} pixels, taken for a decompression bomb")
+    if isinstance(image, TiffImageFile):  # its size is upright at once in some versions of Pillow
+        width, height = image.tag_v2[256], image.tag_v2[257]
     if image.format != "PNG" or "exif" in image.info:  # else a PNG would be decoded to look for it
         if image.getexif().get(0x0112, 1) >= 5:  # the orientation tag: turned by 90 degrees
             width, height = height, width
@@ -168,13 +171,14 @@ def as_array(values: Any) -> NDArray[Any]:
 def channels_first(shape: tuple[int, ...]) -> tuple[Shape, tuple[int, ...]]:
     """Shape ``(C, H, W)`` of one image of ``shape``, and the axes in that order.
 
-    Takes (H, W), (C, H, W) and (H, W, C); where the last two are both possible, channels first.
+    Takes (H, W), (C, H, W) and (H, W, C). Where the last two are both possible, 1 or 3 channels
+    go before 4, and channels first before channels last.
     """
     found: tuple[int, ...]
     axes: tuple[int, ...]
     if len(shape) == 2:
         found, axes = (1, *shape), (0, 1)
-    elif len(shape) == 3 and shape[0] in CHANNELS:
+    elif len(shape) == 3 and (shape[0] in (1, 3) or (shape[0] == 4 and shape[2] not in (1, 3))):
         found, axes = shape, (0, 1, 2)
     elif len(shape) == 3 and shape[2] in CHANNELS:
         found, axes = (shape[2], shape[0], shape[1]), (2, 0, 1)

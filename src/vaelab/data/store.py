@@ -1,4 +1,4 @@
-"""Where images are kept once read: in memory, or, larger than a budget, in a mapped file.
+"""Where images are kept once read: in memory, or, larger than a budget, in a file.
 
 A cache file holds the pixels, then a JSON description, then a fixed footer with the description's
 length and checksum. It is written beside its place and renamed, so a file with a sound footer
@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaelab.data.mapped import MappedImages
+from vaelab.data.filed import FileImages, PixelFile
 from vaelab.data.pixels import Pixels, Shape
 from vaelab.data.source import Progress, Source
 from vaelab.errors import DataError
@@ -44,7 +44,7 @@ _ABANDONED = 3600.0  # seconds without a write after which a temporary file has 
 class Stored:
     """All images of a source, and the brightest pixel among them."""
 
-    images: Tensor | MappedImages
+    images: Tensor | FileImages
     brightest: int
 
 
@@ -126,7 +126,7 @@ def _open_cache(path: Path, source: Source) -> Stored | None:
             return None
         source.conversion = str(about["conversion"])
         source.bad = {int(index): str(fault) for index, fault in about["bad"].items()}
-        return Stored(MappedImages.open(path, shape), int(about["brightest"]))
+        return Stored(FileImages(PixelFile(path, shape)), int(about["brightest"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, struct.error):
         return None
 
@@ -134,7 +134,7 @@ def _open_cache(path: Path, source: Source) -> Stored | None:
 def _write_cache(
     source: Source, shape: Shape, path: Path | None, folder: Path, progress: Progress | None
 ) -> Stored:
-    """Stream the images to a file in constant memory and map it.
+    """Stream the images to a file in constant memory.
 
     Without ``path`` the file has no name that lasts: it is gone when the images are.
     """
@@ -153,12 +153,12 @@ def _write_cache(
         try:
             with os.fdopen(handle, "wb") as file:
                 brightest = _write(file, source, shape, progress)
-            images = MappedImages.open(beside, (source.count, *shape))
+            images = FileImages(PixelFile(beside, (source.count, *shape)))
             if path is not None:
                 beside.replace(path)
             return Stored(images, brightest)
         finally:
-            with contextlib.suppress(OSError):  # renamed, or on Windows still mapped
+            with contextlib.suppress(OSError):  # renamed, or on Windows still open
                 beside.unlink()
     except OSError as error:
         raise DataError(

@@ -1,0 +1,82 @@
+"""Images larger than memory: a file of pixels, read a batch at a time."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vaelab.errors import DataError
+
+
+class PixelFile:
+    """N images of one shape as raw bytes, one after another from the start of a file.
+
+    Positional reads rather than a memory map: mapped pages count as memory of this process, and
+    to give them back after every batch costs three times as much as reading what is needed.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, int, int, int]) -> None:
+        self.shape = shape
+        self._path = path
+        self._file = path.open("rb", buffering=0)  # stays whole when the name is taken away
+        weakref.finalize(self, self._file.close)
+        self._lock = threading.Lock()
+
+    def read(self, rows: NDArray[np.int64]) -> Tensor:
+        """Images at ``rows``, uint8 ``(len(rows), C, H, W)``; neighbours in one go."""
+        images = np.empty((len(rows), *self.shape[1:]), np.uint8)
+        flat = images.reshape(len(rows), -1)
+        cuts = np.flatnonzero(np.diff(rows) != 1) + 1
+        for start, end in zip([0, *cuts], [*cuts, len(rows)], strict=True):
+            self._fill(flat[start:end].reshape(-1), int(rows[start]) * flat.shape[1])
+        return torch.from_numpy(images)
+
+    def _fill(self, buffer: NDArray[np.uint8], offset: int) -> None:
+        while buffer.size:
+            count = self._read_at(buffer, offset)
+            if not count:
+                raise DataError(f"{self._path}: was cut short while in use. Load the data again.")
+            buffer, offset = buffer[count:], offset + count
+
+    def _read_at(self, buffer: Any, offset: int) -> int:
+        if hasattr(os, "preadv"):  # has no position that threads or forks would share
+            return os.preadv(self._file.fileno(), [buffer], offset)
+        with self._lock:
+            self._file.seek(offset)
+            return self._file.readinto(buffer)
+
+
+class FileImages:
+    """Rows of a `PixelFile`; takes the place of a uint8 tensor ``(N, C, H, W)``."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, file: PixelFile, rows: Tensor | None = None) -> None:
+        self._file = file
+        self._rows = torch.arange(file.shape[0]) if rows is None else rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def shape(self) -> torch.Size:
+        """As of a tensor: ``(N, C, H, W)``."""
+        return torch.Size((len(self), *self._file.shape[1:]))
+
+    def index_select(self, dim: int, index: Tensor) -> Tensor:
+        """Copy some images into memory: uint8 ``(len(index), C, H, W)``; ``dim`` must be 0."""
+        if dim != 0:
+            raise ValueError("images of a file are taken along dimension 0")
+        return self._file.read(self._rows.index_select(0, index).numpy())
+
+    def view(self, index: Tensor) -> FileImages:
+        """Some of the images, without copying them."""
+        return FileImages(self._file, self._rows.index_select(0, index))
