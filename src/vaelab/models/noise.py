@@ -1,0 +1,82 @@
+"""Random numbers of a global batch, so that results do not depend on the number of processes.
+
+In data-parallel training every process seeds the global generator alike, draws the noise of the
+*whole* batch and keeps the rows of its own images. Drawing is cheap; a result that changes with
+the number of processes is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import torch
+from torch import Tensor
+
+_shard: ContextVar[tuple[int, int, int] | None] = ContextVar("shard", default=None)
+
+
+@contextmanager
+def sharded(start: int, stop: int, total: int) -> Iterator[None]:
+    """Within this context the local batch is rows ``start`` to ``stop`` of ``total`` images.
+
+    Raises:
+        ValueError: when the rows do not lie within the global batch.
+    """
+    if not 0 <= start <= stop <= total:
+        raise ValueError(f"rows {start} to {stop} do not lie within a batch of {total}")
+    token = _shard.set((start, stop, total))
+    try:
+        yield
+    finally:
+        _shard.reset(token)
+
+
+def normal(
+    shape: Sequence[int],
+    *,
+    batch_dim: int,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Draw standard normal noise of ``shape``, whose dimension ``batch_dim`` is the batch.
+
+    Raises:
+        ValueError: when the batch is not the local one that `sharded` announced.
+    """
+    return _draw(torch.randn, shape, batch_dim, device, dtype)
+
+
+def uniform(
+    shape: Sequence[int],
+    *,
+    batch_dim: int,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Tensor:
+    """Draw noise uniform on [0, 1) of ``shape``, whose dimension ``batch_dim`` is the batch.
+
+    Raises:
+        ValueError: when the batch is not the local one that `sharded` announced.
+    """
+    return _draw(torch.rand, shape, batch_dim, device, dtype)
+
+
+def _draw(
+    sampler: Callable[..., Tensor],
+    shape: Sequence[int],
+    batch_dim: int,
+    device: torch.device | str | None,
+    dtype: torch.dtype,
+) -> Tensor:
+    shard = _shard.get()
+    if shard is None:
+        return sampler(tuple(shape), device=device, dtype=dtype)
+    start, stop, total = shard
+    rows = stop - start
+    if not -len(shape) <= batch_dim < len(shape) or shape[batch_dim] != rows:
+        raise ValueError(f"noise of shape {tuple(shape)} has no batch of {rows} at {batch_dim}")
+    whole = list(shape)
+    whole[batch_dim] = total
+    return sampler(whole, device=device, dtype=dtype).narrow(batch_dim, start, rows)

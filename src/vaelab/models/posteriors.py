@@ -1,0 +1,211 @@
+r"""Approximate posteriors q(z|x): what the encoder's raw features mean.
+
+A scale is $\sigma = \sigma_{min} + \mathrm{softplus}(r + c)$ with $c$ such that $\sigma = 1$ at
+$r = 0$: positive, never below $\sigma_{min} = 10^{-4}$, like $e^r$ for small scales and linear in
+$r$ for large ones, so that no feature overflows. All computation is in float32 at least.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from torch import Size, Tensor, nn
+from torch.distributions import Distribution, Independent, MultivariateNormal, Normal, constraints
+from torch.nn import functional
+from typing_extensions import override
+
+from vaelab.config import PosteriorName
+from vaelab.errors import ConfigError
+from vaelab.models import noise
+
+MIN_SCALE = 1e-4
+_SHIFT = math.log(math.expm1(1 - MIN_SCALE))
+
+
+def positive_scale(raw: Tensor) -> Tensor:
+    """Map any real number to a scale above `MIN_SCALE`; 0 becomes 1."""
+    return functional.softplus(raw + _SHIFT) + MIN_SCALE
+
+
+def raw_scale(scale: float) -> float:
+    """Invert `positive_scale`, for a ``scale`` above `MIN_SCALE`."""
+    return math.log(math.expm1(scale - MIN_SCALE)) - _SHIFT
+
+
+def single(raw: Tensor) -> Tensor:
+    """Return ``raw`` in single precision at least, whatever the networks ran in."""
+    return raw.to(torch.promote_types(raw.dtype, torch.float32))
+
+
+class DiagonalNormal(Independent[Normal]):
+    """Normal with independent dimensions, N(μ, diag σ²), over the last dimension of ``loc``.
+
+    Sampling draws from `vaelab.models.noise`, the last dimension of the batch being sharded.
+    """
+
+    def __init__(self, loc: Tensor, scale: Tensor) -> None:
+        super().__init__(Normal(loc, scale, validate_args=False), 1, validate_args=False)
+
+    @property
+    def loc(self) -> Tensor:
+        """The mean μ."""
+        return self.base_dist.loc
+
+    @property
+    def scale(self) -> Tensor:
+        """The standard deviations σ."""
+        return self.base_dist.scale
+
+    @property
+    @override
+    def stddev(self) -> Tensor:
+        return self.base_dist.scale
+
+    @override
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        shape = self._extended_shape(Size(sample_shape))
+        loc = self.loc
+        epsilon = noise.normal(shape, batch_dim=-2, device=loc.device, dtype=loc.dtype)
+        return torch.addcmul(loc, self.scale, epsilon)
+
+    @override
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        with torch.no_grad():
+            return self.rsample(sample_shape)
+
+
+class FullNormal(MultivariateNormal):
+    """Normal with any covariance, N(μ, L Lᵀ), L lower triangular with positive diagonal.
+
+    Sampling draws from `vaelab.models.noise`, the last dimension of the batch being sharded.
+    """
+
+    def __init__(self, loc: Tensor, scale_tril: Tensor) -> None:
+        super().__init__(loc, scale_tril=scale_tril, validate_args=False)
+
+    @override
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        shape = self._extended_shape(Size(sample_shape))
+        loc = self.loc
+        epsilon = noise.normal(shape, batch_dim=-2, device=loc.device, dtype=loc.dtype)
+        with torch.autocast(loc.device.type, enabled=False):  # or L ε would be in bfloat16
+            return loc + (self.scale_tril @ epsilon.unsqueeze(-1)).squeeze(-1)
+
+
+class Dirac(Distribution):
+    """All mass on one point, over the last dimension of ``loc``: the code of an autoencoder."""
+
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {"loc": constraints.real_vector}
+    support = constraints.real_vector
+    has_rsample = True
+
+    def __init__(self, loc: Tensor) -> None:
+        self.loc = loc
+        super().__init__(loc.shape[:-1], loc.shape[-1:], validate_args=False)
+
+    @property
+    @override
+    def mean(self) -> Tensor:
+        return self.loc
+
+    @property
+    @override
+    def mode(self) -> Tensor:
+        return self.loc
+
+    @property
+    @override
+    def variance(self) -> Tensor:
+        return torch.zeros_like(self.loc)
+
+    @property
+    @override
+    def stddev(self) -> Tensor:
+        return torch.zeros_like(self.loc)
+
+    @override
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        return self.loc.expand(self._extended_shape(Size(sample_shape)))
+
+    @override
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Raise `ConfigError`: a point mass has no density."""
+        raise ConfigError(
+            "posterior dirac: a point mass has no density, so an autoencoder has no ELBO, rate or "
+            "likelihood. Choose the posterior `diagonal` or `full` for an objective with a rate."
+        )
+
+
+class DiagonalPosterior(nn.Module):
+    """q(z|x) = N(μ, diag σ²) from features ``(..., 2 D)``: D means, then D raw scales.
+
+    Source: Kingma and Welling (2014), with softplus for the exponential.
+    """
+
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__()
+        self.size = 2 * latent_dim
+
+    def forward(self, raw: Tensor) -> DiagonalNormal:
+        """Return q(z|x), event shape ``(D,)``."""
+        loc, scale = single(raw).chunk(2, -1)
+        return DiagonalNormal(loc, positive_scale(scale))
+
+
+class FullPosterior(nn.Module):
+    """q(z|x) = N(μ, L Lᵀ) from features ``(..., D + D (D + 1) / 2)``.
+
+    D means, D raw scales for the diagonal of L, then its entries below the diagonal row by row.
+    """
+
+    below: Tensor
+
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__()
+        self.latent_dim = latent_dim
+        self.size = 2 * latent_dim + latent_dim * (latent_dim - 1) // 2
+        below = torch.tril_indices(latent_dim, latent_dim, -1)
+        self.register_buffer("below", below, persistent=False)
+
+    def forward(self, raw: Tensor) -> FullNormal:
+        """Return q(z|x), event shape ``(D,)``."""
+        dim = self.latent_dim
+        loc, scale, off_diagonal = torch.split(single(raw), [dim, dim, self.size - 2 * dim], -1)
+        scale_tril = torch.diag_embed(positive_scale(scale))
+        scale_tril[..., self.below[0], self.below[1]] = off_diagonal
+        return FullNormal(loc, scale_tril)
+
+
+class DiracPosterior(nn.Module):
+    """A point per image from features ``(..., D)``: turns the model into an autoencoder."""
+
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__()
+        self.size = latent_dim
+
+    def forward(self, raw: Tensor) -> Dirac:
+        """Return q(z|x), event shape ``(D,)``."""
+        return Dirac(single(raw))
+
+
+Posterior = DiagonalPosterior | FullPosterior | DiracPosterior
+
+_POSTERIORS: dict[PosteriorName, type[Posterior]] = {
+    "diagonal": DiagonalPosterior,
+    "full": FullPosterior,
+    "dirac": DiracPosterior,
+}
+
+
+def build_posterior(name: PosteriorName, latent_dim: int) -> Posterior:
+    """Return the family of q(z|x) called ``name``, whose ``size`` features the encoder must give.
+
+    Raises:
+        ConfigError: when no family has this name.
+    """
+    if name not in _POSTERIORS:
+        raise ConfigError(f"posterior {name!r} is unknown; known: {', '.join(_POSTERIORS)}.")
+    return _POSTERIORS[name](latent_dim)
