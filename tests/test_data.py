@@ -86,9 +86,23 @@ def test_mnist_split_depends_on_its_seed_alone() -> None:
     assert torch.equal(first.test.take(rows), other.test.take(rows))
 
 
-def test_load_config_reads_the_data_section() -> None:
-    splits = load_config(DataConfig(spec="mnist", size=[14, 14], channels=3))
-    assert splits.train.shape == (3, 14, 14)
+def test_load_config_reads_the_data_section(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, noise(20, 8, 4))
+    config = DataConfig(
+        spec=str(path),
+        size=[6, 6],
+        channels=3,
+        fit="stretch",
+        split=[0.5, 0.25, 0.25],
+        split_seed=4,
+    )
+    found = load_config(config)
+    expected = load_data(
+        path, size=(6, 6), channels=3, fit="stretch", split=(0.5, 0.25, 0.25), split_seed=4
+    )
+    assert found.train.shape == (3, 6, 6)
+    assert torch.equal(found.train.take(torch.arange(10)), expected.train.take(torch.arange(10)))
 
 
 # ------------------------------------------------------------------------- arrays, files, data sets

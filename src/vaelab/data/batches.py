@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from vaelab.config import Binarize
+from vaelab.data.filed import FileImages
 from vaelab.data.images import ImageSet
 from vaelab.errors import DataError
 
@@ -77,10 +77,8 @@ def binarize(images: Tensor, how: Binarize, noise: Tensor | None = None) -> Tens
 
 def fetch(images: ImageSet, index: Tensor, device: torch.device | str) -> Batch:
     """The images at ``index`` as a `Batch` on a device."""
-    return _convert(images.take(index), images, index, torch.device(device))
-
-
-def _convert(taken: Tensor, images: ImageSet, index: Tensor, device: torch.device) -> Batch:
+    device = torch.device(device)
+    taken = images.take(index)
     if device.type == "cuda" and taken.device.type == "cpu":
         taken = taken.pin_memory()  # so that the copy runs beside the computation
     pixels = taken.to(device, non_blocking=True).to(torch.float32).div_(255)
@@ -154,7 +152,6 @@ class Batches:
             )
         self._images = images
         self._device = torch.device(device)
-        self._start = start
         n = len(images)
         order = epoch_order(n, seed, epoch) if shuffle else torch.arange(n)
         full, rest = divmod(n, batch_size)
@@ -169,15 +166,9 @@ class Batches:
         return len(self._rows)
 
     def __iter__(self) -> Iterator[Batch]:
-        if isinstance(self._images.images, Tensor):
-            for rows in self._rows:
-                yield fetch(self._images, rows, self._device)
-            return
-        with ThreadPoolExecutor(1) as pool:  # reads one batch of the file ahead
-            ahead = [pool.submit(self._images.take, rows) for rows in self._rows[:1]]
-            for number, rows in enumerate(self._rows, 1):
-                taken = ahead.pop().result()
-                ahead = [
-                    pool.submit(self._images.take, rows) for rows in self._rows[number : number + 1]
-                ]
-                yield _convert(taken, self._images, rows, self._device)
+        images = self._images.images
+        for number, rows in enumerate(self._rows, 1):
+            batch = fetch(self._images, rows, self._device)
+            if isinstance(images, FileImages) and number < len(self._rows):
+                images.announce(self._rows[number])
+            yield batch

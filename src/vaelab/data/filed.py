@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,13 @@ class PixelFile:
         for start, end in zip([0, *cuts], [*cuts, len(rows)], strict=True):
             self._fill(flat[start:end].reshape(-1), int(rows[start]) * flat.shape[1])
         return torch.from_numpy(images)
+
+    def announce(self, rows: NDArray[np.int64]) -> None:
+        """Let the system fetch the images at ``rows`` from the disk while something else runs."""
+        if hasattr(os, "posix_fadvise"):  # Linux; a thread instead would fight for Python's lock
+            size = prod(self.shape[1:])
+            for row in rows.tolist():
+                os.posix_fadvise(self._file.fileno(), row * size, size, os.POSIX_FADV_WILLNEED)
 
     def _fill(self, buffer: NDArray[np.uint8], offset: int) -> None:
         while buffer.size:
@@ -76,6 +84,10 @@ class FileImages:
         if dim != 0:
             raise ValueError("images of a file are taken along dimension 0")
         return self._file.read(self._rows.index_select(0, index).numpy())
+
+    def announce(self, index: Tensor) -> None:
+        """Say which images will be taken next, so that the disk is read meanwhile."""
+        self._file.announce(self._rows.index_select(0, index).numpy())
 
     def view(self, index: Tensor) -> FileImages:
         """Some of the images, without copying them."""

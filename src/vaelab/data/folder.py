@@ -161,7 +161,7 @@ class FolderSource(Source):
         except FileNotFoundError:
             return "missing"
         except Exception as error:  # decoders of hostile bytes raise nearly anything
-            return "truncated" if "truncated" in str(error) else f"damaged: {error}"
+            return "truncated" if "truncated" in str(error).lower() else f"damaged: {error}"
 
 
 def _parallel(function: Callable[[str], T], names: Sequence[str], ahead: int) -> Iterator[T]:
