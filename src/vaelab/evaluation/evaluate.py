@@ -1,0 +1,259 @@
+"""All measures of one model on one set of images.
+
+Everything is computed in single precision, in evaluation mode, in memory that does not grow with
+the number of images or of draws, and is the same for the same seed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vaelab.data.batches import epoch_order
+from vaelab.data.images import ImageSet
+from vaelab.errors import ConfigError, DataError, RunError
+from vaelab.evaluation import latents
+from vaelab.evaluation.figures import Figure, mean
+from vaelab.evaluation.likelihood import (
+    NATS,
+    bound_gaps,
+    describe_target,
+    elbo_figures,
+    log_prob_figure,
+)
+from vaelab.evaluation.measure import Observed, Report, batches, observe, split_rate
+from vaelab.evaluation.record import Evaluation
+from vaelab.models.posteriors import DiracPosterior
+from vaelab.models.vae import Vae, evaluating, seeded
+from vaelab.training.step import mix_seed
+
+Progress = Callable[[int, int], None]
+"""Told how many codes were decoded so far, and how many there are to decode."""
+
+DECODINGS = 200_000
+"""Codes of 28 × 28 numbers that the importance-weighted bound decodes by default."""
+
+MIXED = 2_000
+"""Images that stand for all in the aggregate posterior, at most."""
+
+POINT = "A point posterior (autoencoder) has no rate, ELBO, log p(x) or bits per dimension."
+
+_BOUND, _MIX = 1, 2  # parts of the seed
+
+
+def evaluate(
+    model: Vae,
+    images: ImageSet,
+    *,
+    samples: int | None = None,
+    bound_images: int | None = None,
+    limit: int | None = None,
+    held_out: bool = True,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Measure likelihood, reconstruction and use of the latent space.
+
+    Arguments:
+        model: any `Vae`; figures that have no meaning for it are left out, with a note.
+        images: what to measure on, usually ``splits.test``.
+        samples: K, draws of z for each image in the importance-weighted bound; by default 200, or
+            more where there are few images.
+        bound_images: number of images, drawn by chance, that the bound is measured on; by default
+            as many as take well under a minute.
+        limit: measure on this many images drawn by chance, not on all.
+        held_out: whether these images were kept from training; every protocol says it.
+        seed: of every draw: the same seed gives the same figures.
+        progress: told how far it is.
+
+    Raises:
+        ConfigError: a count below 1.
+        DataError: there are no images, or they do not have the model's shape.
+        RunError: the model's codes are not finite, as after a training that diverged.
+    """
+    for name, count in (("samples", samples), ("bound_images", bound_images), ("limit", limit)):
+        if count is not None and count < 1:
+            raise ConfigError(f"{name}: must be 1 or more (got {count}).")
+    if len(images) == 0:
+        raise DataError(
+            "evaluation: there are no images. Give the test split a share (data.split)."
+        )
+    if images.shape != model.shape:
+        raise DataError(
+            f"evaluation: images of shape {images.shape} do not fit a model of {model.shape}. "
+            "Read them with the size and channels that the model was trained on."
+        )
+    plan = _plan(model, len(images), samples, bound_images, limit, seed)
+    index, where = plan.index, _where(len(plan.index), len(images), held_out, seed)
+    point = isinstance(model.encoder.family, DiracPosterior)
+    decodings = len(index) * (plan.draws + 1) + (0 if point else len(plan.bound) * plan.samples)
+    report = _counter(progress, decodings)
+    with evaluating(model), torch.inference_mode(), _single_precision():
+        with seeded(seed, model.device):
+            seen = observe(model, images, index, plan.draws, report)
+        _check(seen)
+        figures = _likelihood(model, seen, plan.draws, where)
+        if seen.rate is not None:
+            with seeded(mix_seed(seed, _BOUND), model.device):
+                some = batches(model, images, index[plan.bound], model.rows // plan.samples)
+                gaps = bound_gaps(model, some, plan.samples, report)
+            elbo, over = seen.log_px - seen.rate, f"{_over(model)} {where}"
+            figures["log_prob"] = log_prob_figure(elbo, gaps, plan.bound, plan.samples, over)
+            with seeded(mix_seed(seed, _MIX), model.device):
+                figures |= _information(*split_rate(model, images, index[plan.mixed]), where)
+    figures |= _use(seen, where) | _fidelity(model, seen, where)
+    kept, notes = _finite(figures)
+    if point:
+        notes = (POINT, *notes)
+    return Evaluation(kept, _latent(seen), notes, len(index), held_out, seed)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Which images are measured, with how many draws; positions refer to ``index``."""
+
+    index: Tensor
+    draws: int
+    bound: Tensor
+    samples: int
+    mixed: Tensor
+
+
+def _plan(
+    model: Vae, n: int, samples: int | None, bound: int | None, limit: int | None, seed: int
+) -> _Plan:
+    index = _choose(n, limit or n, seed)
+    total = len(index)
+    draws = max(1, min(50, 10_000 // total))  # few images: less noise in the same time
+    budget = int(DECODINGS * min(1.0, 784 / math.prod(model.shape)))
+    samples = samples or max(200, min(5_000, budget // min(total, bound or total)))
+    some = _choose(total, bound or max(10, budget // samples), mix_seed(seed, _BOUND))
+    return _Plan(index, draws, some, samples, _choose(total, MIXED, mix_seed(seed, _MIX)))
+
+
+def _choose(n: int, count: int, seed: int) -> Tensor:
+    """Return ``count`` of n images by chance, in order: the first ones may be the easy ones."""
+    return epoch_order(n, seed, 0)[:count].sort().values
+
+
+def _single_precision() -> AbstractContextManager[None]:
+    """Context without TF32, in which cuDNN convolves by default, with 10 bits for a fraction."""
+    return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
+
+
+def _counter(progress: Progress | None, total: int) -> Report:
+    done = 0
+
+    def report(decoded: int) -> None:
+        nonlocal done
+        done += decoded
+        if progress is not None:
+            progress(done, total)
+
+    return report
+
+
+def _where(n: int, of: int, held_out: bool, seed: int) -> str:
+    chosen = "" if n == of else f", drawn by chance from {of:,}"
+    origin = (
+        "held out from training"
+        if held_out
+        else "NOT held out: training used some or all of them, so expect worse on new images"
+    )
+    count = "1 image" if n == 1 else f"{n:,} images"
+    return f"Over {count}{chosen}, {origin}; single precision, seed {seed}."
+
+
+def _over(model: Vae) -> str:
+    measure = model.likelihood.measure
+    if measure == "binary" and model.binarize == "none":
+        return (
+            "The bound is not linear in x, so its targets were drawn, every pixel once with its "
+            "grey value as probability; the encoder saw the grey image."
+        )
+    return describe_target(measure, model.binarize)
+
+
+def _likelihood(model: Vae, seen: Observed, draws: int, where: str) -> dict[str, Figure]:
+    measure = model.likelihood.measure
+    if seen.rate is None:
+        how = "Decoded at the point z."
+    else:
+        count = "1 draw" if draws == 1 else f"{draws} draws"
+        rate = "in closed form" if seen.closed else "from the same draws"
+        how = f"{count} of z for each image, rate {rate}."
+    protocol = f"{describe_target(measure, model.binarize)} {how} {where}"
+    return elbo_figures(seen.log_px, seen.rate, measure, math.prod(model.shape), protocol)
+
+
+def _information(told: Tensor, wasted: Tensor, where: str) -> dict[str, Figure]:
+    n = len(told)
+    how = (
+        "Split of the rate (Hoffman and Johnson, 2016), q(z) being the mean of q(z|x) over "
+        f"{n:,} of the images, one draw of z for each. "
+    )
+    cap = f"At most log {n:,} = {math.log(n):.2f} nats, and near that an underestimate. "
+    return {
+        "mutual_information": mean(told, NATS, how + cap + where),
+        "marginal_kl": mean(wasted, NATS, how + where),
+    }
+
+
+def _use(seen: Observed, where: str) -> dict[str, Figure]:
+    if len(seen.means) < 2:
+        return {}
+    active, _ = latents.active_units(seen.means)
+    how = "Latent dimensions whose posterior mean varies over images by a variance above 0.01 "
+    unit = f"of {len(active)} dimensions"
+    count = float(active.sum())
+    return {
+        "active_units": Figure(count, None, len(seen.means), unit, f"{how}(Burda, 2016). {where}")
+    }
+
+
+def _fidelity(model: Vae, seen: Observed, where: str) -> dict[str, Figure]:
+    binary = "" if model.binarize == "none" else ", here binarised"
+    how = f"Decoded posterior mean against the image that the encoder saw{binary}; pixels in [0, 1]"
+    ssim = "Gaussian window of 11 × 11 pixels, σ 1.5 (Wang et al., 2004), smaller in small images"
+    return {
+        "mse": mean(seen.mse, "squared error per pixel", f"{how}. {where}"),
+        "psnr": mean(seen.psnr, "dB", f"{how}; mean over images of one value each. {where}"),
+        "ssim": mean(seen.ssim, "SSIM", f"{how}. {ssim}. {where}"),
+    }
+
+
+def _latent(seen: Observed) -> dict[str, list[Any]]:
+    arrays: dict[str, Tensor] = {}
+    if seen.kl is not None:
+        arrays["kl"] = seen.kl.double().mean(0)
+    if len(seen.means) > 1:
+        _, arrays["variance"] = latents.active_units(seen.means)
+        arrays["mean"], arrays["covariance"] = latents.aggregate_moments(seen.codes)
+    return {name: values.tolist() for name, values in arrays.items() if values.isfinite().all()}
+
+
+def _check(seen: Observed) -> None:
+    bad = int((~seen.means.isfinite().all(1)).sum())
+    if bad:
+        raise RunError(
+            f"evaluation: the codes of {bad:,} of {len(seen.means):,} images are not finite: "
+            "training has diverged. Train again with a lower learning rate (training.lr) or "
+            "with training.clip=1."
+        )
+
+
+def _finite(figures: Mapping[str, Figure]) -> tuple[dict[str, Figure], tuple[str, ...]]:
+    """Leave out figures that no file could hold, and say so."""
+    kept = {
+        name: figure
+        for name, figure in figures.items()
+        if math.isfinite(figure.value) and math.isfinite(figure.standard_error or 0)
+    }
+    lost = [name for name in figures if name not in kept]
+    return kept, (f"Not finite, hence left out: {', '.join(lost)}.",) if lost else ()

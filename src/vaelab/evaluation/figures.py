@@ -1,0 +1,92 @@
+"""A measured number that carries its uncertainty and the way it was measured."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+
+INTERVAL = 1.96
+"""Half the width of a 95 % interval, in standard errors of a mean that is close to normal."""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured quantity.
+
+    Arguments:
+        value: the estimate.
+        standard_error: its standard error over images; None where it has none.
+        n: number of images that it is over.
+        unit: such as ``nats per image``.
+        protocol: how it was measured, in plain sentences.
+    """
+
+    value: float
+    standard_error: float | None
+    n: int
+    unit: str
+    protocol: str
+
+    @property
+    def interval(self) -> float | None:
+        """Half the width of the 95 % interval, where there is a standard error."""
+        return None if self.standard_error is None else INTERVAL * self.standard_error
+
+    def __str__(self) -> str:
+        """Return value and 95 % interval with no more digits than it supports, and the unit."""
+        return f"{rounded(self.value, self.interval)} {self.unit}"
+
+
+def rounded(value: float, interval: float | None) -> str:
+    """Write ``value ± interval``, the interval to one digit (two if the first is 1)."""
+    if interval is None:
+        return _signed(f"{value:.4g}")
+    if interval <= 0:
+        return _signed(f"{value:.4g} ± 0")
+    place = math.floor(math.log10(interval))
+    decimals = -place if interval / 10**place >= 2 else 1 - place
+    shown = max(0, decimals)
+    return _signed(f"{round(value, decimals):.{shown}f} ± {round(interval, decimals):.{shown}f}")
+
+
+def mean(values: Tensor, unit: str, protocol: str) -> Figure:
+    """Return the mean of one value per image ``(N,)`` with its standard error s/√N.
+
+    The standard error of a single image is unknown, hence None.
+    """
+    values = values.double()
+    n = len(values)
+    error = float(values.std()) / math.sqrt(n) if n > 1 else None
+    return Figure(float(values.mean()), error, n, unit, protocol)
+
+
+def mean_with_gap(values: Tensor, gaps: Tensor, index: Tensor, unit: str, protocol: str) -> Figure:
+    """Return the mean of value + gap, where the costly gap is known for some images only.
+
+        mean_N(v) + mean_n(g),   variance = s²(v)/N + s²(g)/n + 2 cov(v, g)/N
+
+    Unbiased when the n images are drawn by chance, and far more precise than a mean over them alone
+    when gaps vary less than values (two-phase sampling: Cochran, Sampling Techniques, 1977).
+
+    Arguments:
+        values: one for each image, ``(N,)``.
+        gaps: one for some images, ``(n,)``.
+        index: which images these are, ``(n,)``.
+        unit: of both.
+        protocol: how they were measured.
+    """
+    values, gaps = values.double(), gaps.double()
+    total, some = len(values), len(gaps)
+    error = None
+    if some > 1:
+        here = values[index]
+        covariance = float(((here - here.mean()) * (gaps - gaps.mean())).sum()) / (some - 1)
+        variance = float(values.var()) / total + float(gaps.var()) / some + 2 * covariance / total
+        error = math.sqrt(max(variance, 0.0))
+    return Figure(float(values.mean() + gaps.mean()), error, total, unit, protocol)
+
+
+def _signed(text: str) -> str:
+    return text.replace("-", "−")

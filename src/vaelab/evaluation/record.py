@@ -1,0 +1,79 @@
+"""The result of an evaluation: its figures, the file that keeps them, and the verdict."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from vaelab import files
+from vaelab.errors import RunError
+from vaelab.evaluation.figures import Figure
+from vaelab.training.run import Run
+from vaelab.training.validation import COLLAPSED_RATE, Validation, warnings
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured.
+
+    Arguments:
+        figures: by name.
+        latent: one number for each latent dimension (``kl``, ``variance``, ``mean``), or one for
+            each pair of them (``covariance``), by name.
+        notes: plain sentences about figures that are absent.
+        images: number of images.
+        held_out: whether the model was trained on other images.
+        seed: of every draw.
+    """
+
+    figures: dict[str, Figure]
+    latent: dict[str, list[Any]]
+    notes: tuple[str, ...]
+    images: int
+    held_out: bool
+    seed: int
+
+
+def write(run: Run, evaluation: Evaluation) -> None:
+    """Write ``evaluation.json`` of a run."""
+    files.write_json(run.evaluation_file, asdict(evaluation))
+
+
+def read(run: Run) -> Evaluation:
+    """Return what `write` wrote; raises `RunError` when there is none or it is damaged."""
+    if not run.evaluation_file.exists():
+        raise RunError(f"{run}: is not evaluated yet. Measure it with: vaelab evaluate {run}")
+    values = files.read_json(run.evaluation_file)
+    try:
+        figures = {name: Figure(**figure) for name, figure in values["figures"].items()}
+        notes = tuple(values["notes"])
+        return Evaluation(**{**values, "figures": figures, "notes": notes})
+    except (KeyError, TypeError, AttributeError) as error:
+        why = f"not an evaluation: {error}"
+        raise files.damaged(run.evaluation_file, why) from None
+
+
+def verdict(evaluation: Evaluation) -> str:
+    """Say in a sentence how good the model is, and then what is wrong with it, if anything."""
+    figures = evaluation.figures
+    name, label = ("elbo", "ELBO") if "elbo" in figures else ("mse", "reconstruction error")
+    figure = figures[name]
+    split = "Test" if evaluation.held_out else "Training-set"
+    interval = "" if figure.interval is None else ", 95 % interval"
+    count = "1 image" if figure.n == 1 else f"{figure.n:,} images"
+    sentence = f"{split} {label} {figure} ({count}{interval})."
+    return " ".join([sentence, *_warnings(evaluation)])
+
+
+def _warnings(evaluation: Evaluation) -> list[str]:
+    """Return what is wrong with a model whose code tells nothing about the image."""
+    figures = evaluation.figures
+    rate, active = figures.get("rate"), figures.get("active_units")
+    collapsed = rate is not None and rate.value < COLLAPSED_RATE
+    if not collapsed and (active is None or active.value > 0):
+        return []
+    variance = torch.tensor(evaluation.latent.get("variance", []))
+    means = {} if rate is None else {"rate": rate.value}
+    return warnings(Validation(means, variance, None), len(variance))
