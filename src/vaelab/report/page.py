@@ -1,0 +1,162 @@
+"""The report of a run: one page that holds everything, for a reader who has nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from markupsafe import Markup
+
+from vaelab import files
+from vaelab.config import RunConfig
+from vaelab.data.images import Splits
+from vaelab.errors import DataError
+from vaelab.evaluation.record import Evaluation, read, verdict
+from vaelab.models.vae import Vae
+from vaelab.report import words
+from vaelab.report.curves import learning_curves
+from vaelab.report.latent_plots import aggregate_plots, deviations_plot, latent_map, legend
+from vaelab.report.latents import Latents, find_latents
+from vaelab.report.palette import variables
+from vaelab.report.pictures import draw
+from vaelab.report.plot import standalone, stylesheet
+from vaelab.report.structure import structure
+from vaelab.training.run import Run, versions
+
+Progress = Callable[[int, int], None]
+"""Told how many parts of the page are done, and how many there are."""
+
+_PARTS = 4
+
+
+def write_report(run: Run, splits: Splits, *, progress: Progress | None = None) -> Path:
+    """Write ``report.html`` of a run, and its pictures as files of ``figures/``; returns the page.
+
+    The page needs no network, no script and no other file, and follows the reader's light or dark
+    theme. The same run gives the same page. An evaluation is shown if there is one.
+
+    Raises:
+        RunError: the folder is no run, has no weights yet, or is damaged.
+        DataError: the images do not have the model's shape.
+    """
+    tell = progress or (lambda done, total: None)
+    model = run.load_model()
+    if splits.test.shape != model.shape:
+        raise DataError(
+            f"report: images of shape {splits.test.shape} do not fit a model of {model.shape}. "
+            "Read them with the size and channels that the model was trained on."
+        )
+    config = run.read_config()
+    evaluation = read(run) if run.evaluation_file.exists() else None
+    log = run.read_log() if run.log_file.exists() else []
+    tell(1, _PARTS)
+    latents = find_latents(model, splits.test)
+    tell(2, _PARTS)
+    pictures = draw(model, splits.test, latents)
+    tell(3, _PARTS)
+    plots = _plots(log, latents)
+    page = render(
+        {
+            **_about(run, config, splits, model, evaluation, log, latents),
+            **words.captions(latents),
+            **plots,
+            "pictures": pictures,
+            "hero": pictures.hero,
+            "structure": structure(model),
+            "dims": model.latent_dim,
+        }
+    )
+    for name, data in {**pictures.files, **_plot_files(plots)}.items():
+        files.write_atomic(run.figures / name, data)
+    files.write_atomic(run.report_file, page.encode())
+    tell(_PARTS, _PARTS)
+    return run.report_file
+
+
+def render(context: dict[str, Any]) -> str:
+    """Return the page; everything in the context that is no `Markup` is escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("vaelab.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    environment.filters["count"] = lambda value: f"{value:,}"
+    css = Markup(variables() + stylesheet("page.css") + stylesheet("plot.css"))
+    return environment.get_template("page.html").render(css=css, **context)
+
+
+def _about(
+    run: Run,
+    config: RunConfig,
+    splits: Splits,
+    model: Vae,
+    evaluation: Evaluation | None,
+    log: Sequence[words.Entry],
+    latents: Latents,
+) -> dict[str, Any]:
+    """Return the words of the page."""
+    steps, epochs = _of(log, "step"), _of(log, "epoch")
+    sentence, alerts = words.preliminary(epochs), list[str]()
+    if evaluation is not None:
+        sentence, mark, warning = verdict(evaluation).partition("). ")
+        sentence, alerts = sentence + mark.rstrip(), [warning] if warning else []
+    if not _finished(run):
+        done = f"{epochs[-1]['epoch'] if epochs else 0} of {config.training.epochs} epochs"
+        alerts.append(
+            f"Training is not finished ({done}). Go on with: vaelab train --resume --out {run}"
+        )
+    now = versions()
+    text, commands = words.reproduce(run, config)
+    return {
+        "name": run.path.resolve().name,
+        "path": str(run),
+        "summary": words.summary(config, splits),
+        "verdict": sentence.replace(" ± ", "\u00a0±\u00a0"),
+        "alerts": alerts,
+        "rows": [] if evaluation is None else words.figure_rows(evaluation),
+        "facts": words.facts(config, splits, model, epochs, steps),
+        "total": sum(p.numel() for p in model.parameters()),
+        "config": yaml.safe_dump(
+            config.model_dump(mode="json"), sort_keys=False, allow_unicode=True
+        ).rstrip(),
+        "notes": words.notes(splits, evaluation, log, epochs, latents),
+        "measured": words.measured(evaluation, latents, model),
+        "reproduce": commands,
+        "reproduce_text": text,
+        "versions": sorted((config.versions or now).items()),
+        "vaelab": now["vaelab"],
+    }
+
+
+def _of(log: Sequence[words.Entry], kind: str) -> list[words.Entry]:
+    return [entry for entry in log if entry.get("kind") == kind]
+
+
+def _finished(run: Run) -> bool:
+    """Tell whether training is over; a run without a state (kept to share) counts as finished."""
+    if not run.state_file.exists():
+        return True
+    position = files.load_tensors(run.state_file)[1]["position"]
+    return bool(position["finished"])
+
+
+def _plots(log: Sequence[words.Entry], latents: Latents) -> dict[str, Any]:
+    return {
+        "curves": learning_curves(_of(log, "step"), _of(log, "epoch")),
+        "latent_map": latent_map(latents),
+        "deviations": None if latents.point else deviations_plot(latents),
+        "aggregate": aggregate_plots(latents),
+        "legend": legend(latents),
+    }
+
+
+def _plot_files(plots: dict[str, Any]) -> dict[str, bytes]:
+    found = {"latents.svg": standalone([plots["latent_map"]])}
+    if plots["curves"]:
+        found["curves.svg"] = standalone(plots["curves"])
+    return found
