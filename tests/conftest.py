@@ -11,7 +11,7 @@ import torch
 from vaelab.data.images import Splits
 from vaelab.data.load import load_data
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # many tiny models; threads that wait for each other would cost more
 
 SMALL: dict[str, Any] = {
     "encoder": {"widths": [4, 8], "hidden": [16]},

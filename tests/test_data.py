@@ -264,7 +264,7 @@ def test_depths_become_eight_bits() -> None:
         ((noise(12, 4, 4), np.arange(12) - 1), r"labels are in \[-1, 10\]"),
         ((noise(12, 4, 4), np.eye(12)), r"labels.argmax\(1\)"),
         (object(), "no source of images"),
-        ([noise(4, 4), noise(5, 4)] * 6, r"differ in size.*--size 4 4"),
+        ([noise(4, 4), noise(5, 4)] * 6, r"differ in size.*--size 4x4"),
         ([noise(4, 4), noise(4, 4, 3)] * 6, "1 and 3 channels.*--channels 3"),
         ([(noise(4, 4), 1), noise(4, 4)] * 6, "only some items have a label"),
         ([(noise(4, 4), "cat")] * 12, "label 'cat'"),
@@ -385,7 +385,7 @@ def test_mixed_channels_become_rgb_with_a_note(tmp_path: Path) -> None:
 def test_sizes_that_differ_need_a_size(tmp_path: Path) -> None:
     save_images(tmp_path / "a", noise(3, 6, 4))
     save_images(tmp_path / "b", noise(2, 5, 4))
-    with pytest.raises(DataError, match=r"3 of 6×4, 2 of 5×4.*--size 6 4"):
+    with pytest.raises(DataError, match=r"3 of 6×4, 2 of 5×4.*--size 6x4"):
         load_data(tmp_path)
     assert load_data(tmp_path, size=(6, 4)).train.shape == (1, 6, 4)
 

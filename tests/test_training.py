@@ -79,7 +79,6 @@ def test_a_killed_run_resumes_to_the_same_bytes(
         worker = subprocess.Popen(
             [*command(images, out), *resume], stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
-        log = out / "log.jsonl"
         state = out / "state.safetensors"
         while not state.exists() and worker.poll() is None:
             time.sleep(0.01)
@@ -95,7 +94,6 @@ def test_a_killed_run_resumes_to_the_same_bytes(
         assert worker.returncode == -signal.SIGKILL, errors.decode()
         kills += 1
         resume = ["--resume"]
-        assert not list(files.read_log(log)) or state.exists()
     assert kills >= 3
     assert same_weights(out, uninterrupted)
     steps = [entry["step"] for entry in Run(out).read_log("epoch")]

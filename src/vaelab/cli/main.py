@@ -10,7 +10,6 @@ import sys
 import traceback
 from typing import NoReturn
 
-import click
 import typer
 
 from vaelab.cli import explore, inspect, train
@@ -62,18 +61,20 @@ def _guarded(arguments: list[str], debug: bool) -> int:
     try:
         result = app(arguments, standalone_mode=False)
         return result if isinstance(result, int) else 0
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort) as error:
+    except (KeyboardInterrupt, typer.Abort):
         if debug:
             traceback.print_exc()
-        print(f"Stopped. {error.args[0]}" if error.args else "Stopped.", file=sys.stderr)
+        print("Stopped.", file=sys.stderr)
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:
+        if hasattr(error, "show") and hasattr(
+            error, "exit_code"
+        ):  # usage, from click or typer's own
+            error.show()
+            return int(error.exit_code)
         if debug:
             traceback.print_exc()
         else:

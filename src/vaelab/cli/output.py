@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,18 @@ class Output:
         from vaelab.training.progress import Silent, default_progress
 
         return Silent() if self.quiet or not is_main() else default_progress()
+
+    @contextmanager
+    def counter(self, what: str) -> Iterator[Callable[[int, int], None] | None]:
+        """Show how far a piece of work is, on a terminal; yields what to tell it to."""
+        if self.quiet or not sys.stderr.isatty():
+            yield None
+            return
+        from rich.progress import Progress
+
+        with Progress(transient=True) as bar:
+            task = bar.add_task(what)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 output = Output()

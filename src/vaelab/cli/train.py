@@ -177,8 +177,9 @@ def _train(config: RunConfig, splits: Splits, run: Run) -> None:
     try:
         train_config(config, splits, run, output.progress())
     except Interrupted as error:
-        text = f"Saved after step {error.args[0]}. Go on with: vaelab train --resume --out {run}"
-        raise Interrupted(text) from None
+        output.say(f"Saved after step {error.args[0]}. Go on with:")
+        output.say(f"vaelab train --resume --out {run}")
+        raise typer.Exit(130) from None
 
 
 def _show(config: RunConfig, splits: Splits) -> None:

@@ -57,7 +57,7 @@ class Geometry:
         ):
             raise DataError(
                 f"size {size}: must be height and width in whole pixels, at most "
-                f"{MAX_PIXELS} together. Pass for example --size 64 64."
+                f"{MAX_PIXELS} together. Pass for example --size 64x64."
             )
         if self.channels not in (None, *CHANNELS):
             raise DataError(f"channels {self.channels}: pass 1 (grey), 3 (RGB) or 4 (RGBA).")

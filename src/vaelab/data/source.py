@@ -85,7 +85,7 @@ class Source(ABC):
         more = f" and {len(common) - 3} more sizes" if len(common) > 3 else ""
         return DataError(
             f"{self.name}: images differ in size ({listed}{more}; height×width). Pass "
-            f"--size {common[0][0]} {common[0][1]} to bring them to one."
+            f"--size {common[0][0]}x{common[0][1]} to bring them to one."
         )
 
 

@@ -24,6 +24,7 @@ from vaelab.data.images import ImageSet, Splits
 from vaelab.errors import ConfigError, TrainingError
 from vaelab.models.vae import Vae, named_networks
 from vaelab.recipes import Setup, build
+from vaelab.training.allocator import keep_freed_memory
 from vaelab.training.backend import Backend
 from vaelab.training.checkpoint import (
     Average,
@@ -95,6 +96,7 @@ class Trainer:
             TrainingError: the loss stayed non-finite; the last checkpoint is kept.
             Interrupted: a signal asked for an end; the state is saved.
         """
+        keep_freed_memory()
         self.progress.start(self.steps, self.position.step, self.config.training.epochs)
         self.saved = self.begun = time.monotonic()
         try:

@@ -102,6 +102,11 @@ class Run:
         model.config = trained
         return model.to(device).eval()
 
+    def shape(self) -> tuple[int, int, int]:
+        """Return channels, height and width of the images that the model takes."""
+        channels, height, width = files.load_tensors(self.model_file)[1]["shape"]
+        return channels, height, width
+
     def read_log(self, kind: str | None = None) -> list[dict[str, Any]]:
         """Return the entries of the log, of one kind (``step``, ``epoch``, ``note``) or all."""
         entries = files.read_log(self.log_file)

@@ -1,0 +1,278 @@
+"""Commands that use a trained run: measure it, look at it, take something out of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vaelab.cli.output import output, table
+from vaelab.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vaelab.data.images import ImageSet, Splits
+    from vaelab.models.vae import Vae
+    from vaelab.training.run import Run
+
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
+Data = Annotated[
+    str | None,
+    typer.Option("--data", "-d", help="Other images than the run's own.", show_default="the run's"),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "--out", "-o", help=".png for a picture, .npz for the images.", show_default=False
+    ),
+]
+Split = Annotated[str, typer.Option(help="train, validation or test.")]
+Seed = Annotated[int, typer.Option(help="Seed of every draw.")]
+
+
+def evaluate(
+    run: RunPath,
+    data: Data = None,
+    split: Split = "test",
+    samples: Annotated[
+        int | None, typer.Option(help="K of the importance-weighted log p(x).")
+    ] = None,
+    bound_images: Annotated[int | None, typer.Option(help="Images of that bound.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Measure on so many images.")] = None,
+    seed: Seed = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+) -> None:
+    """Measure ELBO, log p(x), reconstruction and use of the latent space, with error bars."""
+    from vaelab.training.run import Run
+
+    folder = Run(run)
+    verdict = evaluate_run(
+        folder,
+        None,
+        data=data,
+        split=split,
+        samples=samples,
+        bound_images=bound_images,
+        limit=limit,
+        seed=seed,
+        device=device,
+    )
+    figures = read_figures(folder)
+    output.result(
+        {"run": str(folder), "verdict": verdict, "figures": figures},
+        [verdict, *table(_rows(folder)), f"How each was measured: {folder.evaluation_file}"],
+    )
+
+
+def evaluate_run(
+    run: Run,
+    splits: Splits | None,
+    *,
+    data: str | None = None,
+    split: str = "test",
+    samples: int | None = None,
+    bound_images: int | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> str:
+    """Measure a run, write ``evaluation.json`` and return the verdict."""
+    from vaelab.evaluation.evaluate import evaluate as measure
+    from vaelab.evaluation.record import verdict, write
+    from vaelab.training.backend import find_device
+
+    model = run.load_model(find_device(device))
+    splits = splits or _splits(run, data)
+    images = _part(splits, split)
+    with output.counter("measuring") as progress:
+        result = measure(
+            model,
+            images,
+            samples=samples,
+            bound_images=bound_images,
+            limit=limit,
+            held_out=splits.held_out and split != "train",
+            seed=seed,
+            progress=progress,
+        )
+    write(run, result)
+    return verdict(result)
+
+
+def report(run: RunPath, data: Data = None) -> None:
+    """Write one self-contained page about a run: report.html."""
+    from vaelab.training.run import Run
+
+    folder = Run(run)
+    page = report_run(folder, _splits(folder, data))
+    output.result({"report": str(page)}, [str(page)])
+
+
+def report_run(run: Run, splits: Splits) -> Path:
+    """Write the report of a run and return its path."""
+    from vaelab.report.page import write_report
+
+    return write_report(run, splits)
+
+
+def sample(
+    run: RunPath,
+    n: Annotated[int, typer.Option("--n", min=1, help="Number of images.")] = 64,
+    temperature: Annotated[float, typer.Option(min=0, help="Below 1: more typical.")] = 1.0,
+    out: Out = None,
+    seed: Seed = 0,
+) -> None:
+    """Generate images from the prior."""
+    from vaelab.explore.pictures import samples
+
+    model, folder = _model(run)
+    _save(samples(model, n, temperature, seed), out or folder / "samples.png")
+
+
+def reconstruct(
+    run: RunPath,
+    data: Data = None,
+    n: Annotated[int, typer.Option("--n", min=1, help="Number of images.")] = 32,
+    split: Split = "test",
+    out: Out = None,
+) -> None:
+    """Show images beside what the model makes of them."""
+    from vaelab.explore.pictures import reconstructions
+
+    model, folder = _model(run)
+    pairs = reconstructions(model, _first(_images(run, data, split), n))
+    _save(pairs.flatten(0, 1), out or folder / "reconstructions.png", columns=min(8, 2 * n))
+
+
+def interpolate(
+    run: RunPath,
+    data: Data = None,
+    start: Annotated[int, typer.Option("--from", min=0, help="Number of the first image.")] = 0,
+    end: Annotated[int, typer.Option("--to", min=0, help="Number of the last image.")] = 1,
+    steps: Annotated[int, typer.Option(min=2, help="Images of the path.")] = 10,
+    how: Annotated[str, typer.Option(help="linear or spherical.")] = "linear",
+    split: Split = "test",
+    out: Out = None,
+) -> None:
+    """Walk through the latent space from one image to another."""
+    from vaelab.explore.pictures import interpolate as walk
+
+    if how not in ("linear", "spherical"):
+        raise ConfigError(f"--how {how!r}: choose linear or spherical.")
+    model, folder = _model(run)
+    images = _images(run, data, split)
+    first, last = _at(images, start, "--from"), _at(images, end, "--to")
+    path = walk(model, first, last, steps, "linear" if how == "linear" else "spherical")
+    _save(path, out or folder / "interpolation.png", columns=steps)
+
+
+def traverse(
+    run: RunPath,
+    data: Data = None,
+    image: Annotated[
+        int | None, typer.Option(min=0, help="Start from this image.", show_default="the prior")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=2, help="Images of a row.")] = 11,
+    reach: Annotated[float, typer.Option(min=0, help="Deviations of the prior, each way.")] = 2.5,
+    split: Split = "test",
+    out: Out = None,
+) -> None:
+    """Vary one latent dimension a row, the others held."""
+    import torch
+
+    from vaelab.explore.pictures import traverse as vary
+
+    model, folder = _model(run)
+    code = None if image is None else _at(_images(run, data, split), image, "--image")
+    rows = vary(model, code, values=torch.linspace(-reach, reach, steps).tolist())
+    _save(rows.flatten(0, 1), out or folder / "traversals.png", columns=steps)
+
+
+def encode(
+    run: RunPath,
+    data: Data = None,
+    split: Split = "test",
+    out: Annotated[Path | None, typer.Option("--out", "-o", help=".npz or .csv.")] = None,
+) -> None:
+    """Write posterior means, deviations and labels of images to .npz or .csv."""
+    from vaelab.explore.encodings import encode_to_file
+
+    model, _ = _model(run)
+    path = out or run / "codes.npz"
+    encode_to_file(model, _images(run, data, split), path)
+    output.result({"out": str(path)}, [str(path)])
+
+
+def _model(path: Path) -> tuple[Vae, Path]:
+    from vaelab.training.run import Run
+
+    run = Run(path)
+    return run.load_model(), run.figures
+
+
+def _splits(run: Run, data: str | None) -> Splits:
+    """Return the images of a run, or others brought to the shape that its model takes."""
+    from vaelab.api import read_data
+    from vaelab.config import merge
+    from vaelab.recipes import resolve
+
+    config = run.read_config()
+    if data is not None:
+        channels, height, width = run.shape()
+        fit = {"spec": data, "size": [height, width], "channels": channels}
+        config = resolve(merge(config.model_dump(), {"data": fit}), "--data")
+    return read_data(config)
+
+
+def _part(splits: Splits, name: str) -> ImageSet:
+    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    if name not in parts:
+        raise ConfigError(f"--split {name!r}: choose train, validation or test.")
+    return parts[name]
+
+
+def _images(run: Path, data: str | None, split: str) -> ImageSet:
+    from vaelab.training.run import Run
+
+    return _part(_splits(Run(run), data), split)
+
+
+def _first(images: ImageSet, n: int) -> Tensor:
+    import torch
+
+    return images.take(torch.arange(min(n, len(images))))
+
+
+def _at(images: ImageSet, number: int, option: str) -> Tensor:
+    import torch
+
+    if number >= len(images):
+        raise ConfigError(f"{option} {number}: there are {len(images)} images, numbered from 0.")
+    return images.take(torch.tensor([number]))[0]
+
+
+def _save(images: Tensor, path: Path, columns: int | None = None) -> None:
+    from vaelab.explore.grids import save_images
+
+    save_images(path, images, columns)
+    output.result({"out": str(path), "images": len(images)}, [str(path)])
+
+
+def read_figures(run: Run) -> dict[str, dict[str, object]]:
+    """Return the figures of a run's evaluation as plain values."""
+    from dataclasses import asdict
+
+    from vaelab.evaluation.record import read
+
+    return {name: asdict(figure) for name, figure in read(run).figures.items()}
+
+
+def _rows(run: Run) -> list[tuple[str, ...]]:
+    from vaelab.evaluation.record import read
+
+    return [(name, str(figure)) for name, figure in read(run).figures.items()]
+
+
+COMMANDS = (evaluate, report, sample, reconstruct, interpolate, traverse, encode)
