@@ -19,6 +19,7 @@ from vaelab.errors import ConfigError, DataError, RunError
 from vaelab.evaluation.evaluate import evaluate
 from vaelab.evaluation.figures import Figure
 from vaelab.evaluation.record import Evaluation, read, verdict, write
+from vaelab.files import save_tensors
 from vaelab.models.build import build_vae
 from vaelab.models.posteriors import raw_scale
 from vaelab.models.vae import Vae
@@ -329,6 +330,7 @@ def test_a_figure_that_is_not_finite_is_left_out(tmp_path: Path) -> None:
     result = evaluate(model, ImageSet(pixels(3)), samples=2)
     assert "elbo" not in result.figures
     assert "elbo" in result.notes[0]
+    save_tensors(Run(tmp_path).model_file, {"w": torch.ones(1)}, {})
     write(Run(tmp_path), result)
     assert verdict(read(Run(tmp_path))).startswith("Test reconstruction error")
 
@@ -338,8 +340,13 @@ def test_file_of_an_evaluation(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"vaelab evaluate .*run"):
         read(run)
     result = evaluate(Ppca().vae("full"), ImageSet(pixels(12)), samples=5)
+    save_tensors(run.model_file, {"w": torch.ones(1)}, {})
     write(run, result)
     assert read(run) == result
+    save_tensors(run.model_file, {"w": torch.zeros(1)}, {})
+    with pytest.raises(RunError, match="is not evaluated as it is now"):  # other weights
+        read(run)
+    save_tensors(run.model_file, {"w": torch.ones(1)}, {})
     text = run.evaluation_file.read_text()
     run.evaluation_file.write_text(text.replace('"seed": 0', '"seed": 1'))
     with pytest.raises(RunError, match="damaged"):

@@ -94,6 +94,19 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return tensors, values
 
 
+def checksum(path: Path) -> str:
+    """Return the checksum that a file of `save_tensors` carries, without checking it."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.exists():
+        raise RunError(f"{path}: is missing.")
+    try:
+        with safe_open(path, "pt") as file:
+            return str(file.metadata()["sha256"])
+    except (SafetensorError, OSError, KeyError, TypeError) as error:
+        raise damaged(path, f"not a safetensors file of vaelab: {error}") from None
+
+
 def _digest(tensors: Mapping[str, Tensor], text: str) -> str:
     import torch
 

@@ -37,16 +37,29 @@ class Evaluation:
 
 
 def write(run: Run, evaluation: Evaluation) -> None:
-    """Write ``evaluation.json`` of a run."""
-    files.write_json(run.evaluation_file, asdict(evaluation))
+    """Write ``evaluation.json`` of a run, with the checksum of the weights that it measured."""
+    weights = files.checksum(run.model_file)
+    files.write_json(run.evaluation_file, {**asdict(evaluation), "weights": weights})
+
+
+def is_current(run: Run) -> bool:
+    """Tell whether the run has an evaluation of the weights that it has now."""
+    if not run.evaluation_file.exists():
+        return False
+    return bool(
+        files.read_json(run.evaluation_file).get("weights") == files.checksum(run.model_file)
+    )
 
 
 def read(run: Run) -> Evaluation:
-    """Return what `write` wrote; raises `RunError` when there is none or it is damaged."""
-    if not run.evaluation_file.exists():
-        raise RunError(f"{run}: is not evaluated yet. Measure it with: vaelab evaluate {run}")
+    """Return what `write` wrote; raises `RunError` when there is none, or none of these weights."""
+    if not is_current(run):
+        raise RunError(
+            f"{run}: is not evaluated as it is now. Measure it with: vaelab evaluate {run}"
+        )
     values = files.read_json(run.evaluation_file)
     try:
+        del values["weights"]
         figures = {name: Figure(**figure) for name, figure in values["figures"].items()}
         notes = tuple(values["notes"])
         return Evaluation(**{**values, "figures": figures, "notes": notes})

@@ -35,7 +35,7 @@ Images = Tensor | NDArray[np.generic]
 
 
 class Conditional(nn.Module):
-    """p(u|v): a network that turns v into parameters, and a family that makes a distribution of them.
+    """p(u|v): a network that turns v into parameters, and a family that makes them a density.
 
     Arguments:
         network: module ``(n, *V) -> (n, *P)``, with an optional second argument for a context.
@@ -257,7 +257,7 @@ class Vae(nn.Module):
         return elbo, total - math.log(samples)
 
     def as_images(self, images: Images) -> Tensor:
-        """Check images, 8-bit or in [0, 1], and return them as float32 ``(N, C, H, W)`` in [0, 1]."""
+        """Check images, 8-bit or in [0, 1]; returns float32 ``(N, C, H, W)`` in [0, 1]."""
         x = torch.as_tensor(images)
         if x.shape[1:] != self.shape:
             want = " × ".join(map(str, self.shape))

@@ -13,7 +13,7 @@ from vaelab import files
 from vaelab.config import RunConfig
 from vaelab.data.images import Splits
 from vaelab.errors import DataError
-from vaelab.evaluation.record import Evaluation, read, verdict
+from vaelab.evaluation.record import Evaluation, is_current, read, verdict
 from vaelab.models.vae import Vae
 from vaelab.report import words
 from vaelab.report.curves import learning_curves
@@ -49,7 +49,7 @@ def write_report(run: Run, splits: Splits, *, progress: Progress | None = None) 
             "Read them with the size and channels that the model was trained on."
         )
     config = run.read_config()
-    evaluation = read(run) if run.evaluation_file.exists() else None
+    evaluation = read(run) if is_current(run) else None
     log = run.read_log() if run.log_file.exists() else []
     tell(1, _PARTS)
     latents = find_latents(model, splits.test)

@@ -8,6 +8,7 @@ if nothing had happened, bit for bit on the same machine.
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
@@ -255,9 +256,10 @@ class Trainer:
         return self.position.seconds + time.monotonic() - self.begun
 
     def _say(self, text: str) -> None:
-        """Tell the person, once."""
-        if text not in self.position.told:
-            self.position.told.append(text)
+        """Tell the person, once whatever the numbers in it."""
+        key = re.sub(r"[\d.]+", "#", text)
+        if key not in self.position.told:
+            self.position.told.append(key)
             self._log("note", step=self.position.step, text=text)
             if self.backend.main:
                 self.progress.say(text)

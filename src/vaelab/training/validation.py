@@ -80,6 +80,8 @@ def warnings(validation: Validation, latent_dim: int) -> list[str]:
     dead = latent_dim - validation.active
     if dead == latent_dim:
         return ["Every image has the same code. Try a lower learning rate, or another activation."]
+    if dead and rate is None:  # an autoencoder: there is no KL to warm up
+        return [f"{dead} of {latent_dim} latent dimensions are unused (no variance over images)."]
     if dead > 0:
         one = "dimension is" if dead == 1 else "dimensions are"
         return [
