@@ -273,6 +273,87 @@ def test_unknown_devices_are_named(spots: Splits) -> None:
         api.train(data=spots, **{**SMALL, "device": "quantum"})
 
 
+def test_trackers_get_the_figures(spots: Splits, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    out = tmp_path / "run"
+    api.train(data=spots, out=out, trackers=["tensorboard"], **{**SMALL, "log_every": 4})
+    events = EventAccumulator(str(out / "vaelab"))
+    events.Reload()
+    logged = [entry["elbo"] for entry in Run(out).read_log("step")]
+    assert [event.value for event in events.Scalars("elbo")] == pytest.approx(logged, rel=1e-6)
+
+
+def test_missing_trackers_are_named(spots: Splits) -> None:
+    with pytest.raises(ConfigError, match="trackers: mlflow not installed; pip install mlflow"):
+        api.train(data=spots, trackers=["mlflow"], **SMALL)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of torch's own compiler
+def test_compiled_networks_train_the_same(spots: Splits) -> None:
+    plain = api.train(data=spots, **{**SMALL, "epochs": 1})
+    compiled = api.train(data=spots, compile=True, **{**SMALL, "epochs": 1})
+    for a, b in zip(plain.parameters(), compiled.parameters(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_bf16_trains_about_the_same(spots: Splits, tmp_path: Path) -> None:
+    for precision in ("fp32", "bf16"):
+        settings = {**SMALL, "epochs": 5, "lr": 5e-3, "precision": precision}
+        api.train(data=spots, out=tmp_path / precision, **settings)
+    full, half = (Run(tmp_path / name).read_log("epoch")[-1] for name in ("fp32", "bf16"))
+    assert half["validation/elbo"] == pytest.approx(full["validation/elbo"], rel=0.05)
+    model = Run(tmp_path / "bf16").load_model()
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_cuda_trains_and_resumes(precision: str, spots: Splits, tmp_path: Path) -> None:
+    settings = {**SMALL, "device": "cuda", "precision": precision, "lr": 5e-3, "epochs": 6}
+    api.train(data=spots, out=tmp_path / "run", **settings)
+    losses = [entry["validation/loss"] for entry in Run(tmp_path / "run").read_log("epoch")]
+    assert losses[-1] < losses[0]
+    model = api.train(data=spots, out=tmp_path / "run", resume=True, epochs=8)
+    assert model.sample(2).device.type == "cuda"
+
+
+def test_averaged_weights_are_the_mean_of_the_last_ones(spots: Splits) -> None:
+    config = api.configure(api.settings_to_config({**SMALL, "ema": 0.5, "epochs": 1}))
+    trainer = Trainer(config, spots, Silent())
+    assert trainer.average is not None
+    name, parameter = next(iter(trainer.model.named_parameters()))
+    expected = parameter.detach().clone()
+    step = trainer._step
+
+    def followed(parts: Any) -> None:
+        number = trainer.position.step
+        step(parts)
+        decay = min(0.5, (1 + number) / (10 + number))
+        expected.mul_(decay).add_(parameter.detach(), alpha=1 - decay)
+
+    trainer._step = followed  # type: ignore[method-assign]
+    model = trainer.fit()
+    torch.testing.assert_close(dict(model.named_parameters())[name].detach(), expected)
+
+
+def test_patience_keeps_the_best_weights(spots: Splits, tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    api.train(data=spots, out=run.path, **{**SMALL, "epochs": 60, "lr": 0.3, "patience": 2})
+    entries = run.read_log("epoch")
+    losses = [entry["validation/loss"] for entry in entries]
+    assert len(losses) < 60
+    assert losses.index(min(losses)) == len(losses) - 3
+    config = api.configure({}, None, run)
+    trainer = Trainer(config, spots, Silent(), run)
+    trainer.restore()
+    trainer.model.load_state_dict(trainer.weights())
+    trainer._validate()
+    assert run.read_log("epoch")[-1]["validation/loss"] == pytest.approx(min(losses), rel=1e-5)
+
+
 DISTRIBUTED = """
 import sys
 import torch

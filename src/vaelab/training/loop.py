@@ -86,6 +86,7 @@ class Trainer:
         self.best: dict[str, Tensor] | None = None
         self.position = Position()
         self.meter = Meter()
+        self.begun = self.saved = time.monotonic()
         if training.compile:
             for _, network in named_networks(self.model):
                 network.compile()
