@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -107,17 +107,19 @@ def settings_to_config(settings: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def read_data(config: RunConfig, data: Any = None) -> Splits:
+def read_data(
+    config: RunConfig, data: Any = None, progress: Callable[[int, int], None] | None = None
+) -> Splits:
     """Return the images of a configuration, or those given in their place."""
     if isinstance(data, Splits):
         return data
     if data is not None and not isinstance(data, (str, Path)):
-        return load_config(config.data, data)
+        return load_config(config.data, data, progress=progress)
     if config.data.spec == IN_MEMORY:
         raise ConfigError(
             "data.spec: this run was trained on images in memory; pass them as `data`."
         )
-    return load_config(config.data)
+    return load_config(config.data, progress=progress)
 
 
 def load(path: Path | str, device: str = "cpu") -> Vae:

@@ -214,7 +214,6 @@ def _model(path: Path) -> tuple[Vae, Path]:
 
 def _splits(run: Run, data: str | None) -> Splits:
     """Return the images of a run, or others brought to the shape that its model takes."""
-    from vaelab.api import read_data
     from vaelab.config import merge
     from vaelab.recipes import resolve
 
@@ -223,7 +222,7 @@ def _splits(run: Run, data: str | None) -> Splits:
         channels, height, width = run.shape()
         fit = {"spec": data, "size": [height, width], "channels": channels}
         config = resolve(merge(config.model_dump(), {"data": fit}), "--data")
-    return read_data(config)
+    return output.images(config)
 
 
 def _part(splits: Splits, name: str) -> ImageSet:

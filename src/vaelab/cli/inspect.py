@@ -21,14 +21,14 @@ def data(
     """Show what a set of images holds, and whether it can be read."""
     from vaelab.cli.train import parse_size
     from vaelab.config import parse_config
-    from vaelab.data.load import load_config
     from vaelab.data.summary import summary
 
     values: dict[str, Any] = {"spec": spec, "size": parse_size(size), "channels": channels}
     values |= {"fit": fit, "skip_bad": skip_bad}
-    splits = load_config(parse_config({"data": values}, "options").data)
+    splits = output.images(parse_config({"data": values}, "options"))
     facts = summary(splits)
-    output.result(facts, table((key, _short(value)) for key, value in facts.items()))
+    rows = ((key, _short(value)) for key, value in facts.items() if key != "notes")  # said above
+    output.result(facts, table(rows))
 
 
 def recipes() -> None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vaelab.config import RunConfig
+    from vaelab.data.images import Splits
     from vaelab.training.progress import Progress
 
 
@@ -47,11 +49,22 @@ class Output:
         if self.quiet or not sys.stderr.isatty():
             yield None
             return
+        from rich.console import Console
         from rich.progress import Progress
 
-        with Progress(transient=True) as bar:
-            task = bar.add_task(what)
+        with Progress(console=Console(stderr=True), transient=True) as bar:
+            task = bar.add_task(what, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
+
+    def images(self, config: RunConfig) -> Splits:
+        """Read the images of a configuration, showing how far it is, and say what was noted."""
+        from vaelab.api import read_data
+
+        with self.counter("reading images") as progress:
+            splits = read_data(config, progress=progress)
+        for note in splits.notes:
+            self.say(note)
+        return splits
 
 
 output = Output()

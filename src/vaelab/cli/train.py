@@ -28,7 +28,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
 ) -> None:
     """Train a 2-D model of the embedded MNIST digits, measure it and write its report."""
-    from vaelab.api import configure, read_data
+    from vaelab.api import configure
     from vaelab.cli.explore import evaluate_run, report_run
     from vaelab.training.run import Run
 
@@ -39,7 +39,7 @@ def demo(
     if run.exists:
         config = configure({"training": {"seed": seed}}, None, run)
         output.say(f"{run}: goes on where it was.")
-    splits = read_data(config)
+    splits = output.images(config)
     _train(config, splits, run)
     verdict = evaluate_run(run, splits)
     page = report_run(run, splits)
@@ -94,7 +94,7 @@ def train(
     ] = False,
 ) -> None:
     """Train a model: vaelab train beta-vae --data photos/ --size 64 --latent-dim 10."""
-    from vaelab.api import configure, read_data, settings_to_config
+    from vaelab.api import configure, settings_to_config
     from vaelab.training.run import Run
 
     flat = {
@@ -124,11 +124,11 @@ def train(
     full = configure(values, config, Run(out) if resume and out else None)
     run = Run(out or free_folder(full))
     if dry_run:
-        _show(full, read_data(full))
+        _show(full, output.images(full))
         return
     if not resume:
         run.check_free()
-    _train(full, read_data(full), run)
+    _train(full, output.images(full), run)
     result = run.read_log("epoch")[-1]
     summary = {"run": str(run), **{key: result[key] for key in ("step", "epoch", "seconds")}}
     figures = {
@@ -172,8 +172,6 @@ def _train(config: RunConfig, splits: Splits, run: Run) -> None:
     from vaelab.api import train_config
     from vaelab.training.interrupt import Interrupted
 
-    for note in splits.notes:
-        output.say(note)
     try:
         train_config(config, splits, run, output.progress())
     except Interrupted as error:

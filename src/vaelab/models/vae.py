@@ -205,7 +205,7 @@ class Vae(nn.Module):
             n: how many.
             temperature: factor on the prior's noise; below 1 the images are more typical.
         """
-        with torch.inference_mode():
+        with torch.no_grad():
             return self.generate(self.prior.sample(n, temperature))
 
     def elbo(self, images: Images, samples: int = 1, seed: int = 0) -> Tensor:
@@ -298,7 +298,7 @@ class Vae(nn.Module):
         with seeded(seed, self.device):
             return self._chunked(once, torch.stack([seen, target], 1), rows)
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference_mode: codes may go on into somebody's own gradients
     def _chunked(
         self, function: Callable[[Tensor], Tensor], x: Tensor, rows: int | None = None
     ) -> Tensor:
