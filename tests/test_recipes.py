@@ -13,6 +13,7 @@ from tests.conftest import SMALL
 from vaelab.api import configure, settings_to_config
 from vaelab.data.batches import Batch
 from vaelab.data.images import Splits
+from vaelab.data.summary import mean_image
 from vaelab.errors import ConfigError
 from vaelab.models.posteriors import DiagonalNormal
 from vaelab.models.priors import NormalPrior
@@ -20,7 +21,6 @@ from vaelab.models.vae import Latent, Trace
 from vaelab.objectives.schedules import constant, linear
 from vaelab.objectives.terms import Capacity, Distortion, ImportanceWeighted, Rate
 from vaelab.recipes import RECIPES, Setup, build, resolve
-from vaelab.training.loop import mean_image
 
 CONTRACT: list[tuple[str, dict[str, Any]]] = [
     ("ae", {}),

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from vaelab.data.images import ImageSet, Splits
 
@@ -22,6 +23,16 @@ def pixel_moments(images: ImageSet) -> tuple[float, float]:
     values = np.arange(256) / 255
     mean = float(counts @ values / counts.sum())
     return mean, sqrt(float(counts @ (values - mean) ** 2 / counts.sum()))
+
+
+def mean_image(images: ImageSet, limit: int = 10_000) -> Tensor:
+    """Mean of the images, ``(C, H, W)`` in [0, 1]; of ``limit`` evenly spread ones if more."""
+    count = min(len(images), limit)
+    index = torch.arange(count) * len(images) // count
+    total = torch.zeros(images.shape, dtype=torch.float64)
+    for rows in index.split(1000):
+        total += images.take(rows).cpu().sum(0, dtype=torch.float64)
+    return (total / count / 255).float()
 
 
 def summary(splits: Splits) -> dict[str, Any]:

@@ -7,12 +7,10 @@ if nothing had happened, bit for bit on the same machine.
 
 from __future__ import annotations
 
-import math
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +19,8 @@ from torch import Tensor
 from vaelab import files
 from vaelab.config import RunConfig, parse_config
 from vaelab.data.batches import Batch, Batches, resident, shard
-from vaelab.data.images import ImageSet, Splits
+from vaelab.data.images import Splits
+from vaelab.data.summary import mean_image
 from vaelab.errors import ConfigError, TrainingError
 from vaelab.models.vae import Vae, named_networks
 from vaelab.recipes import Setup, build
@@ -267,8 +266,7 @@ class Trainer:
 
     def _log(self, kind: str, **values: Any) -> None:
         if self.run and self.backend.main:
-            with self.run.log_file.open("a", encoding="utf-8") as file:
-                file.write(files.log_line({"kind": kind, **finite_only(values)}))
+            self.run.append_log(kind, values)
         self.backend.track(values, self.position.step)
 
     def save(self) -> None:
@@ -278,8 +276,7 @@ class Trainer:
         self.begun = self.saved = now
         if self.run is None or not self.backend.main:
             return
-        log = self.run.log_file
-        self.position.log_bytes = log.stat().st_size if log.exists() else 0
+        self.position.log_bytes = self.run.log_size()
         position = self.position.dump()
         self.run.save_model(self.model, self.weights(), step=position["step"])
         config = self.config.model_dump(mode="json")
@@ -312,7 +309,7 @@ class Trainer:
         assert self.run is not None
         path = self.run.state_file
         if not path.exists():
-            cut_log(self.run.log_file, 0)
+            self.run.cut_log(0)
             return
         tensors, meta = files.load_tensors(path)
         check_same(parse_config(meta["config"], str(path)), self.config, self.run.config_file)
@@ -328,34 +325,4 @@ class Trainer:
         self.meter.load(under("meter", tensors))
         self.position = Position(**meta["position"])
         self.position.finished = self._over()
-        cut_log(self.run.log_file, self.position.log_bytes)
-
-
-def mean_image(images: ImageSet, limit: int = 10_000) -> Tensor:
-    """Return the mean of (at most ``limit``, evenly spread) images, ``(C, H, W)`` in [0, 1]."""
-    count = min(len(images), limit)
-    index = torch.arange(count) * len(images) // count
-    total = torch.zeros(images.shape, dtype=torch.float64)
-    for part in index.split(1000):
-        total += images.take(part).sum(0, dtype=torch.float64)
-    return (total / count / 255).float()
-
-
-def finite_only(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace non-finite numbers by None: JSON has no word for them."""
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in values.items()
-    }
-
-
-def cut_log(path: Path, length: int) -> None:
-    """Take from the log what was written after the checkpoint, which will be written again."""
-    if not path.exists():
-        return
-    size = path.stat().st_size
-    if size < length:
-        raise files.damaged(path, f"{size} bytes where the last checkpoint saw {length}")
-    if size > length:
-        with path.open("rb+") as file:
-            file.truncate(length)
+        self.run.cut_log(self.position.log_bytes)

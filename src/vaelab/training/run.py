@@ -11,6 +11,7 @@ figures/             pictures
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from collections.abc import Iterator, Mapping
@@ -111,6 +112,34 @@ class Run:
         """Return the entries of the log, of one kind (``step``, ``epoch``, ``note``) or all."""
         entries = files.read_log(self.log_file)
         return [entry for entry in entries if kind is None or entry.get("kind") == kind]
+
+    def append_log(self, kind: str, values: Mapping[str, Any]) -> None:
+        """Add an entry to the log; numbers that are not finite become null."""
+        known = {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in values.items()
+        }
+        with self.log_file.open("a", encoding="utf-8") as file:
+            file.write(files.log_line({"kind": kind, **known}))
+
+    def log_size(self) -> int:
+        """Return the length of the log in bytes."""
+        return self.log_file.stat().st_size if self.log_file.exists() else 0
+
+    def cut_log(self, length: int) -> None:
+        """Take from the log what came after a checkpoint: it will be written again.
+
+        Raises:
+            RunError: the log is shorter than the checkpoint saw it.
+        """
+        size = self.log_size()
+        if size == 0:
+            return
+        if size < length:
+            why = f"{size} bytes where the last checkpoint saw {length}"
+            raise files.damaged(self.log_file, why)
+        with self.log_file.open("rb+") as log:
+            log.truncate(length)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
