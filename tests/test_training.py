@@ -112,7 +112,7 @@ def test_a_signal_saves_and_names_the_command(
     assert worker.returncode == 130, errors
     assert f"vaelab train --resume --out {out}" in errors
     assert "Traceback" not in errors
-    done = quiet_run([sys.executable, "-m", "vaelab", "train", "--resume", "--out", str(out)])
+    done = quiet_run([sys.executable, "-c", WORKER, "train", "--resume", "--out", str(out)])
     assert done.returncode == 0, done.stderr
     assert same_weights(out, uninterrupted)
 

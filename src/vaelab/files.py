@@ -72,7 +72,8 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, A
 
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(meta, sort_keys=True)
-    write_atomic(path, save(kept, {"vaelab": text, "sha256": _digest(kept, text)}))
+    # one key, for safetensors writes several in any order, and equal runs shall have equal bytes
+    write_atomic(path, save(kept, {"vaelab": f"{_digest(kept, text)} {text}"}))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -84,9 +85,16 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         tensors = load(data)
         (size,) = struct.unpack("<Q", data[:8])
-        meta = json.loads(data[8 : 8 + size])["__metadata__"]
-        text, digest = meta["vaelab"], meta["sha256"]
-    except (SafetensorError, ValueError, KeyError, TypeError, struct.error) as error:
+        both = json.loads(data[8 : 8 + size])["__metadata__"]["vaelab"]
+        digest, _, text = both.partition(" ")
+    except (
+        SafetensorError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        struct.error,
+    ) as error:
         raise damaged(path, f"not a safetensors file of vaelab: {error}") from None
     if digest != _digest(tensors, text):
         raise damaged(path, "its checksum does not match")
@@ -102,7 +110,7 @@ def checksum(path: Path) -> str:
         raise RunError(f"{path}: is missing.")
     try:
         with safe_open(path, "pt") as file:
-            return str(file.metadata()["sha256"])
+            return str(file.metadata()["vaelab"]).partition(" ")[0]
     except (SafetensorError, OSError, KeyError, TypeError) as error:
         raise damaged(path, f"not a safetensors file of vaelab: {error}") from None
 
