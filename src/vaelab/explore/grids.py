@@ -19,7 +19,7 @@ from vaelab.files import write_atomic
 GROUND = 128
 """Grey level around the images: neither black nor white images melt into it."""
 
-GAP = 4
+GAP = 2
 """Pixels of ground around every image."""
 
 VISIBLE = 64
