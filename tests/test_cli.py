@@ -109,6 +109,32 @@ def test_other_images_are_fitted_to_the_model(
     assert code == 0, err
 
 
+def test_figures_of_other_images_are_not_kept_as_the_runs(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert vaelab(capsys, "evaluate", str(trained), "--samples", "5")[0] == 0
+    before = (trained / "evaluation.json").read_bytes()
+    for split, begins in (("validation", "Validation ELBO"), ("train", "Training-set ELBO")):
+        _, out, _ = vaelab(capsys, "evaluate", str(trained), "--samples", "5", "--split", split)
+        assert out.startswith(begins)
+    other = tmp_path / "other.npy"
+    np.save(other, blobs(30, 20, 20))
+    _, out, _ = vaelab(capsys, "evaluate", str(trained), "--data", str(other), "--samples", "5")
+    assert " of " in out.splitlines()[0]
+    assert "other" in out.splitlines()[0]
+    assert (trained / "evaluation.json").read_bytes() == before
+
+
+def test_images_that_changed_are_not_measured_as_held_out(
+    trained: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(images, images=blobs(65, 37, 53, 3), labels=np.arange(65) % 3)
+    for command in ("evaluate", "report", "reconstruct"):
+        code, _, err = vaelab(capsys, command, str(trained))
+        assert code == 1
+        assert "has changed since" in err
+
+
 def test_dry_run_writes_nothing(
     images: Path,
     tmp_path: Path,
@@ -152,7 +178,7 @@ def test_runs_are_numbered_when_no_folder_is_named(
         (["train", "--resume"], "--out runs/NAME"),
         (["train", "--resume", "--out", "nothing"], "is no run"),
         (["train", "-c", "none.yaml"], "none.yaml: cannot be read"),
-        (["train", "--device", "warp"], "'warp' is not usable"),
+        (["train", "--device", "warp"], "device: 'warp' is not usable"),
         (["evaluate", "nothing"], "is no run"),
         (["sample", "nothing", "--n", "0"], "--n"),
         (["frobnicate"], "No such command"),

@@ -333,6 +333,8 @@ def test_a_figure_that_is_not_finite_is_left_out(tmp_path: Path) -> None:
     save_tensors(Run(tmp_path).model_file, {"w": torch.ones(1)}, {})
     write(Run(tmp_path), result)
     assert verdict(read(Run(tmp_path))).startswith("Test reconstruction error")
+    figures = {"active_units": result.figures["active_units"]}
+    assert "has diverged" in verdict(replace(result, figures=figures))
 
 
 def test_file_of_an_evaluation(tmp_path: Path) -> None:

@@ -10,13 +10,14 @@ import torch
 from torch.distributions import Independent, Normal
 
 from tests.conftest import SMALL
-from vaelab.api import configure, settings_to_config
+from vaelab.api import configure, settings_to_config, train
 from vaelab.data.batches import Batch
 from vaelab.data.images import Splits
 from vaelab.data.summary import mean_image
 from vaelab.errors import ConfigError
+from vaelab.evaluation.evaluate import evaluate
 from vaelab.models.posteriors import DiagonalNormal
-from vaelab.models.priors import NormalPrior
+from vaelab.models.priors import FLOWS, NormalPrior
 from vaelab.models.vae import Latent, Trace
 from vaelab.objectives.schedules import constant, linear
 from vaelab.objectives.terms import Capacity, Distortion, ImportanceWeighted, Rate
@@ -135,6 +136,22 @@ def test_options_are_checked_by_the_recipe() -> None:
         resolve({"recipe": "betavae"})
     assert resolve({"recipe": "beta-vae"}).options["beta"] == 4.0
     assert resolve({"recipe": "ae"}).model.posterior == "dirac"
+
+
+@pytest.mark.parametrize("name", sorted(FLOWS))
+def test_every_flow_prior_trains_and_is_measured(name: str, spots: Splits) -> None:
+    model = train(data=spots, prior=name, **{**SMALL, "epochs": 1})
+    figures = evaluate(model, spots.test, samples=3).figures
+    assert math.isfinite(figures["log_prob"].value)
+    assert figures["rate"].value > 0
+
+
+def test_misplaced_keys_are_told_their_place() -> None:
+    with pytest.raises(ConfigError, match=r"did you mean training\.lr\?"):
+        resolve({"lr": 0.1})
+    with pytest.raises(ConfigError, match=r"did you mean model\.latent_dim\?"):
+        configure(settings_to_config({"latent_dims": 3}))
+    assert resolve({"data": {"size": "37x53"}}).data.size == [37, 53]
 
 
 @pytest.mark.parametrize("name", ["vae", "beta-vae", "annealed-vae", "iwae"])

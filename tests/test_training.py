@@ -20,6 +20,7 @@ from tests.conftest import SMALL, blobs
 from vaelab import api, files
 from vaelab.config import TrainingConfig
 from vaelab.data.images import Splits
+from vaelab.data.load import load_data
 from vaelab.errors import ConfigError, RunError, TrainingError, VaelabError
 from vaelab.training.loop import Trainer
 from vaelab.training.optimizers import learning_rate
@@ -194,6 +195,64 @@ def test_more_epochs_go_on_from_where_it_was(finished: Run, spots: Splits, tmp_p
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def test_what_is_left_of_a_run_is_not_overwritten(finished: Run, spots: Splits) -> None:
+    finished.state_file.unlink()
+    before = finished.model_file.read_bytes()
+    with pytest.raises(RunError, match="a model but nothing to go on from"):
+        api.train(data=spots, out=finished.path, resume=True, epochs=9)
+    finished.config_file.unlink()
+    with pytest.raises(RunError, match="already holds a run"):
+        api.train(data=spots, out=finished.path, **SMALL)
+    assert finished.model_file.read_bytes() == before
+
+
+def test_a_log_that_is_gone_is_an_error(finished: Run, spots: Splits) -> None:
+    finished.log_file.unlink()
+    with pytest.raises(RunError, match=r"log.jsonl: is damaged"):
+        api.train(data=spots, out=finished.path, resume=True, epochs=9)
+
+
+def test_other_images_do_not_go_on_with_a_run(finished: Run) -> None:
+    with pytest.raises(RunError, match="not those that it was trained on"):
+        api.train(data=load_data(255 - blobs()), out=finished.path, resume=True, epochs=9)
+
+
+def test_a_resumed_run_reads_the_given_configuration(finished: Run, spots: Splits) -> None:
+    with pytest.raises(RunError, match=r"training.lr is 0.5"):
+        api.train(data=spots, out=finished.path, resume=True, config={"training": {"lr": 0.5}})
+
+
+@pytest.mark.parametrize("optimizer", ["batch-gd", "nesterov", "rmsprop", "adamw", "adamax"])
+def test_every_optimizer_resumes_exactly(optimizer: str, spots: Splits, tmp_path: Path) -> None:
+    settings = {**SMALL, "optimizer": optimizer, "lr": 1e-4, "epochs": 3}
+    whole = api.train(data=spots, **settings)
+    config = api.configure(api.settings_to_config(settings))
+    trainer = Trainer(config, spots, Silent(), Run(tmp_path / "run"))
+    parts = iter(trainer._groups())
+    trainer._step(next(parts))
+    trainer.save()
+    resumed = Trainer(config, spots, Silent(), Run(tmp_path / "run"))
+    resumed.restore()
+    model = resumed.fit()
+    for a, b in zip(whole.parameters(), model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_batch_norm_refuses_a_batch_of_one(spots: Splits) -> None:
+    settings = {**SMALL, "batch_size": 19, "encoder": {"widths": [4], "normalization": "batch"}}
+    with pytest.raises(ConfigError, match="leaves a last batch of one image"):
+        api.train(data=spots, **settings)
+
+
+def test_the_callers_random_numbers_stay_theirs(finished: Run, spots: Splits) -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(2)
+    torch.manual_seed(3)
+    api.train(data=spots, **{**SMALL, "epochs": 1})
+    finished.load_model()
+    assert torch.equal(torch.rand(2), expected)
+
+
 def test_batch_gradient_descent_is_one_step_over_the_whole_set(spots: Splits) -> None:
     parts: dict[str, Any] = {**SMALL, "epochs": 1, "optimizer": "batch-gd", "lr": 1e-3}
     one = api.train("ae", spots, **{**parts, "batch_size": len(spots.train)})
@@ -269,7 +328,7 @@ def test_collapse_is_said_in_plain_words(spots: Splits, tmp_path: Path) -> None:
 
 
 def test_unknown_devices_are_named(spots: Splits) -> None:
-    with pytest.raises(ConfigError, match=r"training\.device: 'quantum' is not usable"):
+    with pytest.raises(ConfigError, match=r"device: 'quantum' is not usable"):
         api.train(data=spots, **{**SMALL, "device": "quantum"})
 
 
@@ -284,9 +343,9 @@ def test_trackers_get_the_figures(spots: Splits, tmp_path: Path) -> None:
     assert [event.value for event in events.Scalars("elbo")] == pytest.approx(logged, rel=1e-6)
 
 
-def test_missing_trackers_are_named(spots: Splits) -> None:
+def test_missing_trackers_are_named(spots: Splits, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="trackers: mlflow not installed; pip install mlflow"):
-        api.train(data=spots, trackers=["mlflow"], **SMALL)
+        api.train(data=spots, out=tmp_path / "run", trackers=["mlflow"], **SMALL)
 
 
 @pytest.mark.slow

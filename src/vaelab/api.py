@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from vaelab.config import DataConfig, ModelConfig, RunConfig, TrainingConfig, merge, read_yaml
 from vaelab.data.images import Splits
@@ -13,7 +15,7 @@ from vaelab.data.load import load_config, load_data
 from vaelab.errors import ConfigError
 from vaelab.models.vae import Vae
 from vaelab.recipes import resolve
-from vaelab.training.backend import is_main
+from vaelab.training.backend import find_device, is_main
 from vaelab.training.loop import Trainer
 from vaelab.training.progress import Progress, Silent
 from vaelab.training.run import Run, check_same, versions
@@ -55,6 +57,8 @@ def train(
         RunError: ``out`` holds another run, or a damaged one.
         TrainingError: the loss stayed non-finite.
     """
+    if resume and out is None:
+        raise ConfigError("resume: say which run to go on with: out='runs/NAME'.")
     values = settings_to_config(settings)
     if recipe is not None:
         values["recipe"] = recipe
@@ -72,9 +76,12 @@ def train(
 
 def train_config(config: RunConfig, splits: Splits, run: Run | None, progress: Progress) -> Vae:
     """Train a resolved configuration, going on from the run's last checkpoint if it has one."""
-    if run is None:
-        return Trainer(config, splits, progress).fit()
-    with run.locked() if is_main() else nullcontext():
+    with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng(devices=[]))  # the caller's draws stay theirs
+        if run is None:
+            return Trainer(config, splits, progress).fit()
+        if is_main():
+            stack.enter_context(run.locked())
         trainer = Trainer(config, splits, progress, run)
         trainer.restore()
         if is_main():
@@ -88,13 +95,13 @@ def configure(
     resumed: Run | None = None,
 ) -> RunConfig:
     """Return the resolved configuration of ``values`` laid upon ``base`` or upon a run's own."""
-    if resumed is not None:
-        old = resumed.read_config()
-        new = resolve(merge(old.model_dump(), values), "--resume")
-        check_same(old, new, resumed.config_file)
-        return new
     where = str(base) if isinstance(base, (str, Path)) else "configuration"
     below = read_yaml(Path(base)) if isinstance(base, (str, Path)) else dict(base or {})
+    if resumed is not None:
+        old = resumed.read_config()
+        new = resolve(merge(old.model_dump(), merge(below, values)), "--resume")
+        check_same(old, new, resumed.config_file)
+        return new
     return resolve(merge(below, {**values, "versions": versions()}), where)
 
 
@@ -117,7 +124,8 @@ def read_data(
         return load_config(config.data, data, progress=progress)
     if config.data.spec == IN_MEMORY:
         raise ConfigError(
-            "data.spec: this run was trained on images in memory; pass them as `data`."
+            "data.spec: this run was trained on images in memory. Pass them as `data`, or on the "
+            "command line as --data PATH."
         )
     return load_config(config.data, progress=progress)
 
@@ -128,7 +136,7 @@ def load(path: Path | str, device: str = "cpu") -> Vae:
     Raises:
         RunError: the folder is no run, is unfinished, or is damaged.
     """
-    return Run(path).load_model(device)
+    return Run(path).load_model(find_device(device))
 
 
 __all__ = ["configure", "load", "load_data", "read_data", "train", "train_config"]

@@ -67,6 +67,11 @@ class DataConfig(Section):
     @field_validator("size", mode="before")
     @classmethod
     def _square(cls, value: object) -> object:
+        if isinstance(value, str):  # 64, or 37x53: height x width
+            sides = value.lower().split("x")
+            if len(sides) > 2 or not all(side.strip().isdigit() for side in sides):
+                raise ValueError("give N or HEIGHTxWIDTH, such as 64 or 37x53")
+            return [int(sides[0]), int(sides[-1])]
         return [value, value] if isinstance(value, int) else value
 
     @field_validator("split")
@@ -244,8 +249,8 @@ def explain(error: ValidationError, schema: type[BaseModel], where: str) -> str:
         name = ".".join(str(part) for part in fault["loc"])
         if fault["type"] == "extra_forbidden":
             known = _keys(schema, path[:-1])
-            close = difflib.get_close_matches(path[-1], known, 1, 0.5)
-            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}."
+            close = difflib.get_close_matches(path[-1], known, 1, 0.6) or _elsewhere(path[-1])
+            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known) or 'none'}."
             lines.append(f"{name} is unknown; {hint}")
         else:
             message = fault["msg"].removeprefix("Value error, ")
@@ -257,6 +262,16 @@ def explain(error: ValidationError, schema: type[BaseModel], where: str) -> str:
 
 def _short(value: object) -> bool:
     return isinstance(value, (str, int, float, bool)) and len(repr(value)) < 60
+
+
+def _elsewhere(key: str) -> list[str]:
+    """Return the full names of settings in any section whose last name is ``key``, or nearly so."""
+    names = {
+        below: f"{section}.{below}"
+        for section in ("data", "model", "training")
+        for below in _keys(RunConfig, [section])
+    }
+    return [names[name] for name in difflib.get_close_matches(key, names, 1, 0.8)]
 
 
 def _keys(schema: type[BaseModel], path: list[str]) -> list[str]:

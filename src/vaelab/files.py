@@ -24,6 +24,7 @@ from vaelab.errors import RunError
 if TYPE_CHECKING:
     from torch import Tensor
 
+_FORMAT = "1"  # of the safetensors files: raised when an older vaelab could not read them
 _YAML_HEAD = "# Written by vaelab; checked on reading. To change it, copy it. sha256: "
 
 
@@ -73,7 +74,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, A
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(meta, sort_keys=True)
     # one key, for safetensors writes several in any order, and equal runs shall have equal bytes
-    write_atomic(path, save(kept, {"vaelab": f"{_digest(kept, text)} {text}"}))
+    write_atomic(path, save(kept, {"vaelab": f"{_FORMAT} {_digest(kept, text)} {text}"}))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -86,7 +87,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors = load(data)
         (size,) = struct.unpack("<Q", data[:8])
         both = json.loads(data[8 : 8 + size])["__metadata__"]["vaelab"]
-        digest, _, text = both.partition(" ")
+        version, digest, text = both.split(" ", 2)
     except (
         SafetensorError,
         ValueError,
@@ -96,6 +97,8 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         struct.error,
     ) as error:
         raise damaged(path, f"not a safetensors file of vaelab: {error}") from None
+    if version != _FORMAT:
+        raise RunError(f"{path}: has format {version}; this version of vaelab reads {_FORMAT}.")
     if digest != _digest(tensors, text):
         raise damaged(path, "its checksum does not match")
     values: dict[str, Any] = json.loads(text)
@@ -110,8 +113,8 @@ def checksum(path: Path) -> str:
         raise RunError(f"{path}: is missing.")
     try:
         with safe_open(path, "pt") as file:
-            return str(file.metadata()["vaelab"]).partition(" ")[0]
-    except (SafetensorError, OSError, KeyError, TypeError) as error:
+            return str(file.metadata()["vaelab"]).split(" ")[1]
+    except (SafetensorError, OSError, KeyError, TypeError, IndexError) as error:
         raise damaged(path, f"not a safetensors file of vaelab: {error}") from None
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vaelab.cli.output import output, table
-from vaelab.errors import ConfigError
+from vaelab.errors import ConfigError, DataError, RunError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,55 +37,29 @@ def evaluate(
     data: Data = None,
     split: Split = "test",
     samples: Annotated[
-        int | None, typer.Option(help="K of the importance-weighted log p(x).")
+        int | None, typer.Option(min=1, help="K of the importance-weighted log p(x).")
     ] = None,
-    bound_images: Annotated[int | None, typer.Option(help="Images of that bound.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Measure on so many images.")] = None,
+    bound_images: Annotated[int | None, typer.Option(min=1, help="Images of that bound.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Measure on so many images.")] = None,
     seed: Seed = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
 ) -> None:
-    """Measure ELBO, log p(x), reconstruction and use of the latent space, with error bars."""
-    from vaelab.training.run import Run
+    """Measure ELBO, log p(x), reconstruction and use of the latent space, with error bars.
 
-    folder = Run(run)
-    verdict = evaluate_run(
-        folder,
-        None,
-        data=data,
-        split=split,
-        samples=samples,
-        bound_images=bound_images,
-        limit=limit,
-        seed=seed,
-        device=device,
-    )
-    figures = read_figures(folder)
-    output.result(
-        {"run": str(folder), "verdict": verdict, "figures": figures},
-        [verdict, *table(_rows(folder)), f"How each was measured: {folder.evaluation_file}"],
-    )
+    Figures on the run's own test images are kept in evaluation.json; others are only printed.
+    """
+    from dataclasses import asdict
 
-
-def evaluate_run(
-    run: Run,
-    splits: Splits | None,
-    *,
-    data: str | None = None,
-    split: str = "test",
-    samples: int | None = None,
-    bound_images: int | None = None,
-    limit: int | None = None,
-    seed: int = 0,
-    device: str = "auto",
-) -> str:
-    """Measure a run, write ``evaluation.json`` and return the verdict."""
     from vaelab.evaluation.evaluate import evaluate as measure
     from vaelab.evaluation.record import verdict, write
     from vaelab.training.backend import find_device
+    from vaelab.training.run import Run
 
-    model = run.load_model(find_device(device))
-    splits = splits or _splits(run, data)
+    folder = Run(run)
+    model = folder.load_model(find_device(device))
+    splits = _splits(folder, data)
     images = _part(splits, split)
+    part = {"train": "training"}.get(split, split)
     with output.counter("measuring") as progress:
         result = measure(
             model,
@@ -93,34 +67,38 @@ def evaluate_run(
             samples=samples,
             bound_images=bound_images,
             limit=limit,
-            held_out=splits.held_out and split != "train",
+            held_out=data is not None or images is not splits.train,
+            what=f"{part} images" + (f" of {splits.name}" if data else ""),
             seed=seed,
             progress=progress,
         )
-    write(run, result)
-    return verdict(result)
+    kept = data is None and split == "test"
+    if kept:
+        write(folder, result)
+    where = f" How each was measured: {folder.evaluation_file}" if kept else ""
+    rows = [(name, str(figure)) for name, figure in result.figures.items()]
+    output.result(
+        {"run": str(folder), "verdict": verdict(result), **asdict(result)},
+        [verdict(result), *table(rows), *([where.strip()] if kept else [])],
+    )
 
 
-def report(run: RunPath, data: Data = None) -> None:
+def report(run: RunPath) -> None:
     """Write one self-contained page about a run: report.html."""
+    from vaelab.report.page import write_report
     from vaelab.training.run import Run
 
     folder = Run(run)
-    page = report_run(folder, _splits(folder, data))
+    page = write_report(folder, _splits(folder, None))
     output.result({"report": str(page)}, [str(page)])
-
-
-def report_run(run: Run, splits: Splits) -> Path:
-    """Write the report of a run and return its path."""
-    from vaelab.report.page import write_report
-
-    return write_report(run, splits)
 
 
 def sample(
     run: RunPath,
     n: Annotated[int, typer.Option("--n", min=1, help="Number of images.")] = 64,
-    temperature: Annotated[float, typer.Option(min=0, help="Below 1: more typical.")] = 1.0,
+    temperature: Annotated[
+        float, typer.Option(min=0, max=100, help="Below 1: more typical.")
+    ] = 1.0,
     out: Out = None,
     seed: Seed = 0,
 ) -> None:
@@ -175,7 +153,9 @@ def traverse(
         int | None, typer.Option(min=0, help="Start from this image.", show_default="the prior")
     ] = None,
     steps: Annotated[int, typer.Option(min=2, help="Images of a row.")] = 11,
-    reach: Annotated[float, typer.Option(min=0, help="Deviations of the prior, each way.")] = 2.5,
+    reach: Annotated[
+        float, typer.Option(min=0, max=100, help="Deviations of the prior, each way.")
+    ] = 2.5,
     split: Split = "test",
     out: Out = None,
 ) -> None:
@@ -215,14 +195,24 @@ def _model(path: Path) -> tuple[Vae, Path]:
 def _splits(run: Run, data: str | None) -> Splits:
     """Return the images of a run, or others brought to the shape that its model takes."""
     from vaelab.config import merge
+    from vaelab.data.summary import fingerprint
     from vaelab.recipes import resolve
 
     config = run.read_config()
+    (channels, height, width), known = run.trained_on()
     if data is not None:
-        channels, height, width = run.shape()
         fit = {"spec": data, "size": [height, width], "channels": channels}
-        config = resolve(merge(config.model_dump(), {"data": fit}), "--data")
-    return output.images(config)
+        return output.images(resolve(merge(config.model_dump(), {"data": fit}), "--data"))
+    try:
+        splits = output.images(config)
+    except DataError as error:
+        raise DataError(f"{error} {run} was trained on it; --data names other images.") from None
+    if fingerprint(splits) != known:
+        raise RunError(
+            f"{config.data.spec}: has changed since {run} was trained on it, so its test images "
+            "are not known to be new to the model. Bring it back, or name images with --data."
+        )
+    return splits
 
 
 def _part(splits: Splits, name: str) -> ImageSet:
@@ -257,21 +247,6 @@ def _save(images: Tensor, path: Path, columns: int | None = None) -> None:
 
     save_images(path, images, columns)
     output.result({"out": str(path), "images": len(images)}, [str(path)])
-
-
-def read_figures(run: Run) -> dict[str, dict[str, object]]:
-    """Return the figures of a run's evaluation as plain values."""
-    from dataclasses import asdict
-
-    from vaelab.evaluation.record import read
-
-    return {name: asdict(figure) for name, figure in read(run).figures.items()}
-
-
-def _rows(run: Run) -> list[tuple[str, ...]]:
-    from vaelab.evaluation.record import read
-
-    return [(name, str(figure)) for name, figure in read(run).figures.items()]
 
 
 COMMANDS = (evaluate, report, sample, reconstruct, interpolate, traverse, encode)

@@ -19,11 +19,10 @@ def data(
     ] = False,
 ) -> None:
     """Show what a set of images holds, and whether it can be read."""
-    from vaelab.cli.train import parse_size
     from vaelab.config import parse_config
     from vaelab.data.summary import summary
 
-    values: dict[str, Any] = {"spec": spec, "size": parse_size(size), "channels": channels}
+    values: dict[str, Any] = {"spec": spec, "size": size, "channels": channels}
     values |= {"fit": fit, "skip_bad": skip_bad}
     splits = output.images(parse_config({"data": values}, "options"))
     facts = summary(splits)

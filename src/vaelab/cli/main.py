@@ -42,7 +42,8 @@ def main(
 
         print(f"vaelab {installed('vaelab')}")
         raise typer.Exit
-    output.quiet, output.json, output.debug = quiet, json, debug
+    first = os.environ.get("RANK", "0") == "0"  # of several processes, one speaks
+    output.quiet, output.json, output.debug = quiet or not first, json and first, debug
 
 
 _ANYWHERE = ("--quiet", "-q", "--json", "--debug")

@@ -37,11 +37,10 @@ class Output:
                 print(line)
 
     def progress(self) -> Progress:
-        """Return what shows progress: nothing when quiet or in a process that is not the first."""
-        from vaelab.training.backend import is_main
+        """Return what shows progress: nothing when quiet."""
         from vaelab.training.progress import Silent, default_progress
 
-        return Silent() if self.quiet or not is_main() else default_progress()
+        return Silent() if self.quiet else default_progress()
 
     @contextmanager
     def counter(self, what: str) -> Iterator[Callable[[int, int], None] | None]:

@@ -29,24 +29,34 @@ def demo(
 ) -> None:
     """Train a 2-D model of the embedded MNIST digits, measure it and write its report."""
     from vaelab.api import configure
-    from vaelab.cli.explore import evaluate_run, report_run
-    from vaelab.training.run import Run
+    from vaelab.evaluation.evaluate import evaluate
+    from vaelab.evaluation.record import verdict, write
+    from vaelab.report.page import write_report
+    from vaelab.training.run import Run, check_same
 
     run = Run(out)
     begun = time.monotonic()
     with as_file(files("vaelab") / "presets" / DEMO) as preset:
-        config = configure({"training": {"seed": seed}}, preset, None)
+        config = configure({"training": {"seed": seed}}, preset)
     if run.exists:
-        config = configure({"training": {"seed": seed}}, None, run)
+        check_same(run.read_config(), config, run.config_file)
         output.say(f"{run}: goes on where it was.")
     splits = output.images(config)
     _train(config, splits, run)
-    verdict = evaluate_run(run, splits)
-    page = report_run(run, splits)
+    with output.counter("measuring") as progress:
+        result = evaluate(run.load_model(), splits.test, progress=progress)
+    write(run, result)
+    page = write_report(run, splits)
     seconds = time.monotonic() - begun
     output.result(
-        {"run": str(run), "report": str(page), "verdict": verdict, "seconds": seconds},
-        [verdict, *table([("report", str(page)), ("time", f"{seconds:.0f} s")])],
+        {
+            "run": str(run),
+            "report": str(page),
+            "verdict": verdict(result),
+            "figures": {name: figure.value for name, figure in result.figures.items()},
+            "seconds": seconds,
+        },
+        [verdict(result), *table([("report", str(page)), ("time", f"{seconds:.0f} s")])],
     )
 
 
@@ -108,7 +118,7 @@ def train(
         "seed": seed,
         "device": device,
         "precision": precision,
-        "size": parse_size(size),
+        "size": size,
         "channels": channels,
         "fit": fit,
         "binarize": binarize,
@@ -129,6 +139,8 @@ def train(
     if not resume:
         run.check_free()
     _train(full, output.images(full), run)
+    if output.quiet:
+        return  # another process may still be writing what would be printed
     result = run.read_log("epoch")[-1]
     summary = {"run": str(run), **{key: result[key] for key in ("step", "epoch", "seconds")}}
     figures = {
@@ -146,16 +158,6 @@ def train(
 
 
 _FIGURES = ("distortion", "rate", "elbo")
-
-
-def parse_size(text: str | None) -> list[int] | None:
-    """Turn ``64`` or ``37x53`` (height x width) into ``[height, width]``."""
-    if text is None:
-        return None
-    parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.isdigit() for part in parts):
-        raise ConfigError(f"--size {text!r}: give N or HEIGHTxWIDTH, such as 64 or 37x53.")
-    return [int(parts[0]), int(parts[-1])]
 
 
 def free_folder(config: RunConfig) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import operator
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,7 +33,7 @@ _MNIST_SHARES = (55 / 70, 5 / 70, 10 / 70)  # 55,000 + 5,000 of the 60,000 train
 def load_data(
     source: Any,
     *,
-    size: tuple[int, int] | None = None,
+    size: int | Sequence[int] | None = None,
     channels: int | None = None,
     fit: Fit = "pad",
     skip_bad: bool = False,
@@ -49,7 +50,8 @@ def load_data(
             images, folder of IDX files, .npy, .npz), an array or tensor ``(N, H, W)``,
             ``(N, C, H, W)`` or ``(N, H, W, C)``, a tuple of one and its labels, or any object with
             ``len(source)`` and ``source[index]`` that gives an image or ``(image, label)``.
-        size: height and width to bring every image to; None where they are equal already.
+        size: height and width to bring every image to, or one number for a square; None where
+            they are equal already.
         channels: 1 grey, 3 RGB, 4 RGBA; None as they are.
         fit: ``pad``, ``crop`` or ``stretch``; see `Geometry`.
         skip_bad: leave unreadable images out, with a note, instead of raising.
@@ -64,7 +66,7 @@ def load_data(
         DataError: the images cannot be used; says which, why, and what to do.
     """
     check_shares(split)
-    geometry = Geometry(None if size is None else (size[0], size[1]), channels, fit)
+    geometry = Geometry(_height_width(size), channels, fit)
     with warnings.catch_warnings():  # of Pillow and NumPy on odd files; faults are errors here
         warnings.simplefilter("ignore")
         found = _source(source, geometry)
@@ -86,7 +88,7 @@ def load_config(
     """Load what the ``data`` section names, or ``source`` in its place; see `load_data`."""
     return load_data(
         config.spec if source is None else source,
-        size=None if config.size is None else (config.size[0], config.size[1]),
+        size=config.size,
         channels=config.channels,
         fit=config.fit,
         skip_bad=config.skip_bad,
@@ -96,6 +98,18 @@ def load_config(
         cache_dir=cache_dir,
         progress=progress,
     )
+
+
+def _height_width(size: int | Sequence[int] | None) -> tuple[int, int] | None:
+    if size is None:
+        return None
+    try:
+        sides = [operator.index(side) for side in (size if isinstance(size, Sequence) else [size])]
+    except TypeError:
+        sides = []
+    if len(sides) not in (1, 2):
+        raise DataError(f"size {size!r}: give height and width, such as (37, 53), or one number.")
+    return sides[0], sides[-1]
 
 
 def _source(source: Any, geometry: Geometry) -> Source:

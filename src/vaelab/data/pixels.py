@@ -57,7 +57,7 @@ class Geometry:
         ):
             raise DataError(
                 f"size {size}: must be height and width in whole pixels, at most "
-                f"{MAX_PIXELS} together. Pass for example --size 64x64."
+                f"{MAX_PIXELS:,} pixels in all. Pass for example --size 64x64."
             )
         if self.channels not in (None, *CHANNELS):
             raise DataError(f"channels {self.channels}: pass 1 (grey), 3 (RGB) or 4 (RGBA).")
@@ -208,7 +208,7 @@ def to_uint8(values: NDArray[Any]) -> Pixels:
         return values.astype(np.uint8, copy=False)
     if values.dtype.kind == "b":
         return values.astype(np.uint8) * np.uint8(255)
-    if values.dtype == np.uint16:
+    if values.dtype.kind == "u" and values.dtype.itemsize == 2:
         return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
     low, high = values.min(), values.max()
     if values.dtype.kind in "iu":

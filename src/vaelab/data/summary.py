@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from math import sqrt
 from typing import Any
 
@@ -33,6 +34,23 @@ def mean_image(images: ImageSet, limit: int = 10_000) -> Tensor:
     for rows in index.split(1000):
         total += images.take(rows).cpu().sum(0, dtype=torch.float64)
     return (total / count / 255).float()
+
+
+def fingerprint(splits: Splits, sample: int = 1000) -> str:
+    """Short digest of a data set and its split, to tell whether it is the one a model saw.
+
+    It covers size, shape and labels of every part, and up to ``sample`` evenly spread images.
+    """
+    sha = hashlib.sha256()
+    for images in (splits.train, splits.validation, splits.test):
+        count = min(len(images), sample)
+        sha.update(f"{len(images)} {images.shape}".encode())
+        sha.update(
+            images.take(torch.arange(count) * len(images) // max(1, count)).cpu().numpy().tobytes()
+        )
+        if images.labels is not None:
+            sha.update(images.labels.cpu().numpy().tobytes())
+    return sha.hexdigest()[:16]
 
 
 def summary(splits: Splits) -> dict[str, Any]:

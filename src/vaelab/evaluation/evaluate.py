@@ -55,6 +55,7 @@ def evaluate(
     bound_images: int | None = None,
     limit: int | None = None,
     held_out: bool = True,
+    what: str = "test images",
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -69,6 +70,7 @@ def evaluate(
             as many as take well under a minute.
         limit: measure on this many images drawn by chance, not on all.
         held_out: whether these images were kept from training; every protocol says it.
+        what: the part and the data set that the images are, for the verdict.
         seed: of every draw: the same seed gives the same figures.
         progress: told how far it is.
 
@@ -94,7 +96,7 @@ def evaluate(
     point = isinstance(model.encoder.family, DiracPosterior)
     decodings = len(index) * (plan.draws + 1) + (0 if point else len(plan.bound) * plan.samples)
     report = _counter(progress, decodings)
-    with evaluating(model), torch.inference_mode(), _single_precision():
+    with evaluating(model), torch.no_grad(), _single_precision():
         with seeded(seed, model.device):
             seen = observe(model, images, index, plan.draws, report)
         _check(seen)
@@ -111,7 +113,7 @@ def evaluate(
     kept, notes = _finite(figures)
     if point:
         notes = (POINT, *notes)
-    return Evaluation(kept, _latent(seen), notes, len(index), held_out, seed)
+    return Evaluation(kept, _latent(seen), notes, len(index), held_out, seed, what)
 
 
 @dataclass(frozen=True)

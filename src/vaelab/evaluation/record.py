@@ -26,6 +26,7 @@ class Evaluation:
         images: number of images.
         held_out: whether the model was trained on other images.
         seed: of every draw.
+        what: the part and the data set, such as ``test images of mnist``.
     """
 
     figures: dict[str, Figure]
@@ -34,6 +35,7 @@ class Evaluation:
     images: int
     held_out: bool
     seed: int
+    what: str = "test images"
 
 
 def write(run: Run, evaluation: Evaluation) -> None:
@@ -72,11 +74,17 @@ def verdict(evaluation: Evaluation) -> str:
     """Say in a sentence how good the model is, and then what is wrong with it, if anything."""
     figures = evaluation.figures
     name, label = ("elbo", "ELBO") if "elbo" in figures else ("mse", "reconstruction error")
+    if name not in figures:
+        return (
+            "Nothing finite could be measured: training has diverged. Train again with a lower "
+            "learning rate (training.lr) or with training.clip=1."
+        )
     figure = figures[name]
-    split = "Test" if evaluation.held_out else "Training-set"
+    part, _, of = evaluation.what.partition(" images")
+    start = part.capitalize() if evaluation.held_out else "Training-set"
     interval = "" if figure.interval is None else ", 95 % interval"
     count = "1 image" if figure.n == 1 else f"{figure.n:,} images"
-    sentence = f"{split} {label} {figure} ({count}{interval})."
+    sentence = f"{start} {label} {figure} ({count}{of}{interval})."
     return " ".join([sentence, *_warnings(evaluation)])
 
 

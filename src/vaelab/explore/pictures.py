@@ -143,7 +143,7 @@ def by_rate(model: Vae, images: Images) -> list[int]:
     Their order is by mean rate; where the rate does not divide, by variance of the posterior mean.
     """
     x = model.as_images(images)
-    with torch.inference_mode(), evaluating(model):
+    with torch.no_grad(), evaluating(model):
         parts = []
         for chunk in torch.split(x, model.rows):
             posterior = model.encoder(chunk.to(model.device))

@@ -26,7 +26,7 @@ from torch.distributions import Distribution
 
 from vaelab.config import Binarize, RunConfig
 from vaelab.data.batches import Batch, binarize
-from vaelab.errors import DataError
+from vaelab.errors import ConfigError, DataError
 from vaelab.models.kl import analytic_kl, monte_carlo_kl
 from vaelab.models.likelihoods import Likelihood
 from vaelab.models.priors import Prior
@@ -194,9 +194,14 @@ class Vae(nn.Module):
 
         return self._chunked(once, self.as_images(images)).clamp(0, 1)
 
-    def generate(self, z: Tensor) -> Tensor:
+    def generate(self, z: Images) -> Tensor:
         """Return the images of codes: the means of p(x|z), ``(N, D)`` to ``(N, C, H, W)``."""
-        return self._chunked(lambda code: self.decode(code).mean, z.to(self.device)).clamp(0, 1)
+        codes = torch.as_tensor(z).to(self.device, torch.float32)
+        if codes.ndim != 2 or codes.shape[1] != self.latent_dim:
+            raise DataError(
+                f"codes of shape {tuple(codes.shape)}: this model needs (N, {self.latent_dim})."
+            )
+        return self._chunked(lambda code: self.decode(code).mean, codes).clamp(0, 1)
 
     def sample(self, n: int, temperature: float = 1.0) -> Tensor:
         """Return the images of ``n`` draws from the prior, ``(n, C, H, W)`` in [0, 1].
@@ -205,6 +210,8 @@ class Vae(nn.Module):
             n: how many.
             temperature: factor on the prior's noise; below 1 the images are more typical.
         """
+        if n < 1 or not (0 <= temperature < math.inf):
+            raise ConfigError(f"sample: {n=} must be 1 or more, {temperature=} 0 or more.")
         with torch.no_grad():
             return self.generate(self.prior.sample(n, temperature))
 
@@ -220,8 +227,7 @@ class Vae(nn.Module):
             trace: Trace = self(batch, samples)
             return (trace.log_px - trace.rate).mean(0)
 
-        rows = max(1, self.rows // samples)
-        return self._measure(bound, images, rows, seed, self.binarize)
+        return self._measure(bound, images, samples, seed, self.binarize)
 
     def log_prob(self, images: Images, samples: int = 100, seed: int = 0) -> Tensor:
         """Return the importance-weighted bound of log p(x) of each image, ``(N,)`` nats.
@@ -237,7 +243,7 @@ class Vae(nn.Module):
             return self.bounds(batch, samples)[1]
 
         how = "dynamic" if grey else self.binarize
-        return self._measure(bound, images, max(1, self.rows // samples), seed, how)
+        return self._measure(bound, images, samples, seed, how)
 
     def bounds(self, batch: Batch, samples: int) -> tuple[Tensor, Tensor]:
         """Return two bounds of log p of the targets from the same K draws of z, each ``(B,)`` nats.
@@ -282,11 +288,13 @@ class Vae(nn.Module):
         self,
         measure: Callable[[Batch], Tensor],
         images: Images,
-        rows: int,
+        samples: int,
         seed: int,
         how: Binarize,
     ) -> Tensor:
         x = self.as_images(images)
+        if samples < 1 or len(x) == 0:
+            raise ConfigError(f"needs one image and one sample at least ({len(x)} and {samples}).")
         drawn = torch.rand(x.shape, generator=torch.Generator().manual_seed(seed)).to(x.device)
         target = binarize(x, how, drawn)  # before any draw of z: the same for every K
         seen = x if self.binarize == "none" else target
@@ -296,7 +304,7 @@ class Vae(nn.Module):
             return measure(Batch(both[:, 0], both[:, 1], None, None, index))
 
         with seeded(seed, self.device):
-            return self._chunked(once, torch.stack([seen, target], 1), rows)
+            return self._chunked(once, torch.stack([seen, target], 1), max(1, self.rows // samples))
 
     @torch.no_grad()  # not inference_mode: codes may go on into somebody's own gradients
     def _chunked(

@@ -83,7 +83,7 @@ class Latents:
         return [(label, (self.labels == label).nonzero().squeeze(1)) for label in found]
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def find_latents(model: Vae, images: ImageSet, seed: int = 0, limit: int = IMAGES) -> Latents:
     """Encode images (evenly spread if they are more than ``limit``) and draw from the prior.
 

@@ -150,7 +150,11 @@ def notes(
     latents: Latents,
 ) -> list[str]:
     """Return what a reader should know before believing the page, the gravest first."""
-    said = [entry["text"] for entry in log if entry.get("kind") == "note"]
+    said = [  # what was said of the latent space while training may not hold any more: see below
+        entry["text"]
+        for entry in log
+        if entry.get("kind") == "note" and (evaluation is None or entry["about"] != "latent space")
+    ]
     found = list({text.partition(":")[0]: text for text in said}.values())  # the last of a kind
     if not splits.held_out:
         found.append("No images were held out: the figures are over images that were trained on.")

@@ -39,15 +39,25 @@ class Backend:
         self.world = int(os.environ.get("WORLD_SIZE", "1"))
         self.rank = int(os.environ.get("RANK", "0"))
         self.accelerator: Accelerator | None = None
-        if self.world > 1 or config.trackers:
+        self.config, self.folder = config, folder
+        self.trackers = config.trackers
+        if self.trackers and folder is None:
+            raise ConfigError("training.trackers: need a run to write to; name one with out.")
+        if self.world > 1:
             self.accelerator = _accelerator(config, folder)
-        if self.world > 1 and self.accelerator is not None:
             self.device: torch.device = self.accelerator.device
         else:
             self.device = find_device(config.device)
         self.bf16 = config.precision == "bf16" or (
             config.precision == "auto" and fast_bf16(self.device)
         )
+
+    def start_trackers(self) -> None:
+        """Begin to send numbers to the trackers, if any."""
+        if self.trackers and self.accelerator is None:
+            self.accelerator = _accelerator(self.config, self.folder)
+        if self.trackers and self.accelerator is not None:
+            self.accelerator.init_trackers("vaelab")
 
     @property
     def main(self) -> bool:
@@ -104,7 +114,10 @@ def find_device(name: str) -> torch.device:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
-        raise ConfigError(f"training.device: {name!r} is not usable here ({reason}).") from None
+        why = f" ({reason})" if len(reason) < 100 else ""
+        raise ConfigError(
+            f"device: {name!r} is not usable here{why}. Choose auto, cpu, cuda or mps."
+        ) from None
     return device
 
 
@@ -126,11 +139,8 @@ def _accelerator(config: TrainingConfig, folder: str | None) -> Accelerator:
     if missing:
         names = ", ".join(sorted(missing))
         raise ConfigError(f"training.trackers: {names} not installed; pip install {names}.")
-    accelerator = Accelerator(
+    return Accelerator(
         cpu=config.device == "cpu" or not torch.cuda.is_available(),
         log_with=list(config.trackers) or None,
         project_dir=folder,
     )
-    if config.trackers:
-        accelerator.init_trackers("vaelab")
-    return accelerator

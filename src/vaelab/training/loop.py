@@ -20,8 +20,8 @@ from vaelab import files
 from vaelab.config import RunConfig, parse_config
 from vaelab.data.batches import Batch, Batches, resident, shard
 from vaelab.data.images import Splits
-from vaelab.data.summary import mean_image
-from vaelab.errors import ConfigError, TrainingError
+from vaelab.data.summary import fingerprint, mean_image
+from vaelab.errors import ConfigError, RunError, TrainingError
 from vaelab.models.vae import Vae, named_networks
 from vaelab.recipes import Setup, build
 from vaelab.training.allocator import keep_freed_memory
@@ -62,11 +62,18 @@ class Trainer:
     ) -> None:
         self.config, self.run, self.progress = config, run, progress
         self.backend = Backend(config.training, str(run) if run else None)
+        self.data = fingerprint(splits)
         self.images = resident(splits.train, self.backend.device)
         self.held_out = splits.validation
         training = config.training
         if training.batch_size < self.backend.world:
             raise ConfigError(f"training.batch_size: needs {self.backend.world}, one a process.")
+        normalized = (config.model.encoder.normalization, config.model.decoder.normalization)
+        if "batch" in normalized and len(splits.train) % training.batch_size == 1:
+            raise ConfigError(
+                f"training.batch_size: {training.batch_size} leaves a last batch of one image, "
+                "which batch normalisation cannot use. Choose another size."
+            )
         per_epoch = -(-len(splits.train) // training.batch_size)
         self.steps = training.epochs * (1 if training.optimizer == WHOLE_SET else per_epoch)
         torch.manual_seed(mix_seed(training.seed))  # before the networks are built
@@ -98,6 +105,7 @@ class Trainer:
             Interrupted: a signal asked for an end; the state is saved.
         """
         keep_freed_memory()
+        self.backend.start_trackers()
         self.progress.start(self.steps, self.position.step, self.config.training.epochs)
         self.saved = self.begun = time.monotonic()
         try:
@@ -116,7 +124,7 @@ class Trainer:
     def _epoch(self, interrupt: Interrupt) -> None:
         self.model.train()
         self.objective.train()
-        position = self.position
+        position, log_every = self.position, self.config.training.log_every
         for parts in self._groups():
             self._step(parts)
             if self._log_due():
@@ -129,7 +137,9 @@ class Trainer:
                     self.save()
                 if interrupt.asked:
                     return
-        self._log_step()
+        last = position.epoch + 1 == self.config.training.epochs
+        if last or self.meter.steps == position.batch or self.meter.steps * 2 >= log_every:
+            self._log_step()  # else the mean of a few batches would stand beside means of many
         position.epoch, position.batch = position.epoch + 1, 0
         self._validate()
         self.save()
@@ -138,7 +148,8 @@ class Trainer:
         """Yield what each step uses: one part, unless the step takes the whole set."""
         parts = self._parts()
         if self.config.training.optimizer == WHOLE_SET:
-            yield list(parts)
+            whole = list(parts)
+            yield from [whole] if whole else []  # empty behind a checkpoint at the end of the pass
         else:
             yield from ([part] for part in parts)
 
@@ -224,14 +235,14 @@ class Trainer:
             self._say(f"Stopped early: no better validation loss for {position.stale} epochs.")
         if position.epoch >= min(training.epochs, 1 + training.epochs // 3):  # past any warm-up
             for text in warnings(result, self.config.model.latent_dim):
-                self._say(text)
+                self._say(text, "latent space")
 
     def _over(self) -> bool:
         training = self.config.training
         stale = training.patience is not None and self.position.stale >= training.patience
         return stale or self.position.epoch >= training.epochs
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _held_out(self) -> Iterator[Batch]:
         """Yield the validation images with the same noise every time."""
         training = self.config.training
@@ -255,12 +266,12 @@ class Trainer:
     def _seconds(self) -> float:
         return self.position.seconds + time.monotonic() - self.begun
 
-    def _say(self, text: str) -> None:
+    def _say(self, text: str, about: str = "training") -> None:
         """Tell the person, once whatever the numbers in it."""
         key = re.sub(r"[\d.]+", "#", text)
         if key not in self.position.told:
             self.position.told.append(key)
-            self._log("note", step=self.position.step, text=text)
+            self._log("note", step=self.position.step, about=about, text=text)
             if self.backend.main:
                 self.progress.say(text)
 
@@ -278,11 +289,11 @@ class Trainer:
             return
         self.position.log_bytes = self.run.log_size()
         position = self.position.dump()
-        self.run.save_model(self.model, self.weights(), step=position["step"])
+        step, data = position["step"], self.data
+        self.run.save_model(self.model, self.weights(), step=step, data=data)
         config = self.config.model_dump(mode="json")
-        files.save_tensors(
-            self.run.state_file, self._tensors(), {"position": position, "config": config}
-        )
+        meta = {"position": position, "config": config, "data": data}
+        files.save_tensors(self.run.state_file, self._tensors(), meta)
 
     def _tensors(self) -> dict[str, Tensor]:
         """Return all tensors of the state, by name."""
@@ -309,10 +320,20 @@ class Trainer:
         assert self.run is not None
         path = self.run.state_file
         if not path.exists():
+            if self.run.model_file.exists():
+                raise RunError(
+                    f"{path}: is missing, so there is a model but nothing to go on from. "
+                    "Start another run with --out."
+                )
             self.run.cut_log(0)
             return
         tensors, meta = files.load_tensors(path)
         check_same(parse_config(meta["config"], str(path)), self.config, self.run.config_file)
+        if meta["data"] != self.data:
+            raise RunError(
+                f"{self.run}: the images are not those that it was trained on. Bring these back, "
+                "or start another run with --out."
+            )
         restore(self.model.state_dict(), under("model", tensors), path)
         restore(self.objective.state_dict(), under("objective", tensors), path)
         for name, update in self.updates.items():

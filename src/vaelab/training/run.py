@@ -51,8 +51,8 @@ class Run:
 
     @property
     def exists(self) -> bool:
-        """Whether the folder holds a run."""
-        return self.config_file.exists()
+        """Whether the folder holds a run, or what is left of one."""
+        return any(f.exists() for f in (self.config_file, self.model_file, self.state_file))
 
     def check_free(self) -> None:
         """Raise `RunError` when the folder holds a run already."""
@@ -63,7 +63,7 @@ class Run:
 
     def read_config(self) -> RunConfig:
         """Return the configuration; raises `RunError` when there is none or it was changed."""
-        if not self.exists:
+        if not self.config_file.exists():
             raise RunError(
                 f"{self}: is no run (no config.yaml). Train one with: vaelab train vae --out {self}"
             )
@@ -98,15 +98,17 @@ class Run:
         tensors, meta = files.load_tensors(self.model_file)
         trained = parse_config(meta["config"], str(self.model_file))
         check_same(trained, config, self.config_file)
-        model = build_vae(trained.model, torch.full(meta["shape"], 0.5), trained.data.binarize)
+        with torch.random.fork_rng(devices=[]):  # the caller's draws are not ours to change
+            model = build_vae(trained.model, torch.full(meta["shape"], 0.5), trained.data.binarize)
         load_weights(model, tensors, self.model_file)
         model.config = trained
         return model.to(device).eval()
 
-    def shape(self) -> tuple[int, int, int]:
-        """Return channels, height and width of the images that the model takes."""
-        channels, height, width = files.load_tensors(self.model_file)[1]["shape"]
-        return channels, height, width
+    def trained_on(self) -> tuple[tuple[int, int, int], str]:
+        """Return shape and fingerprint of the images that the model was trained on."""
+        meta = files.load_tensors(self.model_file)[1]
+        channels, height, width = meta["shape"]
+        return (channels, height, width), meta["data"]
 
     def read_log(self, kind: str | None = None) -> list[dict[str, Any]]:
         """Return the entries of the log, of one kind (``step``, ``epoch``, ``note``) or all."""
@@ -133,13 +135,12 @@ class Run:
             RunError: the log is shorter than the checkpoint saw it.
         """
         size = self.log_size()
-        if size == 0:
-            return
         if size < length:
             why = f"{size} bytes where the last checkpoint saw {length}"
             raise files.damaged(self.log_file, why)
-        with self.log_file.open("rb+") as log:
-            log.truncate(length)
+        if size > length:
+            with self.log_file.open("rb+") as log:
+                log.truncate(length)
 
     @contextmanager
     def locked(self) -> Iterator[None]:

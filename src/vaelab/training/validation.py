@@ -41,7 +41,7 @@ class Validation:
         return int((self.variance > ACTIVE_VARIANCE).sum())
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def validate(model: Vae, objective: Objective, batches: Iterator[Batch], step: int) -> Validation:
     """Measure the objective, as at ``step``, and the use of the latent space over batches."""
     count = 0
@@ -83,10 +83,10 @@ def warnings(validation: Validation, latent_dim: int) -> list[str]:
     if dead and rate is None:  # an autoencoder: there is no KL to warm up
         return [f"{dead} of {latent_dim} latent dimensions are unused (no variance over images)."]
     if dead > 0:
-        one = "dimension is" if dead == 1 else "dimensions are"
+        are = "is" if dead == 1 else "are"
         return [
-            f"{dead} of {latent_dim} latent {one} unused (no variance over images). That costs "
-            f"little; latent_dim {latent_dim - dead} would do as well. To use more: KL warm-up "
-            "(-s options.warmup=0.3) or free bits (-s options.free_bits=0.5)."
+            f"{dead} of {latent_dim} latent dimensions {are} unused (no variance over images). "
+            f"That costs little; latent_dim {latent_dim - dead} would do as well. To use more: "
+            "KL warm-up (-s options.warmup=0.3) or free bits (-s options.free_bits=0.5)."
         ]
     return []
