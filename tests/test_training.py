@@ -357,6 +357,16 @@ def test_compiled_networks_train_the_same(spots: Splits) -> None:
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-5)
 
 
+def test_training_does_not_load_the_compiler() -> None:
+    code = """if True:
+        import sys, numpy, vaelab
+        images = numpy.random.default_rng(0).integers(0, 256, (40, 8, 8), "uint8")
+        vaelab.train(data=images, epochs=1, device="cpu")
+        sys.exit("torch._dynamo" in sys.modules)
+    """
+    subprocess.run([sys.executable, "-c", code], check=True)  # it takes 1.5 s and 70 MB
+
+
 def test_bf16_trains_about_the_same(spots: Splits, tmp_path: Path) -> None:
     for precision in ("fp32", "bf16"):
         settings = {**SMALL, "epochs": 5, "lr": 5e-3, "precision": precision}

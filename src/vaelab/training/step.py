@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from vaelab.config import Binarize, TrainingConfig
 from vaelab.data.batches import Batch, binarize
@@ -113,9 +113,9 @@ class Update:
         figures: dict[str, Tensor] = {}
         for index, part in enumerate(parts):
             with noise.sharded(*part.rows), self.backend.autocast():
-                torch.manual_seed(mix_seed(self.seed, step, index, TARGET))
+                noise.seed(mix_seed(self.seed, step, index, TARGET), self.backend.device)
                 batch = with_target(part.batch, targets)  # the same for every player
-                torch.manual_seed(mix_seed(self.seed, step, index, self.number))
+                noise.seed(mix_seed(self.seed, step, index, self.number), self.backend.device)
                 loss = self.player.loss(batch, step)
             (loss.total * part.weight).backward(inputs=self.parameters)
             for name, value in loss.figures.items():
@@ -134,9 +134,12 @@ class Update:
             for parameter in self.parameters:
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
-            gradients = [p.grad for p in self.parameters if p.grad is not None]
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        if self.backend.world > 1:
             self.backend.average(gradients + list(figures.values()))
-        norm = clip_grad_norm_(self.parameters, self.clip or float("inf"), foreach=True)
+        norm = get_total_norm(gradients, foreach=True)
+        if self.clip:
+            clip_grads_with_norm_(self.parameters, self.clip, norm, foreach=True)
         finite = torch.isfinite(norm + figures["loss"])
         self.skipped += ~finite
         self.streak.add_(1).mul_(~finite)
