@@ -19,7 +19,7 @@ from turns import Turn
 
 import vaelab
 from vaelab.api import configure, settings_to_config
-from vaelab.models.vae import evaluating
+from vaelab.models.model import evaluating
 from vaelab.training.loop import Trainer
 from vaelab.training.progress import Silent
 

@@ -158,5 +158,5 @@ def test_dirac_is_a_point_without_a_density() -> None:
 
 
 def test_unknown_name() -> None:
-    with pytest.raises(ConfigError, match="known: diagonal, full, dirac"):
+    with pytest.raises(ConfigError, match="known: diagonal, full, flow, dirac"):
         build_posterior("diag", 2)  # type: ignore[arg-type]

@@ -9,7 +9,8 @@ import torch
 
 from vaelab.errors import ConfigError
 from vaelab.models import noise
-from vaelab.models.priors import FLOWS, MixturePrior, build_prior
+from vaelab.models.flows import FLOWS
+from vaelab.models.priors import MixturePrior, build_prior
 
 ALL = ["normal", "mixture", *FLOWS]
 

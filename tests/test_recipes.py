@@ -16,8 +16,9 @@ from vaelab.data.images import Splits
 from vaelab.data.summary import mean_image
 from vaelab.errors import ConfigError
 from vaelab.evaluation.evaluate import evaluate
+from vaelab.models.flows import FLOWS
 from vaelab.models.posteriors import DiagonalNormal
-from vaelab.models.priors import FLOWS, NormalPrior
+from vaelab.models.priors import NormalPrior
 from vaelab.models.vae import Latent, Trace
 from vaelab.objectives.schedules import constant, linear
 from vaelab.objectives.terms import Capacity, Distortion, ImportanceWeighted, Rate
@@ -31,9 +32,11 @@ CONTRACT: list[tuple[str, dict[str, Any]]] = [
     ("vae", {"free_bits": 0.1, "likelihood": "logistic-mixture"}),
     ("vae", {"encoder": {"kind": "residual", "widths": [4]}, "likelihood": "gaussian-pixel"}),
     ("vae", {"encoder": {"kind": "mlp", "hidden": [8]}, "likelihood": "continuous-bernoulli"}),
+    ("vae", {"posterior": "flow", "samples": 2}),
     ("beta-vae", {"warmup": 0.5}),
     ("annealed-vae", {}),
     ("iwae", {"samples": 3, "binarize": "dynamic"}),
+    ("classifier", {}),
 ]
 
 
@@ -47,13 +50,13 @@ def test_gradients_reach_every_parameter(
 ) -> None:
     torch.manual_seed(0)
     config = configure({**settings_to_config({**SMALL, **settings}), "recipe": name})
-    setup = Setup(config.model, config.data.binarize, mean_image(spots.train), steps=10)
+    setup = Setup(config.model, config.data.binarize, mean_image(spots.train), 10, classes=2)
     model, objective = build(config, setup)
     rows = torch.arange(16)
     x = spots.train.take(rows).float() / 255
     owned: set[str] = set()
     for player in objective.players(model).values():
-        loss = player.loss(Batch(x, x, None, None, rows), 9)
+        loss = player.loss(Batch(x, x, rows % 2, None, rows), 9)
         assert loss.total.isfinite()
         loss.total.backward(inputs=list(player.parameters.values()))
         for parameter_name, parameter in player.parameters.items():

@@ -18,6 +18,7 @@ ORDER = (
     ("training",),
     ("evaluation",),
     ("explore",),
+    ("studies",),
     ("report",),
     ("api",),
     ("cli",),

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from vaelab.config import DataConfig, ModelConfig, RunConfig, TrainingConfig, merge, read_yaml
 from vaelab.data.images import Splits
 from vaelab.data.load import load_config, load_data
 from vaelab.errors import ConfigError
 from vaelab.models.vae import Vae
-from vaelab.recipes import resolve
-from vaelab.training.backend import find_device, is_main
-from vaelab.training.loop import Trainer
+from vaelab.recipes import find_recipe, resolve
+from vaelab.training.backend import find_device
+from vaelab.training.fit import train_config
 from vaelab.training.progress import Progress, Silent
 from vaelab.training.run import Run, check_same, versions
 
@@ -68,25 +65,14 @@ def train(
         values = merge(values, {"data": {"spec": IN_MEMORY}})
     run = None if out is None else Run(out)
     full = configure(values, config, run if resume else None)
+    if find_recipe(full.recipe).classifies:
+        raise ConfigError(f"recipe: `{full.recipe}` is no VAE; vaelab.train trains VAEs.")
     if run is not None and not resume:
         run.check_free()
     splits = read_data(full, data)
-    return train_config(full, splits, run, progress or Silent())
-
-
-def train_config(config: RunConfig, splits: Splits, run: Run | None, progress: Progress) -> Vae:
-    """Train a resolved configuration, going on from the run's last checkpoint if it has one."""
-    with ExitStack() as stack:
-        stack.enter_context(torch.random.fork_rng(devices=[]))  # the caller's draws stay theirs
-        if run is None:
-            return Trainer(config, splits, progress).fit()
-        if is_main():
-            stack.enter_context(run.locked())
-        trainer = Trainer(config, splits, progress, run)
-        trainer.restore()
-        if is_main():
-            run.write_config(config)
-        return trainer.fit()
+    model = train_config(full, splits, run, progress or Silent())
+    assert isinstance(model, Vae)
+    return model
 
 
 def configure(

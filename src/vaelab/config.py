@@ -33,7 +33,7 @@ LikelihoodName = Literal[
     "logistic-mixture",
     "laplace",
 ]
-PosteriorName = Literal["diagonal", "full", "dirac"]
+PosteriorName = Literal["diagonal", "full", "flow", "dirac"]
 OptimizerName = Literal[
     "batch-gd", "sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw", "adamax"
 ]
@@ -153,7 +153,7 @@ class TrainingConfig(Section):
     betas: Annotated[list[Rate], Field(min_length=2, max_length=2)] = Field(
         [0.9, 0.999], description="decay of Adam's first and second moment"
     )
-    momentum: Rate = Field(0.9, description="of `momentum`, `nesterov`; 0 by default for rmsprop")
+    momentum: Rate = Field(0.9, description="of `momentum` and `nesterov`")
     weight_decay: NonNegative = 0.0
     schedule: ScheduleName = Field("constant", description="of the learning rate")
     lr_warmup: Fraction = Field(0.0, description="share of training in which the rate rises to lr")

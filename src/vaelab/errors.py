@@ -19,5 +19,9 @@ class RunError(VaelabError):
     """A run folder that is missing, incomplete, damaged or of another configuration."""
 
 
+class BusyError(RunError):
+    """A folder that another process is writing."""
+
+
 class TrainingError(VaelabError):
     """Training that cannot go on, such as a loss that stays non-finite."""

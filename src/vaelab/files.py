@@ -14,8 +14,9 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import yaml
 
@@ -50,6 +51,29 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Hold a lock file while the context lasts; yields False when another process holds it.
+
+    The system lets go of the lock when a process ends, however it ends.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        yield _lock(file)
+
+
+def _lock(file: IO[str]) -> bool:
+    if os.name != "posix":
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def read_bytes(path: Path) -> bytes:
@@ -172,6 +196,18 @@ def read_log(path: Path) -> Iterator[dict[str, Any]]:
         if values.pop("crc", None) != zlib.crc32(_canonical(values)):
             raise damaged(path, f"line {number}: its checksum does not match")
         yield values
+
+
+def last_entry(path: Path, within: int = 4096) -> dict[str, Any] | None:
+    """Return the last whole entry of a log that is being written, or None if there is none yet."""
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - within))
+        lines = file.read().split(b"\n")[:-1]
+    try:
+        values = json.loads(lines[-1]) if lines else None
+    except ValueError:
+        return None
+    return values if isinstance(values, dict) else None
 
 
 def _parse(path: Path, data: bytes, where: str = "content") -> dict[str, Any]:

@@ -11,9 +11,9 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from torch import Tensor
 
 from vaelab.config import (
@@ -22,6 +22,7 @@ from vaelab.config import (
     Fraction,
     ModelConfig,
     NonNegative,
+    Rate,
     RunConfig,
     explain,
     merge,
@@ -29,10 +30,14 @@ from vaelab.config import (
 )
 from vaelab.errors import ConfigError
 from vaelab.models.build import build_vae
+from vaelab.models.classifier import build_classifier
+from vaelab.models.model import Model
 from vaelab.models.vae import Vae
+from vaelab.objectives import terms
+from vaelab.objectives.classify import Classification
 from vaelab.objectives.objective import Objective
 from vaelab.objectives.schedules import Schedule, constant, linear
-from vaelab.objectives.terms import Capacity, Distortion, ImportanceWeighted, Rate, Term
+from vaelab.objectives.terms import Capacity, Distortion, ImportanceWeighted, Term
 
 
 @dataclass(frozen=True)
@@ -44,12 +49,14 @@ class Setup:
         binarize: how targets are made.
         mean: mean training image, ``(C, H, W)`` in [0, 1].
         steps: number of steps of the whole training.
+        classes: number of classes that the images are labelled with; 0 without labels.
     """
 
     model: ModelConfig
     binarize: Binarize
     mean: Tensor
     steps: int
+    classes: int = 0
 
     def vae(self) -> Vae:
         """Return the model that the configuration describes, freshly initialised."""
@@ -60,7 +67,7 @@ class Setup:
         return constant(end) if share == 0 else linear(0.0, end, share * self.steps)
 
 
-Built = tuple[Vae, Objective]
+Built = tuple[Model, Objective]
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,7 @@ class Recipe:
     build: Callable[..., Built]
     model: Mapping[str, Any]
     options: type[BaseModel]
+    classifies: bool
 
     @property
     def summary(self) -> str:
@@ -81,7 +89,9 @@ class Recipe:
 RECIPES: dict[str, Recipe] = {}
 
 
-def recipe(name: str, **model: Any) -> Callable[[Callable[..., Built]], Callable[..., Built]]:
+def recipe(
+    name: str, *, classifies: bool = False, **model: Any
+) -> Callable[[Callable[..., Built]], Callable[..., Built]]:
     """Register a function as the recipe ``name``, with values that it presets in `ModelConfig`."""
 
     def register(build: Callable[..., Built]) -> Callable[..., Built]:
@@ -93,7 +103,7 @@ def recipe(name: str, **model: Any) -> Callable[[Callable[..., Built]], Callable
         }
         strict = ConfigDict(extra="forbid", frozen=True)
         options = create_model(f"options of {name}", __config__=strict, **fields)
-        RECIPES[name] = Recipe(name, build, model, options)
+        RECIPES[name] = Recipe(name, build, model, options, classifies)
         return build
 
     return register
@@ -125,8 +135,8 @@ def vae(
     """
     _needs_density(setup, "vae")
     weight = setup.warmup(beta, warmup)
-    terms: dict[str, Term] = {"distortion": Distortion(), "rate": Rate(weight, free_bits)}
-    return setup.vae(), Objective(terms, samples)
+    shares: dict[str, Term] = {"distortion": Distortion(), "rate": terms.Rate(weight, free_bits)}
+    return setup.vae(), Objective(shares, samples)
 
 
 @recipe("beta-vae")
@@ -174,6 +184,29 @@ def iwae(setup: Setup, *, samples: Count = 5, warmup: Fraction = 0.0) -> Built:
     """
     _needs_density(setup, "iwae")
     return setup.vae(), Objective({"bound": ImportanceWeighted(setup.warmup(1.0, warmup))}, samples)
+
+
+@recipe("classifier", classifies=True)
+def classifier(
+    setup: Setup,
+    *,
+    smoothing: Rate = 0.1,
+    shift: Annotated[int, Field(ge=0, le=16)] = 2,
+) -> Built:
+    """Classifier: two convolutions with max pooling, trained on images shifted by chance.
+
+    loss = −Σ_k t_k log p(k|x), labels t smoothed by `smoothing`, shifts of up to `shift` pixels
+    """
+    if setup.classes < 2:
+        raise ConfigError(
+            "data: a classifier needs images labelled with two classes or more: sub-folders named "
+            "by class, a labels file, or `labels` in an npz."
+        )
+    channels, height, width = setup.mean.shape
+    return (
+        build_classifier((channels, height, width), setup.classes),
+        Classification(smoothing, shift),
+    )
 
 
 def find_recipe(name: str) -> Recipe:

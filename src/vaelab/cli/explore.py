@@ -30,6 +30,7 @@ Out = Annotated[
 ]
 Split = Annotated[str, typer.Option(help="train, validation or test.")]
 Seed = Annotated[int, typer.Option(help="Seed of every draw.")]
+Sampler = Annotated[str, typer.Option(help="Codes from the prior, gmm, flow or pool.")]
 
 
 def evaluate(
@@ -41,6 +42,14 @@ def evaluate(
     ] = None,
     bound_images: Annotated[int | None, typer.Option(min=1, help="Images of that bound.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Measure on so many images.")] = None,
+    generation: Annotated[
+        bool, typer.Option("--generation", help="Compare generated images with real ones too.")
+    ] = False,
+    features: Annotated[
+        Path | None,
+        typer.Option(help="ONNX network to compare in.", show_default="a classifier of the data"),
+    ] = None,
+    sampler: Sampler = "prior",
     seed: Seed = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
 ) -> None:
@@ -51,6 +60,7 @@ def evaluate(
     from dataclasses import asdict
 
     from vaelab.evaluation.evaluate import evaluate as measure
+    from vaelab.evaluation.generate import with_generation
     from vaelab.evaluation.record import verdict, write
     from vaelab.training.backend import find_device
     from vaelab.training.run import Run
@@ -72,7 +82,9 @@ def evaluate(
             seed=seed,
             progress=progress,
         )
-    kept = data is None and split == "test"
+    if generation:
+        result = with_generation(result, model, images, splits, features, sampler, limit, seed)
+    kept = data is None and split == "test" and sampler == "prior"
     if kept:
         write(folder, result)
     where = f" How each was measured: {folder.evaluation_file}" if kept else ""
@@ -99,14 +111,21 @@ def sample(
     temperature: Annotated[
         float, typer.Option(min=0, max=100, help="Below 1: more typical.")
     ] = 1.0,
+    sampler: Sampler = "prior",
+    label: Annotated[
+        str | None, typer.Option(help="Class of the samplers gmm, flow and pool.")
+    ] = None,
     out: Out = None,
     seed: Seed = 0,
 ) -> None:
-    """Generate images from the prior."""
+    """Generate images from the prior, or from the codes of training images."""
     from vaelab.explore.pictures import samples
+    from vaelab.training.run import Run
 
     model, folder = _model(run)
-    _save(samples(model, n, temperature, seed), out or folder / "samples.png")
+    images = None if sampler == "prior" and label is None else _splits(Run(run), None).train
+    made = samples(model, n, temperature, seed, sampler=sampler, images=images, label=label)
+    _save(made, out or folder / "samples.png")
 
 
 def reconstruct(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vaelab.data.filed import FileImages
+from vaelab.errors import ConfigError
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +39,13 @@ class ImageSet:
         """Channels, height and width of every image."""
         channels, height, width = self.images.shape[1:]
         return int(channels), int(height), int(width)
+
+    def class_number(self, name: str) -> int:
+        """Return the number of a class; raises `ConfigError` when there is none of that name."""
+        if name not in self.class_names:
+            known = ", ".join(self.class_names) or "none"
+            raise ConfigError(f"label: there is no class {name!r}. Classes: {known}.")
+        return self.class_names.index(name)
 
     def take(self, index: Tensor) -> Tensor:
         """Copy the images at ``index`` (int64, any order): uint8 ``(len(index), C, H, W)``."""

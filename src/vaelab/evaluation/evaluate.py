@@ -29,8 +29,9 @@ from vaelab.evaluation.likelihood import (
 )
 from vaelab.evaluation.measure import Observed, Report, batches, observe, split_rate
 from vaelab.evaluation.record import Evaluation
+from vaelab.models.model import evaluating, seeded
 from vaelab.models.posteriors import DiracPosterior
-from vaelab.models.vae import Vae, evaluating, seeded
+from vaelab.models.vae import Vae
 from vaelab.training.step import mix_seed
 
 Progress = Callable[[int, int], None]

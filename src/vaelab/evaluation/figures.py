@@ -11,6 +11,48 @@ INTERVAL = 1.96
 """Half the width of a 95 % interval, in standard errors of a mean that is close to normal."""
 
 
+_NAMES = {
+    "elbo": ("ELBO", "ELBO"),
+    "log_prob": ("log p(x)", "log p(x), importance-weighted bound"),
+    "distortion": ("distortion", "Distortion"),
+    "rate": ("rate", "Rate"),
+    "bits_per_dim": ("bits per dimension", "Bits per dimension"),
+    "mutual_information": ("mutual information", "Mutual information of image and code"),
+    "marginal_kl": ("marginal KL", "Aggregate posterior from prior (KL)"),
+    "active_units": ("active units", "Active latent dimensions"),
+    "mse": ("squared error", "Reconstruction error (MSE)"),
+    "psnr": ("PSNR", "Peak signal-to-noise ratio"),
+    "ssim": ("structural similarity", "Structural similarity"),
+    "neighbour_accuracy": ("neighbour accuracy", "Accuracy of nearest neighbours in the code"),
+    "exact_log_prob": ("exact log p(x)", "log p(x) in closed form"),
+    "posterior_gap": ("KL(q ‖ p(z|x))", "Gap of the ELBO: KL(q(z|x) ‖ p(z|x))"),
+    "holes": ("holes", "Holes: samples that nothing real is near"),
+    "path_length": ("path length", "Length of interpolations"),
+    "path_jump": ("largest step", "Largest step of interpolations"),
+    "frechet": ("Fréchet distance", "Fréchet distance of generated images"),
+    "frechet_floor": ("Fréchet floor", "Fréchet distance of training images"),
+    "kernel": ("kernel distance", "Kernel distance of generated images (KID)"),
+    "precision": ("precision", "Precision: generated images near real ones"),
+    "recall": ("recall", "Recall: real images near generated ones"),
+    "density": ("density", "Density of real images around generated ones"),
+    "coverage": ("coverage", "Coverage of real images by generated ones"),
+}
+
+
+def short_name(figure: str) -> str:
+    """Return what a figure is called in a sentence or at the head of a column."""
+    if figure.startswith("iwae_"):
+        return f"IWAE {int(figure[5:]):,}"
+    return _NAMES[figure][0] if figure in _NAMES else figure.replace("_", " ")
+
+
+def long_name(figure: str) -> str:
+    """Return what a figure is called where there is room."""
+    if figure.startswith("iwae_"):
+        return f"Importance-weighted bound, {int(figure[5:]):,} draws"
+    return _NAMES[figure][1] if figure in _NAMES else figure.replace("_", " ")
+
+
 @dataclass(frozen=True)
 class Figure:
     """One measured quantity.

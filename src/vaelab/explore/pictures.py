@@ -12,10 +12,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from vaelab.data.images import ImageSet
 from vaelab.errors import ConfigError
+from vaelab.evaluation.samplers import find_sampler
 from vaelab.models.kl import kl_per_dimension
+from vaelab.models.model import Images, evaluating, seeded
 from vaelab.models.priors import NormalPrior
-from vaelab.models.vae import Images, Vae, evaluating, seeded
+from vaelab.models.vae import Vae
 
 Path = Literal["linear", "spherical"]
 
@@ -23,10 +26,39 @@ _QUANTILE_DRAWS = 10_000
 _REACH = 3.0  # of a traversal, in deviations of the prior: all but 0.3 % of it
 
 
-def samples(model: Vae, n: int = 64, temperature: float = 1.0, seed: int = 0) -> Tensor:
-    """Return images of n draws from the prior, ``(n, C, H, W)``; see `Vae.sample`."""
+def samples(
+    model: Vae,
+    n: int = 64,
+    temperature: float = 1.0,
+    seed: int = 0,
+    *,
+    sampler: str = "prior",
+    images: ImageSet | None = None,
+    label: str | None = None,
+) -> Tensor:
+    """Return images of n draws, ``(n, C, H, W)``: from the prior as `Vae.sample` gives them.
+
+    Arguments:
+        model: generates.
+        n: number of images.
+        temperature: factor on the prior's noise.
+        seed: of the draws.
+        sampler: ``prior``, or one fitted to the codes of ``images``: see `find_sampler`.
+        images: the training images.
+        label: name of the class to draw from.
+
+    Raises:
+        ConfigError: an unknown sampler or class.
+    """
+    if sampler == "prior" and label is None:
+        with seeded(seed, model.device):
+            return model.sample(n, temperature)
+    if images is None:
+        raise ConfigError(f"samples: the sampler {sampler} with a label {label} needs `images`.")
+    chosen = None if label is None else images.class_number(label)
+    fitted = find_sampler(sampler, model, images, label=chosen, temperature=temperature, seed=seed)
     with seeded(seed, model.device):
-        return model.sample(n, temperature)
+        return model.generate(fitted.draw(n))
 
 
 def reconstructions(model: Vae, images: Images) -> Tensor:

@@ -15,7 +15,6 @@ slower to sample from than the others, most of all ``naf``.
 from __future__ import annotations
 
 import difflib
-import importlib
 import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -34,18 +33,8 @@ from typing_extensions import override
 
 from vaelab.errors import ConfigError
 from vaelab.models import noise
+from vaelab.models.flows import FLOWS, build_flow
 from vaelab.models.posteriors import DiagonalNormal, positive_scale, raw_scale
-
-# Command line spelling → class in `zuko.flows`; `realnvp` and `nice` are the same affine coupling.
-FLOWS = {
-    "nsf": "NSF",
-    "maf": "MAF",
-    "nice": "NICE",
-    "realnvp": "RealNVP",
-    "sospf": "SOSPF",
-    "naf": "NAF",
-    "bpf": "BPF",
-}
 
 
 class StandardNormal(DiagonalNormal):
@@ -161,21 +150,13 @@ class MixturePrior(nn.Module):
 class FlowPrior(nn.Module):
     """A normalising flow by zuko, ``name`` a key of `FLOWS`.
 
-    Importing zuko turns the argument checks of all `torch.distributions` off by default.
-
     Raises:
         ConfigError: when zuko is not installed.
     """
 
     def __init__(self, name: str, latent_dim: int) -> None:
         super().__init__()
-        try:
-            flows = importlib.import_module("zuko.flows")
-        except ImportError:
-            raise ConfigError(
-                f"prior {name}: flows need zuko. Install it with: pip install vaelab[flows]"
-            ) from None
-        self.flow: nn.Module = getattr(flows, FLOWS[name])(latent_dim)
+        self.flow = build_flow(name, f"prior {name}", latent_dim)
 
     def forward(self, context: Tensor | None = None) -> FlowDistribution:
         """Return p(z), the same for every ``context``."""

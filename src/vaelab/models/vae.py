@@ -13,25 +13,21 @@ S samples of the latent for each, D latent dimensions, X = (C, H, W) the shape o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.distributions import Distribution
 
-from vaelab.config import Binarize, RunConfig
+from vaelab.config import Binarize
 from vaelab.data.batches import Batch, binarize
 from vaelab.errors import ConfigError, DataError
 from vaelab.models.kl import analytic_kl, monte_carlo_kl
 from vaelab.models.likelihoods import Likelihood
+from vaelab.models.model import Images, Model, seeded
 from vaelab.models.priors import Prior
-
-Images = Tensor | NDArray[np.generic]
 
 
 class Conditional(nn.Module):
@@ -109,7 +105,7 @@ class Trace:
         return self.log_px - ratios.sum(0)
 
 
-class Vae(nn.Module):
+class Vae(Model):
     """A VAE with one latent z.
 
     Arguments:
@@ -121,9 +117,6 @@ class Vae(nn.Module):
         binarize: how the targets of training were made (see `vaelab.data.batches.binarize`).
     """
 
-    config: RunConfig | None = None
-    """The configuration that the model was trained with, where there is one."""
-
     def __init__(
         self,
         encoder: Conditional,
@@ -133,9 +126,9 @@ class Vae(nn.Module):
         latent_dim: int,
         binarize: Binarize = "none",
     ) -> None:
-        super().__init__()
+        super().__init__(shape)
         self.encoder, self.decoder, self.prior = encoder, decoder, prior
-        self.shape, self.latent_dim, self.binarize = shape, latent_dim, binarize
+        self.latent_dim, self.binarize = latent_dim, binarize
 
     @property
     def likelihood(self) -> Likelihood:
@@ -144,10 +137,9 @@ class Vae(nn.Module):
         assert isinstance(family, Likelihood)
         return family
 
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.parameters()).device
+    def networks(self) -> list[nn.Module]:
+        """Return the networks of encoder and decoder."""
+        return [self.encoder.network, self.decoder.network]
 
     def infer(self, batch: Batch, samples: int = 1) -> dict[str, Latent]:
         """Draw ``samples`` latents from the posterior of each image of the batch."""
@@ -179,7 +171,7 @@ class Vae(nn.Module):
             posterior = self.encoder(x)
             return torch.stack([posterior.mean, posterior.stddev], 1)
 
-        both = self._chunked(moments, self.as_images(images))
+        both = self.chunked(moments, self.as_images(images))
         return both[:, 0], both[:, 1]
 
     def reconstruct(self, images: Images, sample: bool = False) -> Tensor:
@@ -192,7 +184,7 @@ class Vae(nn.Module):
             posterior = self.encoder(x)
             return self.decode(posterior.rsample() if sample else posterior.mean).mean
 
-        return self._chunked(once, self.as_images(images)).clamp(0, 1)
+        return self.chunked(once, self.as_images(images)).clamp(0, 1)
 
     def generate(self, z: Images) -> Tensor:
         """Return the images of codes: the means of p(x|z), ``(N, D)`` to ``(N, C, H, W)``."""
@@ -201,7 +193,7 @@ class Vae(nn.Module):
             raise DataError(
                 f"codes of shape {tuple(codes.shape)}: this model needs (N, {self.latent_dim})."
             )
-        return self._chunked(lambda code: self.decode(code).mean, codes).clamp(0, 1)
+        return self.chunked(lambda code: self.decode(code).mean, codes).clamp(0, 1)
 
     def sample(self, n: int, temperature: float = 1.0) -> Tensor:
         """Return the images of ``n`` draws from the prior, ``(n, C, H, W)`` in [0, 1].
@@ -262,28 +254,6 @@ class Vae(nn.Module):
             total = torch.logaddexp(total, torch.logsumexp(log_w, 0))
         return elbo, total - math.log(samples)
 
-    def as_images(self, images: Images) -> Tensor:
-        """Check images, 8-bit or in [0, 1]; returns float32 ``(N, C, H, W)`` in [0, 1]."""
-        x = torch.as_tensor(images)
-        if x.shape[1:] != self.shape:
-            want = " × ".join(map(str, self.shape))
-            raise DataError(
-                f"images of shape {tuple(x.shape)}: this model needs (N, {want}). "
-                "Read them with vaelab.load_data, which fits size and channels."
-            )
-        if x.dtype == torch.uint8:
-            return x.to(torch.float32) / 255
-        if not x.is_floating_point():
-            raise DataError(f"images of type {x.dtype}: give uint8, or float in [0, 1].")
-        if x.numel() and not (float(x.min()) >= 0 and float(x.max()) <= 1):  # false for NaN as well
-            raise DataError("images: float values must lie in [0, 1]; divide 8-bit values by 255.")
-        return x.to(torch.float32)
-
-    @property
-    def rows(self) -> int:
-        """How many images or codes to work on at once, so that memory stays bounded."""
-        return max(1, min(1024, 2**20 // math.prod(self.shape)))
-
     def _measure(
         self,
         measure: Callable[[Batch], Tensor],
@@ -304,42 +274,4 @@ class Vae(nn.Module):
             return measure(Batch(both[:, 0], both[:, 1], None, None, index))
 
         with seeded(seed, self.device):
-            return self._chunked(once, torch.stack([seen, target], 1), max(1, self.rows // samples))
-
-    @torch.no_grad()  # not inference_mode: codes may go on into somebody's own gradients
-    def _chunked(
-        self, function: Callable[[Tensor], Tensor], x: Tensor, rows: int | None = None
-    ) -> Tensor:
-        """Apply a function to ``x`` chunk by chunk, in evaluation mode, on the model's device."""
-        with evaluating(self):
-            parts = [
-                function(part.to(self.device)).float() for part in torch.split(x, rows or self.rows)
-            ]
-        return torch.cat(parts) if parts else function(x.to(self.device)).float()
-
-
-class evaluating:
-    """Context in which a module is in evaluation mode; its own mode comes back afterwards."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.module, self.training = module, module.training
-
-    def __enter__(self) -> None:
-        self.module.eval()
-
-    def __exit__(self, *_: object) -> None:
-        self.module.train(self.training)
-
-
-@contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Context in which draws follow from a seed; the generators' state comes back after it."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
-
-
-def named_networks(model: Vae) -> Iterator[tuple[str, nn.Module]]:
-    """Yield the networks of a model by name, for descriptions and for compilation."""
-    yield "encoder", model.encoder.network
-    yield "decoder", model.decoder.network
+            return self.chunked(once, torch.stack([seen, target], 1), max(1, self.rows // samples))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from vaelab.data.batches import Batch
+from vaelab.models.model import Model
 from vaelab.models.posteriors import Dirac
 from vaelab.models.vae import Trace, Vae
 from vaelab.objectives.terms import Term
@@ -57,15 +58,16 @@ class Objective(nn.Module):
         super().__init__()
         self.terms, self.samples = dict(terms), samples
 
-    def forward(self, model: Vae, batch: Batch, step: int) -> Loss:
+    def forward(self, model: Model, batch: Batch, step: int) -> Loss:
         """Run the model over a batch and sum the terms."""
+        assert isinstance(model, Vae)
         trace = model(batch, self.samples)
         shares = {name: term(trace, step).mean() for name, term in self.terms.items()}
         total = torch.stack(list(shares.values())).sum()
         figures = {f"loss/{name}": share.detach() for name, share in shares.items()}
         return Loss(total, {"loss": total.detach(), **figures, **rate_distortion(trace)})
 
-    def players(self, model: Vae) -> dict[str, Player]:
+    def players(self, model: Model) -> dict[str, Player]:
         """Return who optimises what: one player with all parameters."""
 
         def loss(batch: Batch, step: int) -> Loss:

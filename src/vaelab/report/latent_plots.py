@@ -19,13 +19,14 @@ _MASS = (1 - math.exp(-0.5), 1 - math.exp(-2))
 """Share of a two-dimensional normal within 1σ and 2σ of its mean: 39 % and 86 %."""
 
 
-def latent_map(latents: Latents) -> Markup:
+def latent_map(latents: Latents, name: str = "map") -> Markup:
     """Return the posterior means coloured by class, over the prior's 1σ and 2σ contours.
 
-    Two dimensions of highest rate; with D = 1, the mean against the standard deviation.
+    Two dimensions of highest rate; with D = 1, the mean against the standard deviation. ``name``
+    must be unique within the page.
     """
     if latents.dims == 1:
-        return _line_map(latents)
+        return _line_map(latents, name)
     one, two = latents.order[:2] if latents.dims > 2 else (0, 1)
     points = latents.means[:, [one, two]]
     extent = _extent(latents, points)
@@ -35,10 +36,10 @@ def latent_map(latents: Latents) -> Markup:
     _contours(plot, latents, one, two)
     _scatter(plot, points, latents)
     about = f"{len(points):,} images" + ("" if latents.labels is None else " coloured by class")
-    return plot.svg(f"Posterior means of {about}, dimensions {one} and {two}.", "map")
+    return plot.svg(f"Posterior means of {about}, dimensions {one} and {two}.", name)
 
 
-def _line_map(latents: Latents) -> Markup:
+def _line_map(latents: Latents, name: str) -> Markup:
     extent = _extent(latents, latents.means)
     top = max(1.05, 1.05 * float(latents.deviations.max()))
     plot = Plot((-extent, extent), (0, top), (440, 320), (44, 12, 8, 40))
@@ -48,7 +49,7 @@ def _line_map(latents: Latents) -> Markup:
             plot.line([(sigma, 0), (sigma, top)], "prior")
             plot.text(sigma, top, f"{'−' if sigma < 0 else ''}{abs(sigma)}σ", "note halo", (3, 9))
     _scatter(plot, torch.cat([latents.means, latents.deviations], 1), latents)
-    return plot.svg(f"Posterior mean and deviation of {len(latents.means):,} images.", "map")
+    return plot.svg(f"Posterior mean and deviation of {len(latents.means):,} images.", name)
 
 
 def _extent(latents: Latents, points: Tensor) -> float:

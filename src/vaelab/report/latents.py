@@ -11,9 +11,10 @@ from vaelab.data.images import ImageSet
 from vaelab.errors import RunError
 from vaelab.evaluation.measure import batches
 from vaelab.models.kl import kl_per_dimension
+from vaelab.models.model import evaluating, seeded
 from vaelab.models.posteriors import Dirac
 from vaelab.models.priors import StandardNormal
-from vaelab.models.vae import Vae, evaluating, seeded
+from vaelab.models.vae import Vae
 from vaelab.training.validation import ACTIVE_VARIANCE
 
 IMAGES = 5_000

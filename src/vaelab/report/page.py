@@ -75,7 +75,7 @@ def write_report(run: Run, splits: Splits, *, progress: Progress | None = None) 
     return run.report_file
 
 
-def render(context: dict[str, Any]) -> str:
+def render(context: dict[str, Any], template: str = "page.html") -> str:
     """Return the page; everything in the context that is no `Markup` is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -86,8 +86,9 @@ def render(context: dict[str, Any]) -> str:
         trim_blocks=True,
     )
     environment.filters["count"] = lambda value: f"{value:,}"
-    css = Markup(variables() + stylesheet("page.css") + stylesheet("plot.css"))
-    return environment.get_template("page.html").render(css=css, **context)
+    sheets = ("page.css", "plot.css", *([] if template == "page.html" else ["study.css"]))
+    css = Markup(variables() + "".join(stylesheet(name) for name in sheets))
+    return environment.get_template(template).render(css=css, **context)
 
 
 def _about(

@@ -16,10 +16,12 @@ from vaelab.data.images import ImageSet
 from vaelab.evaluation.measure import batches
 from vaelab.explore.grids import GAP, grid, png, to_uint8
 from vaelab.explore.pictures import manifold, quantiles, reconstructions, samples, traverse
-from vaelab.models.vae import Vae, seeded
+from vaelab.models.model import seeded
+from vaelab.models.vae import Vae
 from vaelab.report.latents import Latents, sub
 
 PAIRS, SAMPLES, STEPS, ROWS = 30, 72, 11, 20
+_FEW, _NARROW = 10, 310
 _PAIR, _WIDE, _TALL = 60, 800, 480
 """Pixels that a single image, the width and the height of a picture may fill."""
 
@@ -128,6 +130,29 @@ def _pairs(model: Vae, images: ImageSet) -> tuple[tuple[tuple[Picture, Picture],
     ]
     sizes = [sum(len(picture.png) for picture in pair) for pair in pairs]
     return tuple(pairs[: _fitting(sizes)]), png(grid(both.flatten(0, 1), 10))
+
+
+def small_samples(model: Vae, point: bool, seed: int = 0) -> Picture:
+    """Return a few samples from the prior, for a page that shows many models.
+
+    A model with points for posteriors was trained without a prior: its samples are what it makes
+    of N(0, I) all the same.
+    """
+    images = reduced(samples(model, 2 * _FEW, seed=seed))
+    of = "draws from N(0, I), which this model never learned" if point else "samples from the prior"
+    pixels = grid(images, _FEW, _scale(_FEW, images.shape[-1], _NARROW))
+    return _picture(pixels, f"{len(images)} {of}", of)
+
+
+def small_pairs(model: Vae, images: ImageSet) -> Picture:
+    """Return a few images above their reconstructions, for a page that shows many models."""
+    index = shown(images, _FEW)
+    with seeded(0, model.device):
+        seen = torch.cat([part.images for part in batches(model, images, index, model.rows)])
+    both = reduced(reconstructions(model, seen)).transpose(0, 1).flatten(0, 1)
+    scale = _scale(len(index), both.shape[-1], _NARROW)
+    alt = f"{len(index)} images above their reconstructions"
+    return _picture(grid(both, len(index), scale), alt, "reconstructions")
 
 
 def _single(image: Tensor, alt: str, caption: str) -> Picture:

@@ -84,6 +84,11 @@ class Plot:
             f'<circle class="{cls}" cx="{x:.1f}" cy="{y:.1f}" r="{right - x:.1f}"/>', clip=True
         )
 
+    def circle_at(self, x: float, y: float, pixels: float, cls: str) -> None:
+        """Draw a circle of so many pixels about a point of the data."""
+        px, py = self.at(x, y)
+        self._add(f'<circle class="{cls}" cx="{px:.1f}" cy="{py:.1f}" r="{pixels:g}"/>')
+
     def text(
         self,
         x: float,

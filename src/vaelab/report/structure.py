@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vaelab.models.vae import Vae, evaluating
+from vaelab.models.model import evaluating
+from vaelab.models.vae import Vae
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from vaelab.config import NetworkConfig, RunConfig
 from vaelab.data.images import Splits
-from vaelab.evaluation.figures import rounded
+from vaelab.evaluation.figures import long_name, rounded
 from vaelab.evaluation.record import Evaluation
 from vaelab.models.vae import Vae
 from vaelab.report.latents import Latents, sub
@@ -18,20 +18,6 @@ from vaelab.training.progress import duration
 from vaelab.training.run import Run
 
 Entry = Mapping[str, Any]
-
-LABELS = {
-    "elbo": "ELBO",
-    "log_prob": "log p(x), importance-weighted bound",
-    "distortion": "Distortion",
-    "rate": "Rate",
-    "bits_per_dim": "Bits per dimension",
-    "mutual_information": "Mutual information of image and code",
-    "marginal_kl": "Aggregate posterior from prior (KL)",
-    "active_units": "Active latent dimensions",
-    "mse": "Reconstruction error (MSE)",
-    "psnr": "Peak signal-to-noise ratio",
-    "ssim": "Structural similarity",
-}
 
 
 def figure_rows(evaluation: Evaluation) -> list[dict[str, str]]:
@@ -43,7 +29,7 @@ def figure_rows(evaluation: Evaluation) -> list[dict[str, str]]:
         figure = evaluation.figures[name]
         rows.append(
             {
-                "label": LABELS.get(name, name.replace("_", " ")),
+                "label": long_name(name),
                 "value": rounded(figure.value, figure.interval),
                 "unit": figure.unit,
                 "error": plain(figure.standard_error),

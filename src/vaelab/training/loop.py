@@ -22,7 +22,7 @@ from vaelab.data.batches import Batch, Batches, resident, shard
 from vaelab.data.images import Splits
 from vaelab.data.summary import fingerprint, mean_image
 from vaelab.errors import ConfigError, RunError, TrainingError
-from vaelab.models.vae import Vae, named_networks
+from vaelab.models.model import Model
 from vaelab.recipes import Setup, build
 from vaelab.training.allocator import keep_freed_memory
 from vaelab.training.backend import Backend
@@ -77,7 +77,14 @@ class Trainer:
         per_epoch = -(-len(splits.train) // training.batch_size)
         self.steps = training.epochs * (1 if training.optimizer == WHOLE_SET else per_epoch)
         torch.manual_seed(mix_seed(training.seed))  # before the networks are built
-        setup = Setup(config.model, config.data.binarize, mean_image(splits.train), self.steps)
+        self.classes = splits.train.class_names
+        setup = Setup(
+            config.model,
+            config.data.binarize,
+            mean_image(splits.train),
+            self.steps,
+            len(self.classes),
+        )
         self.model, self.objective = build(config, setup)
         self.model.config = config
         self.model.to(self.backend.device)
@@ -94,10 +101,10 @@ class Trainer:
         self.meter = Meter()
         self.begun = self.saved = time.monotonic()
         if training.compile:
-            for _, network in named_networks(self.model):
+            for network in self.model.networks():
                 network.compile()
 
-    def fit(self) -> Vae:
+    def fit(self) -> Model:
         """Train to the end, or to an interrupt; returns the model with the weights to use.
 
         Raises:
@@ -230,6 +237,7 @@ class Trainer:
             skipped=sum(int(update.skipped) for update in self.updates.values()),
             **{f"validation/{name}": value for name, value in result.figures.items()},
         )
+        self.progress.epoch(position.epoch, result.figures)
         position.finished = self._over()
         if position.finished and position.epoch < training.epochs:
             self._say(f"Stopped early: no better validation loss for {position.stale} epochs.")
@@ -289,10 +297,10 @@ class Trainer:
             return
         self.position.log_bytes = self.run.log_size()
         position = self.position.dump()
-        step, data = position["step"], self.data
-        self.run.save_model(self.model, self.weights(), step=step, data=data)
+        about = {"step": position["step"], "data": self.data, "classes": list(self.classes)}
+        self.run.save_model(self.model, self.weights(), **about)
         config = self.config.model_dump(mode="json")
-        meta = {"position": position, "config": config, "data": data}
+        meta = {"position": position, "config": config, "data": self.data}
         files.save_tensors(self.run.state_file, self._tensors(), meta)
 
     def _tensors(self) -> dict[str, Tensor]:

@@ -7,7 +7,12 @@ import time
 from collections.abc import Mapping
 from typing import Protocol
 
-_SHOWN = (("distortion", "distortion"), ("rate", "rate"), ("elbo", "ELBO"))
+_SHOWN = {
+    "distortion": "distortion {:.1f}",
+    "rate": "rate {:.1f}",
+    "elbo": "ELBO {:.1f}",
+    "accuracy": "accuracy {:.2%}",
+}
 
 
 class Progress(Protocol):
@@ -18,6 +23,9 @@ class Progress(Protocol):
 
     def step(self, step: int, epoch: int, speed: float, figures: Mapping[str, float]) -> None:
         """Some steps were made: images per second, and mean figures since the last call."""
+
+    def epoch(self, epoch: int, figures: Mapping[str, float]) -> None:
+        """An epoch ended, the first being 1: figures of the validation images."""
 
     def say(self, text: str) -> None:
         """Something that the person should know, in plain words."""
@@ -35,6 +43,9 @@ class Silent:
     def step(self, step: int, epoch: int, speed: float, figures: Mapping[str, float]) -> None:
         """Show nothing."""
 
+    def epoch(self, epoch: int, figures: Mapping[str, float]) -> None:
+        """Show nothing."""
+
     def say(self, text: str) -> None:
         """Show nothing."""
 
@@ -43,8 +54,8 @@ class Silent:
 
 
 def describe(figures: Mapping[str, float]) -> str:
-    """Return distortion, rate and ELBO, as far as they are there, in one short text."""
-    return "  ".join(f"{name} {figures[key]:.1f}" for key, name in _SHOWN if key in figures)
+    """Return distortion, rate and ELBO, or accuracy, as far as they are there, in a short text."""
+    return "  ".join(text.format(figures[key]) for key, text in _SHOWN.items() if key in figures)
 
 
 class Lines:
@@ -76,6 +87,9 @@ class Lines:
             f"epoch {epoch + 1}/{self.epochs}  step {step}/{self.total}  {describe(figures)}  "
             f"{speed:,.0f} images/s  {duration(left)} left"
         )
+
+    def epoch(self, epoch: int, figures: Mapping[str, float]) -> None:
+        """Show nothing: steps are shown."""
 
     def say(self, text: str) -> None:
         """Print a line to standard error."""
@@ -118,6 +132,9 @@ class Bar:
         """Move the bar."""
         text = f"{speed:,.0f} images/s  {describe(figures)}"
         self.bar.update(self.task, completed=step, epoch=f"{epoch + 1}/{self.epochs}", text=text)
+
+    def epoch(self, epoch: int, figures: Mapping[str, float]) -> None:
+        """Show nothing: steps are shown."""
 
     def say(self, text: str) -> None:
         """Print above the bar."""

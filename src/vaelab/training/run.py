@@ -12,21 +12,22 @@ figures/             pictures
 from __future__ import annotations
 
 import math
-import os
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 
 from vaelab import files
 from vaelab.config import RunConfig, parse_config, read_yaml
-from vaelab.errors import RunError
-from vaelab.models.build import build_vae
+from vaelab.errors import BusyError, RunError
+from vaelab.models.classifier import Classifier
+from vaelab.models.model import Model
 from vaelab.models.vae import Vae
+from vaelab.recipes import Setup, build
 from vaelab.training.backend import is_main
 
 MAY_CHANGE = ("epochs", "device", "trackers", "checkpoint_seconds", "patience")
@@ -74,7 +75,7 @@ class Run:
         """Write ``config.yaml``."""
         files.write_yaml(self.config_file, config.model_dump(mode="json"))
 
-    def save_model(self, model: Vae, tensors: Mapping[str, torch.Tensor], **meta: Any) -> None:
+    def save_model(self, model: Model, tensors: Mapping[str, torch.Tensor], **meta: Any) -> None:
         """Write ``model.safetensors``: weights, shape and configuration."""
         assert model.config is not None
         config = model.config.model_dump(mode="json")
@@ -83,6 +84,20 @@ class Run:
         )
 
     def load_model(self, device: str | torch.device = "cpu") -> Vae:
+        """Return the trained VAE; as `load`, and raises `RunError` for a run of a classifier."""
+        model = self.load(device)
+        if not isinstance(model, Vae):
+            raise RunError(f"{self}: holds a classifier, and this needs a VAE.")
+        return model
+
+    def load_classifier(self, device: str | torch.device = "cpu") -> Classifier:
+        """Return the trained classifier; as `load`, and raises `RunError` for a run of a VAE."""
+        model = self.load(device)
+        if not isinstance(model, Classifier):
+            raise RunError(f"{self}: holds a VAE, and this needs a classifier.")
+        return model
+
+    def load(self, device: str | torch.device = "cpu") -> Model:
         """Return the trained model, in evaluation mode.
 
         Raises:
@@ -99,7 +114,9 @@ class Run:
         trained = parse_config(meta["config"], str(self.model_file))
         check_same(trained, config, self.config_file)
         with torch.random.fork_rng(devices=[]):  # the caller's draws are not ours to change
-            model = build_vae(trained.model, torch.full(meta["shape"], 0.5), trained.data.binarize)
+            mean = torch.full(meta["shape"], 0.5)
+            setup = Setup(trained.model, trained.data.binarize, mean, 1, len(meta["classes"]))
+            model, _ = build(trained, setup)
         load_weights(model, tensors, self.model_file)
         model.config = trained
         return model.to(device).eval()
@@ -145,10 +162,9 @@ class Run:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the folder for writing, so that two processes cannot train the same run."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("w") as file:
-            if not _lock(file):
-                raise RunError(f"{self}: is being trained by another process.")
+        with files.locked(self.path / ".lock") as mine:
+            if not mine:
+                raise BusyError(f"{self}: is being trained by another process.")
             yield
 
 
@@ -191,15 +207,3 @@ def versions() -> dict[str, str]:
     """Return the versions of what a run depends on."""
     names = ("vaelab", "torch", "numpy")
     return {"python": platform.python_version(), **{name: version(name) for name in names}}
-
-
-def _lock(file: IO[str]) -> bool:
-    if os.name != "posix":
-        return True
-    import fcntl
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.nn.utils import clip_grads_with_norm_
 
 from vaelab.config import Binarize, TrainingConfig
 from vaelab.data.batches import Batch, binarize
@@ -108,7 +108,8 @@ class Update:
 
     def __call__(self, parts: Sequence[Part], step: int, targets: Binarize) -> dict[str, Tensor]:
         """Take one step over weighted batches; returns the figures of the loss."""
-        self.optimizer.zero_grad()
+        for parameter in self.parameters:
+            parameter.grad = None
         before = [buffer.clone() for buffer in self.buffers]
         figures: dict[str, Tensor] = {}
         for index, part in enumerate(parts):
@@ -137,7 +138,7 @@ class Update:
         gradients = [p.grad for p in self.parameters if p.grad is not None]
         if self.backend.world > 1:
             self.backend.average(gradients + list(figures.values()))
-        norm = get_total_norm(gradients, foreach=True)
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
         if self.clip:
             clip_grads_with_norm_(self.parameters, self.clip, norm, foreach=True)
         finite = torch.isfinite(norm + figures["loss"])

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from vaelab.data.batches import Batch
 from vaelab.models.kl import kl_per_dimension
+from vaelab.models.model import Model, evaluating
 from vaelab.models.posteriors import Dirac
-from vaelab.models.vae import Vae, evaluating
+from vaelab.models.vae import Vae
 from vaelab.objectives.objective import Objective
 
 ACTIVE_VARIANCE = 0.01
@@ -27,13 +28,13 @@ class Validation:
 
     Arguments:
         figures: as in `Loss.figures`, with the weights of the end of training.
-        variance: variance over images of the posterior mean, ``(D,)``.
+        variance: variance over images of the posterior mean, ``(D,)``; of a classifier empty.
         kl: mean rate of each dimension, ``(D,)`` nats; None where the posterior does not factorise.
     """
 
     figures: dict[str, float]
     variance: Tensor
-    kl: Tensor | None
+    kl: Tensor | None = None
 
     @property
     def active(self) -> int:
@@ -42,7 +43,7 @@ class Validation:
 
 
 @torch.no_grad()
-def validate(model: Vae, objective: Objective, batches: Iterator[Batch], step: int) -> Validation:
+def validate(model: Model, objective: Objective, batches: Iterator[Batch], step: int) -> Validation:
     """Measure the objective, as at ``step``, and the use of the latent space over batches."""
     count = 0
     sums: dict[str, Tensor] = {}
@@ -54,6 +55,9 @@ def validate(model: Vae, objective: Objective, batches: Iterator[Batch], step: i
             loss = objective(model, batch, step)
             for name, value in loss.figures.items():
                 sums[name] = sums.get(name, 0) + value.double() * size
+            count += size
+            if not isinstance(model, Vae):
+                continue
             posterior = model.encoder(batch.images)
             means.append(posterior.mean.double())
             parts = None
@@ -61,10 +65,9 @@ def validate(model: Vae, objective: Objective, batches: Iterator[Batch], step: i
                 parts = kl_per_dimension(posterior, model.prior())
             if parts is not None:
                 kls.append(parts.double())
-            count += size
-    variance = torch.cat(means).var(0, correction=0).cpu()
-    kl = torch.cat(kls).mean(0).cpu() if kls else None
-    return Validation({n: float(value) / count for n, value in sums.items()}, variance, kl)
+    figures = {name: float(value) / count for name, value in sums.items()}
+    variance = torch.cat(means).var(0, correction=0).cpu() if means else torch.zeros(0)
+    return Validation(figures, variance, torch.cat(kls).mean(0).cpu() if kls else None)
 
 
 def warnings(validation: Validation, latent_dim: int) -> list[str]:

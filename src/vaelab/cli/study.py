@@ -1,0 +1,160 @@
+"""``vaelab study``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vaelab.cli.output import output, table
+from vaelab.config import assignment, merge
+from vaelab.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vaelab.studies.watch import State
+
+
+def study(
+    source: Annotated[
+        str,
+        typer.Argument(help="A study that comes with vaelab, a YAML file, or a study's folder."),
+    ],
+    preset: Annotated[
+        str | None, typer.Option(help="quick or full.", show_default="quick, if it has one")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Trainings of every case.")] = None,
+    data: Annotated[str | None, typer.Option("--data", "-d", help="mnist, or a path.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the study.")] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Runs at once; they share the cores.", show_default="the cores"),
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option(help="Write all figures to this file as well.")
+    ] = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Try failed runs again.")] = False,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("-s", "--set", help="A setting of every case, such as -s training.epochs=2."),
+    ] = None,
+    report_only: Annotated[
+        bool, typer.Option("--report-only", help="Write the report of what is done so far.")
+    ] = False,
+) -> None:
+    """Compare networks, optimizers or any settings over several seeds, and say what is decided."""
+    from vaelab.api import read_data
+    from vaelab.report.study import write_study_report
+    from vaelab.studies import verdict
+    from vaelab.studies.plan import Case
+    from vaelab.studies.results import as_csv, read_results
+    from vaelab.studies.study import Study
+    from vaelab.studies.watch import default_jobs, run_study, threads
+    from vaelab.studies.work import prepare
+
+    known = Study(source)
+    folder = known if known.plan_file.exists() else Study(out or Path("runs") / Path(source).stem)
+    if folder is known:
+        if preset or seeds or data or set_ or out:
+            raise ConfigError(
+                f"{source}: is a study that was begun, whose plan is settled. Without --preset, "
+                "--seeds, --data, --set and --out it goes on."
+            )
+    else:
+        folder.begin(_plan(source, preset, seeds, data, set_ or []))
+    plan = folder.read_plan()
+    if not report_only:
+        if retry:
+            for job in folder.jobs(plan):
+                job.retry()
+        output.say(f"{plan.title}: {len(plan.cases)} cases, {len(plan.seeds)} seeds, in {folder}")
+        prepare(plan)
+        count = jobs or default_jobs()
+        try:
+            with _progress() as tell:
+                run_study(folder, count, threads(count), tell)
+        except KeyboardInterrupt:
+            output.say(f"Stopped; what was done is kept. Go on with: vaelab study {folder}")
+            raise typer.Exit(130) from None
+    read: dict[str, Any] = {}
+
+    def images(case: Case) -> Any:
+        key = case.config.data.model_dump_json()
+        if key not in read:
+            read[key] = read_data(case.config)
+        return read[key]
+
+    with output.counter("drawing") as progress:
+        page = write_study_report(folder, images, progress=progress)
+    results = read_results(folder)
+    if csv is not None:
+        csv.write_text(as_csv(results), encoding="utf-8")
+    said = [*verdict.failures(results), *verdict.comparisons(results)]
+    lead = verdict.headline(results)
+    output.result(
+        {"study": str(folder), "report": str(page), "verdict": [lead, *said]},
+        [lead, *said, *table([("report", str(page)), ("figures", str(folder.csv_file))])],
+    )
+
+
+def _plan(
+    source: str, preset: str | None, seeds: int | None, data: str | None, settings: list[str]
+) -> Any:
+    from vaelab.studies.plan import make_plan, read_study
+
+    values, where = read_study(source)
+    if preset is None and "quick" in values.get("presets", {}):
+        preset = "quick"
+    base: dict[str, Any] = {} if data is None else {"data": {"spec": data}}
+    for text in settings:
+        base = merge(base, assignment(text))
+    return make_plan(values, where, preset=preset, seeds=seeds, base=base)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[State], None]]:
+    """Show how far a study is: a bar and the runs under way on a terminal, else a line a run."""
+    from vaelab.studies.watch import describe
+
+    def lines(state: State) -> None:
+        for job in state.settled:
+            ended = job.failure or "done"
+            output.say(f"{describe(state)}: {job}: {ended}")
+
+    if output.quiet or not sys.stderr.isatty():
+        yield lines
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[text]}"),
+        console=Console(stderr=True),
+    ) as bar:
+        whole = bar.add_task("study", text="", total=1.0)
+        tasks: dict[str, Any] = {}
+
+        def show(state: State) -> None:
+            settled = state.done + state.failed + sum(share for _, share in state.running)
+            bar.update(whole, completed=settled, total=state.total, text=describe(state))
+            names = {str(job): share for job, share in state.running}
+            for name in tasks.keys() - names.keys():
+                bar.remove_task(tasks.pop(name))
+            for name, share in names.items():
+                if name not in tasks:
+                    tasks[name] = bar.add_task(name, total=1.0, text="")
+                bar.update(tasks[name], completed=share, text=f"{share:.0%}")
+            for job in state.settled:
+                bar.console.print(f"{job}: {job.failure or 'done'}", markup=False, highlight=False)
+
+        yield show
+
+
+COMMANDS = (study,)

@@ -1,0 +1,146 @@
+"""Feature spaces to compare images in: a classifier trained once on the data, or an ONNX network.
+
+A distance between sets of images means nothing without the network that it was measured in, so
+every one carries its `Features.name`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from vaelab.config import merge, read_yaml
+from vaelab.data.images import Splits
+from vaelab.data.store import default_cache
+from vaelab.data.summary import fingerprint
+from vaelab.errors import BusyError, ConfigError, DataError, RunError
+from vaelab.models.model import Images
+from vaelab.recipes import resolve
+from vaelab.training.fit import train_config
+from vaelab.training.progress import Progress, Silent
+from vaelab.training.run import Run, check_same
+
+PRESET = "classifier.yaml"
+
+
+@dataclass(frozen=True)
+class Features:
+    """A map from images to points.
+
+    Arguments:
+        name: which network it is, for the protocol.
+        of: images ``(N, C, H, W)``, 8-bit or in [0, 1], to features ``(N, F)``.
+    """
+
+    name: str
+    of: Callable[[Images], Tensor]
+
+
+def find_features(
+    splits: Splits,
+    network: Path | None = None,
+    *,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> Features:
+    """Return the features of an ONNX ``network``, or else of a classifier of the data's own labels.
+
+    Raises:
+        ConfigError: there is neither a network nor a label.
+    """
+    if network is not None:
+        return onnx_features(network)
+    if len(splits.train.class_names) < 2:
+        raise ConfigError(
+            f"generation: {splits.name} has no classes to train a feature network on. Name one as "
+            "an ONNX file: --features NETWORK.onnx."
+        )
+    return classifier_features(splits, cache, progress or Silent())
+
+
+def classifier_features(splits: Splits, cache: Path | None, progress: Progress) -> Features:
+    """Return the last hidden layer of a small classifier of these images.
+
+    It is trained on the training part the first time, with a fixed seed, and kept in the cache
+    under the fingerprint of the data.
+    """
+    with as_file(files("vaelab") / "presets" / PRESET) as preset:
+        values = merge(read_yaml(preset), {"data": {"spec": splits.name}})
+    config = resolve(values, PRESET)
+    run = Run((cache or default_cache()) / "classifiers" / fingerprint(splits))
+    if run.exists:
+        try:
+            check_same(run.read_config(), config, run.config_file)
+        except RunError:  # of another version of vaelab
+            run = Run(run.path.with_name(f"{run.path.name}-{_digest(config.model_dump_json())}"))
+    while True:
+        try:
+            train_config(config, splits, run, progress)
+            break
+        except BusyError:  # another process trains it
+            time.sleep(1)
+    classifier = run.load_classifier()
+    accuracy = run.read_log("epoch")[-1]["validation/accuracy"]
+    name = (
+        f"last hidden layer of a small classifier of {splits.name}, trained by vaelab to "
+        f"{accuracy:.1%} on validation images"
+    )
+    return Features(name, classifier.features)
+
+
+def onnx_features(path: Path) -> Features:
+    """Return the first output of an ONNX network, flattened.
+
+    Its input is float32 in [0, 1], ``(N, C, H, W)``: images are resized to a fixed H and W, and a
+    grey image is repeated for three channels. Normalisation belongs into the network.
+
+    Raises:
+        ConfigError: onnxruntime is not installed, or the file is no such network.
+    """
+    try:
+        runtime = importlib.import_module("onnxruntime")
+    except ImportError:
+        raise ConfigError(
+            f"{path}: ONNX networks need onnxruntime. Install it with: pip install vaelab[onnx]"
+        ) from None
+    try:
+        session = runtime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has its own, by kind of fault
+        why = " ".join(str(error).split())
+        raise ConfigError(f"{path}: is no ONNX network that can be read ({why}).") from None
+    inputs = session.get_inputs()
+    if len(inputs) != 1 or len(inputs[0].shape) != 4:
+        raise ConfigError(f"{path}: needs one input of images, (N, C, H, W).")
+    name = f"{path.name}, sha256 {_digest(path.read_bytes())}"
+    return Features(name, lambda images: _run(session, inputs[0], images))
+
+
+def _run(session: Any, inputs: Any, images: Images, rows: int = 256) -> Tensor:
+    channels, height, width = inputs.shape[1:]
+    parts = []
+    for part in torch.as_tensor(images).split(rows):
+        x = part.float() / 255 if part.dtype == torch.uint8 else part.float()
+        if channels == 3 and x.shape[1] == 1:
+            x = x.repeat(1, 3, 1, 1)
+        if isinstance(channels, int) and x.shape[1] != channels:
+            raise DataError(f"features: the network takes {channels} channels, not {x.shape[1]}.")
+        if isinstance(height, int) and isinstance(width, int) and x.shape[2:] != (height, width):
+            x = interpolate(x, (height, width), mode="bilinear", antialias=True)
+        out = session.run(None, {inputs.name: x.numpy()})[0]
+        parts.append(torch.from_numpy(out).flatten(1))
+    return torch.cat(parts)
+
+
+def _digest(content: str | bytes) -> str:
+    raw = content.encode() if isinstance(content, str) else content
+    return hashlib.sha256(raw).hexdigest()[:12]

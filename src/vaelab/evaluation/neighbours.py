@@ -1,0 +1,54 @@
+"""How well the latent code tells the classes apart."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vaelab.data.batches import epoch_order
+from vaelab.data.images import ImageSet
+from vaelab.evaluation.figures import Figure, mean
+from vaelab.models.vae import Vae
+
+NEIGHBOURS, KNOWN = 10, 20_000
+_ROWS = 500
+
+
+def neighbour_figure(
+    model: Vae, known: ImageSet, images: ImageSet, seed: int = 0, limit: int = KNOWN
+) -> Figure | None:
+    """Return the accuracy of the ten nearest neighbours in the latent space; None without labels.
+
+    The class of an image is the most frequent one (the smallest number of a tie) among those of
+    the ten training images whose posterior means are nearest to its own.
+
+    Arguments:
+        model: encodes.
+        known: training images with labels.
+        images: others with labels.
+        seed: chooses ``limit`` of the training images, if they are more.
+        limit: of the training images that are searched.
+    """
+    if known.labels is None or images.labels is None or len(known) <= NEIGHBOURS:
+        return None
+    some = known.subset(epoch_order(len(known), seed, 0)[:limit].sort().values)
+    assert some.labels is not None
+    there = torch.cat([model.encode(part) for part in some.chunks()])
+    here = torch.cat([model.encode(part) for part in images.chunks()])
+    found = vote(here, there, some.labels, len(known.class_names))
+    right = (found == images.labels).double()
+    how = (
+        f"Posterior means of {len(right):,} images, each given the most frequent class of its "
+        f"{NEIGHBOURS} nearest among {len(some):,} training images."
+    )
+    return mean(right, "share of images", how)
+
+
+def vote(points: Tensor, known: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """Return the most frequent label among the nearest of ``known``, ``(n,)``."""
+    found = []
+    for rows in points.split(_ROWS):
+        near = torch.cdist(rows, known).topk(NEIGHBOURS, largest=False).indices
+        votes = torch.nn.functional.one_hot(labels.to(near.device)[near], classes).sum(1)
+        found.append(votes.argmax(1).cpu())
+    return torch.cat(found)

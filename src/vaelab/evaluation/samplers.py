@@ -1,0 +1,177 @@
+"""Where codes to decode are drawn from: the prior, or a density of the codes of training images.
+
+The prior p(z) is what the model promises. Where the aggregate posterior q(z) = E_x q(z|x) leaves
+holes in it, a density fitted to q(z) after training gives better images (Dai and Wipf, 2019; Ghosh
+et al., 2020), and makes samples of an autoencoder, which has no prior, possible at all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from vaelab.data.batches import epoch_order
+from vaelab.data.images import ImageSet
+from vaelab.errors import ConfigError
+from vaelab.evaluation.measure import batches
+from vaelab.models.model import evaluating, seeded
+from vaelab.models.posteriors import Dirac
+from vaelab.models.priors import build_prior
+from vaelab.models.vae import Vae
+
+SamplerName = Literal["prior", "gmm", "flow", "pool"]
+NAMES: tuple[SamplerName, ...] = get_args(SamplerName)
+
+CODES = 20_000
+"""Training images that a density is fitted to, at most, drawn by chance."""
+
+COMPONENTS = 10  # of the mixture (Ghosh et al., 2020)
+_STEPS, _BATCH, _RATE = 1_500, 512, 3e-3  # of fitting the flow
+_SMALLEST = 1e-6
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A way to draw codes.
+
+    Arguments:
+        name: in plain words, for a protocol.
+        draw: number of codes n to codes ``(n, D)``; follows the global random numbers.
+    """
+
+    name: str
+    draw: Callable[[int], Tensor]
+
+
+def find_sampler(
+    name: str,
+    model: Vae,
+    images: ImageSet,
+    *,
+    label: int | None = None,
+    temperature: float = 1.0,
+    seed: int = 0,
+) -> Sampler:
+    """Return a sampler for a model.
+
+        prior   z ~ p(z)
+        gmm     a mixture of ten normal distributions with full covariances, fitted to q(z)
+        flow    a neural spline flow fitted to q(z) (needs zuko)
+        pool    z ~ q(z|x), x an image of the pool by chance: an exact draw from q(z); codes of an
+                autoencoder are blurred by a kernel of Silverman's width
+
+    Arguments:
+        name: one of these.
+        model: whose codes.
+        images: the training images, which all but the prior need.
+        label: draw from the images of this class only; not with the prior.
+        temperature: factor on the noise of the prior.
+        seed: of the fit.
+
+    Raises:
+        ConfigError: an unknown name, a class for the prior or of which there is no image, or no
+            zuko.
+    """
+    if name not in NAMES:
+        raise ConfigError(f"sampler: {name!r} is unknown; choose one of {', '.join(NAMES)}.")
+    if name == "prior":
+        if label is not None:
+            raise ConfigError("label: the prior knows no classes; use the sampler gmm or pool.")
+        return Sampler("the prior p(z)", lambda n: model.prior.sample(n, temperature))
+    if temperature != 1:
+        raise ConfigError(f"temperature: only the prior has one, not the sampler {name}.")
+    index = _members(images, label, seed)
+    of = "training images" if label is None else f"training images of {images.class_names[label]}"
+    if name == "pool":
+        return Sampler(f"q(z|x) of {of} drawn by chance", _pool(model, images, index))
+    with seeded(seed, model.device):
+        codes = _codes(model, images, index)
+        fitted = _mixture(codes, seed) if name == "gmm" else _flow(codes)
+    words = f"a mixture of {COMPONENTS} normals" if name == "gmm" else "a spline flow"
+    return Sampler(f"{words} fitted to the codes of {len(codes):,} {of}", fitted)
+
+
+def _members(images: ImageSet, label: int | None, seed: int) -> Tensor:
+    order = epoch_order(len(images), seed, 0)
+    if label is not None:
+        if images.labels is None or not 0 <= label < len(images.class_names):
+            known = ", ".join(images.class_names) or "none"
+            raise ConfigError(f"label: no class number {label}; the classes are: {known}.")
+        order = order[images.labels[order] == label]
+    if len(order) < 2:
+        raise ConfigError(f"label: {len(order)} training images of this class are too few.")
+    return order
+
+
+@torch.no_grad()
+def _codes(model: Vae, images: ImageSet, index: Tensor) -> Tensor:
+    """Return one draw from the posterior of each image, ``(n, D)``, on the CPU."""
+    with evaluating(model):
+        parts = [
+            model.encoder(batch.images).sample().cpu()
+            for batch in batches(model, images, index[:CODES], model.rows)
+        ]
+    return torch.cat(parts)
+
+
+def _pool(model: Vae, images: ImageSet, index: Tensor) -> Callable[[int], Tensor]:
+    width = _kernel(model, images, index)
+
+    def draw(n: int) -> Tensor:
+        chosen = index[torch.randint(len(index), (n,))]
+        codes = torch.cat([_codes(model, images, part) for part in chosen.split(CODES)])
+        return codes + width * torch.randn_like(codes)
+
+    return draw
+
+
+@torch.no_grad()
+def _kernel(model: Vae, images: ImageSet, index: Tensor) -> Tensor:
+    """Return the width of the kernel that blurs a code: 0 unless posteriors are points."""
+    batch = next(batches(model, images, index[:2], 2))
+    if not isinstance(model.encoder(batch.images), Dirac):
+        return torch.zeros(model.latent_dim)
+    codes = _codes(model, images, index)
+    power = 1 / (codes.shape[1] + 4)
+    width: Tensor = codes.std(0) * (4 / (codes.shape[1] + 2) / len(codes)) ** power
+    return width
+
+
+def _mixture(codes: Tensor, seed: int) -> Callable[[int], Tensor]:
+    from sklearn.mixture import GaussianMixture
+
+    count = min(COMPONENTS, len(codes) // 2)
+    fitted = GaussianMixture(count, reg_covar=_SMALLEST, random_state=seed).fit(
+        codes.double().numpy()
+    )
+    weights = torch.from_numpy(fitted.weights_).double()
+    means = torch.from_numpy(fitted.means_)
+    roots = torch.linalg.cholesky(torch.from_numpy(fitted.covariances_))
+
+    def draw(n: int) -> Tensor:
+        which = torch.multinomial(weights, n, replacement=True)
+        noise = torch.randn(n, codes.shape[1], 1, dtype=torch.double)
+        drawn: Tensor = means[which] + (roots[which] @ noise).squeeze(-1)
+        return drawn.float()
+
+    return draw
+
+
+def _flow(codes: Tensor) -> Callable[[int], Tensor]:
+    """Fit by maximum likelihood on standardised codes: Adam, the rate falling along a cosine."""
+    middle, scale = codes.mean(0), codes.std(0).clamp(min=_SMALLEST)
+    standard = (codes - middle) / scale
+    flow = build_prior("nsf", codes.shape[1])
+    optimizer = torch.optim.Adam(flow.parameters(), _RATE)
+    for step in range(_STEPS):
+        rows = torch.randint(len(standard), (_BATCH,))
+        optimizer.param_groups[0]["lr"] = _RATE * (1 + math.cos(math.pi * step / _STEPS)) / 2
+        optimizer.zero_grad()
+        (-flow().log_prob(standard[rows]).mean()).backward()
+        optimizer.step()
+    return lambda n: flow.sample(n) * scale + middle

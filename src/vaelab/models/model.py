@@ -1,0 +1,97 @@
+"""What every model is to its user: images in, in any number; results out, in bounded memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from vaelab.config import RunConfig
+from vaelab.errors import DataError
+from vaelab.models import noise
+
+Images = Tensor | NDArray[np.generic]
+Shape = tuple[int, int, int]
+
+
+class Model(nn.Module):
+    """A module over images of one shape.
+
+    Arguments:
+        shape: channels, height and width of an image.
+    """
+
+    config: RunConfig | None = None
+    """The configuration that the model was trained with, where there is one."""
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @property
+    def rows(self) -> int:
+        """How many images or codes to work on at once, so that memory stays bounded."""
+        return max(1, min(1024, 2**20 // math.prod(self.shape)))
+
+    def networks(self) -> list[nn.Module]:
+        """Return the parts that ``torch.compile`` is to work on."""
+        return list(self.children())
+
+    def as_images(self, images: Images) -> Tensor:
+        """Check images, 8-bit or in [0, 1]; returns float32 ``(N, C, H, W)`` in [0, 1]."""
+        x = torch.as_tensor(images)
+        if x.shape[1:] != self.shape:
+            want = " × ".join(map(str, self.shape))
+            raise DataError(
+                f"images of shape {tuple(x.shape)}: this model needs (N, {want}). "
+                "Read them with vaelab.load_data, which fits size and channels."
+            )
+        if x.dtype == torch.uint8:
+            return x.to(torch.float32) / 255
+        if not x.is_floating_point():
+            raise DataError(f"images of type {x.dtype}: give uint8, or float in [0, 1].")
+        if x.numel() and not (float(x.min()) >= 0 and float(x.max()) <= 1):  # false for NaN as well
+            raise DataError("images: float values must lie in [0, 1]; divide 8-bit values by 255.")
+        return x.to(torch.float32)
+
+    @torch.no_grad()  # not inference_mode: codes may go on into somebody's own gradients
+    def chunked(
+        self, function: Callable[[Tensor], Tensor], x: Tensor, rows: int | None = None
+    ) -> Tensor:
+        """Apply a function to ``x`` chunk by chunk, in evaluation mode, on the model's device."""
+        with evaluating(self):
+            parts = [
+                function(part.to(self.device)).float() for part in torch.split(x, rows or self.rows)
+            ]
+        return torch.cat(parts) if parts else function(x.to(self.device)).float()
+
+
+class evaluating:
+    """Context in which a module is in evaluation mode; its own mode comes back afterwards."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module, self.training = module, module.training
+
+    def __enter__(self) -> None:
+        self.module.eval()
+
+    def __exit__(self, *_: object) -> None:
+        self.module.train(self.training)
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Context in which draws follow from a seed; the generators' state comes back after it."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        noise.seed(seed, device)
+        yield

@@ -1,0 +1,162 @@
+"""Sections that only some studies have: samples by class, paths of optimizers, rate-distortion."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from markupsafe import Markup, escape
+
+from vaelab.data.images import Splits
+from vaelab.errors import ConfigError
+from vaelab.evaluation.samplers import find_sampler
+from vaelab.explore.grids import grid, png
+from vaelab.models.model import seeded
+from vaelab.report.palette import class_color
+from vaelab.report.pictures import Picture, reduced
+from vaelab.report.plot import Plot
+from vaelab.studies.knee import knee
+from vaelab.studies.plan import Case
+from vaelab.studies.results import Results
+from vaelab.studies.surfaces import Surface, plane, valley
+
+Data = Callable[[Case], Splits]
+_CLASSES, _EACH = 10, 8
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page.
+
+    Arguments:
+        title: its heading.
+        panels: figures with a caption each.
+        text: what to see in them.
+    """
+
+    title: str
+    panels: tuple[tuple[Markup, str], ...]
+    text: str
+
+
+def extra_sections(results: Results, data: Data) -> list[Section]:
+    """Return the sections that the study asks for, as far as its runs are there."""
+    makers = {"pools": _pools, "surfaces": _surfaces, "knee": _rate_distortion}
+    made = [makers[name](results, data) for name in results.plan.extras]
+    return [section for section in made if section is not None]
+
+
+def _pools(results: Results, data: Data) -> Section | None:
+    """Return for each case draws from the codes of each class."""
+    panels = []
+    for case in results.plan.cases:
+        runs, splits = results.of(case), data(case)
+        if not runs or not splits.train.class_names:
+            continue
+        model = runs[0].job.run.load_model()
+        rows = []
+        for label in range(min(_CLASSES, len(splits.train.class_names))):
+            try:
+                sampler = find_sampler("pool", model, splits.train, label=label)
+            except ConfigError:  # too few images of a class
+                continue
+            with seeded(label, model.device):
+                rows.append(model.generate(sampler.draw(_EACH)))
+        pixels = png(grid(reduced(torch.cat(rows)), _EACH))
+        height = len(rows) * (rows[0].shape[-2] + 2)
+        picture = Picture(
+            pixels, _EACH * (rows[0].shape[-1] + 2), height, f"draws by class, {case.name}"
+        )
+        image = Markup('<img class="pixels" src="{}" alt="{}" width="{}">').format(
+            picture.uri, picture.alt, picture.width
+        )
+        panels.append((image, case.name))
+    text = (
+        "A row for each class: codes of its training images, drawn by chance and decoded. "
+        "Codes of a VAE are draws from q(z|x); codes of an autoencoder are blurred by a kernel."
+    )
+    return Section("Latent pools by class", tuple(panels), text) if panels else None
+
+
+def _surfaces(results: Results, data: Data) -> Section | None:
+    """Return the paths of all optimizers over the valley and over the VAE's own loss."""
+    methods = {case.name: case.config.training for case in results.plan.cases}
+    surfaces = [valley(methods)]
+    trained = [results.of(case)[0] for case in results.plan.cases if results.of(case)]
+    if len(trained) > 1:
+        other = next((run for run in trained if "momentum" in run.job.case.name), trained[-1])
+        surfaces.append(plane(trained[0], other, methods, data(trained[0].job.case)))
+    names = [case.name for case in results.plan.cases]
+    panels = tuple((_draw(s, names, i), s.about) for i, s in enumerate(surfaces))
+    text = (
+        "Plain descent zigzags across the valley and creeps along it. Momentum adds up what "
+        "successive gradients agree on, and overshoots; Nesterov looks ahead and overshoots less; "
+        "RMSprop and Adam take steps of about the same length in every direction."
+    )
+    return Section("Paths of the optimizers", panels, text)
+
+
+def _draw(surface: Surface, names: Sequence[str], number: int) -> Markup:
+    x, y = surface.x.tolist(), surface.y.tolist()
+    plot = Plot((x[0], x[-1]), (y[0], y[-1]), (560, 400), (46, 10, 12, 24))
+    from matplotlib.figure import Figure
+
+    low = float(surface.loss.min())
+    spread = float(surface.loss.nan_to_num(posinf=low).quantile(0.9)) - low
+    levels = [low + spread * (k / 12) ** 2 for k in range(1, 16)]
+    found = Figure().add_subplot().contour(x, y, surface.loss.numpy(), levels)
+    for lines in found.allsegs:
+        for line in lines:
+            plot.line(line.tolist(), "rule")
+    plot.axes("", frame=True)
+    for index, name in enumerate(names):
+        points = [p for p in surface.paths.get(name, []) if all(map(math.isfinite, p))]
+        if points:
+            dash = ";stroke-dasharray:4 3" if index % 2 else ""
+            plot.line(points, "case", f"stroke:{class_color(index)}{dash}")
+            plot.dots([points[-1]], index, 6)
+    for name, (a, b) in surface.marks.items():
+        plot.text(a, b, "✕", "strong halo middle", (0, 4))
+        plot.text(a, b, name, "note halo middle", (0, -8))
+    return plot.svg(f"Paths of {len(surface.paths)} optimizers.", f"surface-{number}")
+
+
+def _rate_distortion(results: Results, data: Data) -> Section | None:
+    """Return distortion against rate of all cases, with the knee marked."""
+    rates, distortions = results.means("rate"), results.means("distortion")
+    cases = [c for c in results.plan.cases if c.key in rates and c.key in distortions]
+    points = sorted(
+        (rates[c.key].value, distortions[c.key].value, results.plan.cases.index(c)) for c in cases
+    )
+    if len(points) < 3:
+        return None
+    xs, ys = [p[0] for p in points], [p[1] for p in points]
+    room = 0.06 * (max(xs) - min(xs)), 0.08 * (max(ys) - min(ys))
+    plot = Plot(
+        (min(xs) - room[0], max(xs) + 2 * room[0]),
+        (min(ys) - room[1], max(ys) + room[1]),
+        (640, 400),
+        (52, 24, 40, 38),
+    )
+    plot.axes("rate, nats per image")
+    plot.write(4, 13, "distortion", "strong")
+    plot.write(plot.box[2], 13, "nats per image", "axis end")
+    plot.line(list(zip(xs, ys, strict=True)), "reference")
+    for x, y, index in points:
+        case = results.plan.cases[index]
+        plot.dots([(x, y)], index, 9)
+        plot.text(x, y, case.name, "note halo", (9, -6))
+    turn = knee([(x, y) for x, y, _ in points])
+    text = "Each point is the mean over seeds of one β; the slope of the curve there is −β."
+    if turn is not None:
+        x, y, index = points[turn]
+        plot.circle_at(x, y, 11, "knee")
+        name = escape(results.plan.cases[index].name)
+        text += (
+            f" The knee (farthest from the chord, axes scaled to their ranges) is at {name}: rate "
+            f"{x:.1f}, distortion {y:.1f} nats. Left of it a nat of rate saves much more than a "
+            "nat of distortion; right of it, less and less."
+        )
+    return Section("Rate and distortion", ((plot.svg("Distortion by rate.", "rd"), ""),), text)

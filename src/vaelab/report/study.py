@@ -1,0 +1,362 @@
+"""The report of a study: one page that compares all its cases."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from vaelab import files
+from vaelab.data.images import Splits
+from vaelab.errors import VaelabError
+from vaelab.evaluation.figures import rounded, short_name
+from vaelab.report.extras import extra_sections
+from vaelab.report.latent_plots import latent_map
+from vaelab.report.latents import find_latents
+from vaelab.report.page import render
+from vaelab.report.palette import class_color
+from vaelab.report.pictures import Picture, small_pairs, small_samples
+from vaelab.report.plot import Plot, number, stylesheet, ticks
+from vaelab.studies import verdict
+from vaelab.studies.plan import Case
+from vaelab.studies.results import LOWER, Results, as_csv, read_results
+from vaelab.studies.study import Study
+from vaelab.training.progress import duration
+
+Progress = Callable[[int, int], None]
+
+COLUMNS = (
+    "elbo", "log_prob", "distortion", "rate", "mse", "frechet", "kernel", "precision", "recall",
+    "density", "coverage", "neighbour_accuracy", "active_units", "holes", "path_length",
+)  # fmt: skip
+"""Figures of the table, as far as there are any, in this order."""
+
+_POINTS = 1_000  # images of a small latent map
+_SETTLED = 0.15
+
+
+def write_study_report(
+    study: Study, data: Callable[[Case], Splits], *, progress: Progress | None = None
+) -> Path:
+    """Write ``report.html`` and ``figures.csv`` of a study, finished or not; returns the page.
+
+    Arguments:
+        study: the folder.
+        data: gives the images of a case.
+        progress: told how many cases are drawn, and how many there are.
+    """
+    results = read_results(study)
+    script = stylesheet("study.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    tell = progress or (lambda done, total: None)
+    drawn = []
+    for count, case in enumerate(results.plan.cases, 1):
+        drawn.append(_exhibit(results, case, data, count))
+        tell(count, len(results.plan.cases))
+    page = render(
+        {
+            "title": results.plan.title,
+            "question": results.plan.question,
+            "headline": _tight(verdict.headline(results)),
+            "comparisons": [_tight(text) for text in verdict.comparisons(results)],
+            "alerts": verdict.failures(results),
+            "table": _table(results),
+            "curves": _curves(results),
+            "pareto": _pareto(results),
+            "legend": [
+                (case.name, class_color(i), i >= 10) for i, case in enumerate(results.plan.cases)
+            ],
+            "exhibits": drawn,
+            "sections": extra_sections(results, data),
+            "protocols": _protocols(results),
+            "statistics": _statistics(results),
+            "command": f"vaelab study {study}",
+            "script": Markup(script),
+            "script_hash": f"sha256-{digest}",
+            "vaelab": results.plan.cases[0].config.versions.get("vaelab", ""),
+        },
+        "study.html",
+    )
+    files.write_atomic(study.csv_file, as_csv(results).encode())
+    files.write_atomic(study.report_file, page.encode())
+    return study.report_file
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """A case as the page shows it.
+
+    Arguments:
+        name: of the case.
+        color: of its line.
+        settings: what it sets otherwise than the baseline.
+        note: its leading figure, or why there is none.
+        samples, pairs, map: of its first seed; None if that has none.
+    """
+
+    name: str
+    color: str
+    settings: str
+    note: str
+    samples: Picture | None = None
+    pairs: Picture | None = None
+    map: Markup | None = None
+
+
+def _exhibit(results: Results, case: Case, data: Callable[[Case], Splits], count: int) -> Exhibit:
+    color, settings = class_color(count - 1), _settings(results, case)
+    measured = results.of(case)
+    if not measured:
+        failed = [run.failure for run in results.runs if run.job.case is case and run.failure]
+        return Exhibit(case.name, color, settings, failed[0] if failed else "Not done yet.")
+    lead = results.plan.lead
+    means = results.means(lead)
+    note = ""
+    if case.key in means:
+        value = verdict.amount(means[case.key])
+        note = f"{short_name(lead)} {value}{verdict.unit(results, lead)}"
+    try:
+        model = measured[0].job.run.load_model()
+        images = data(case).test
+        latents = find_latents(model, images, limit=_POINTS)
+    except VaelabError as error:
+        return Exhibit(case.name, color, settings, f"{note} {error}")
+    picture = latent_map(latents, f"map-{count}")
+    return Exhibit(
+        case.name,
+        color,
+        settings,
+        _tight(note),
+        small_samples(model, latents.point),
+        small_pairs(model, images),
+        picture,
+    )
+
+
+def _settings(results: Results, case: Case) -> str:
+    """Return what a case sets otherwise than the baseline, in the words of the command line."""
+    base = _flat(results.baseline.config.model_dump(mode="json"))
+    own = _flat(case.config.model_dump(mode="json"))
+    if case is results.baseline:
+        return "baseline"
+    changed = [
+        f"{key}={_short(value)}"
+        for key, value in own.items()
+        if value != base.get(key) and not key.startswith("versions.") and not _mirrors(key, own)
+    ]
+    return ", ".join(changed) or "as the baseline"
+
+
+def _mirrors(key: str, own: Mapping[str, Any]) -> bool:
+    """Tell whether a setting of the decoder is that of the encoder, as it is by default."""
+    mirrored = key.replace("model.decoder.", "model.encoder.")
+    return mirrored != key and own.get(mirrored) == own[key]
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _short(value: Any) -> str:
+    return str(value).replace(" ", "")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of the table: what it says, what it sorts by, and whether it is the best."""
+
+    text: str
+    sort: str
+    best: bool = False
+
+
+def _table(results: Results) -> dict[str, Any]:
+    """Return the heads and rows of the table, cases by figures."""
+    names = set(results.figures())
+    lead = results.plan.lead
+    columns = [lead, *(name for name in COLUMNS if name in names and name != lead)]
+    columns = [name for name in columns if name in names]
+    means = {name: results.means(name) for name in columns}
+    tops = {
+        name: (min if name in LOWER else max)(found.values(), key=lambda e: e.value).value
+        for name, found in means.items()
+        if found
+    }
+    seconds = {case.key: [run.seconds for run in results.of(case)] for case in results.plan.cases}
+    rows = []
+    for case in results.plan.cases:
+        cells = []
+        for name in columns:
+            found = means[name].get(case.key)
+            if found is None:
+                cells.append(Cell("–", ""))
+                continue
+            top = name not in ("rate", "active_units") and found.value == tops[name]
+            text = _tight(rounded(found.value, found.interval))
+            cells.append(Cell(text, repr(found.value), top))
+        runs = results.of(case)
+        spent = sum(seconds[case.key]) / max(1, len(runs))
+        cells.append(Cell(duration(spent) if runs else "–", repr(spent)))
+        size = runs[0].parameters if runs else 0
+        cells.append(Cell(f"{size:,}" if runs else "–", str(size)))
+        rows.append((case.name, len(runs), cells))
+    heads = [(short_name(name), verdict.unit(results, name).strip()) for name in columns]
+    return {"heads": [*heads, ("training", "time"), ("parameters", "")], "rows": rows}
+
+
+def _curves(results: Results) -> list[Markup]:
+    """Return the leading figure on validation images, by epoch and by second, all cases."""
+    key = f"validation/{results.plan.lead}"
+    lines = {}
+    for case in results.plan.cases:
+        runs = [run for run in results.of(case) if run.curve and key in run.curve[0]]
+        if runs:
+            lines[case.key] = [
+                (
+                    float(entries[0]["epoch"]),
+                    sum(entry["seconds"] for entry in entries) / len(runs),
+                    sum(entry[key] for entry in entries) / len(runs),
+                )
+                for entries in zip(*(run.curve for run in runs), strict=False)
+                if all(entry.get(key) is not None for entry in entries)
+            ]
+    if not lines:
+        return []
+    panels = []
+    for across, axis in ((0, "epoch"), (1, "seconds of training")):
+        points = {k: [(p[across], p[2]) for p in line] for k, line in lines.items()}
+        panels.append(_lines(results, points, axis))
+    return panels
+
+
+def _lines(
+    results: Results, points: Mapping[str, Sequence[tuple[float, float]]], axis: str
+) -> Markup:
+    last = max(x for line in points.values() for x, _ in line)
+    settled = [y for line in points.values() for x, y in line if x >= _SETTLED * line[-1][0]]
+    low, high = _range([y for y in settled if math.isfinite(y)])
+    left = 16 + max(6 * len(number(tick)) for tick in ticks(low, high))
+    plot = Plot((0, last), (low, high), (420, 300), (left, 24, 12, 38))
+    plot.axes(axis)
+    label = short_name(results.plan.lead)
+    plot.write(4, 13, f"validation {label}", "strong")
+    plot.write(plot.box[2], 13, verdict.unit(results, results.plan.lead).strip(), "axis end")
+    for index, case in enumerate(results.plan.cases):
+        line = points.get(case.key)
+        if line:
+            dash = ";stroke-dasharray:5 3" if index >= 10 else ""
+            plot.line(line, "case", f"stroke:{class_color(index)}{dash}")
+            if len(line) == 1:
+                plot.dots(line, index, 5)
+    alt = f"Validation {label} of {len(points)} cases by {axis}."
+    return plot.svg(alt, f"curves-{axis.split()[0]}")
+
+
+def _range(values: Sequence[float]) -> tuple[float, float]:
+    """Return a range that holds all values but for the worst tenth, which may be far off."""
+    ordered = sorted(values)
+    low, high = ordered[len(ordered) // 20], ordered[-1]
+    room = 0.06 * (high - low) or 0.5
+    return low - room, high + room
+
+
+def _pareto(results: Results) -> Markup | None:
+    """Return the leading figure against the time of training, with the front of the best."""
+    lead = results.plan.lead
+    means = results.means(lead)
+    points = []
+    for index, case in enumerate(results.plan.cases):
+        runs = results.of(case)
+        if runs and case.key in means:
+            spent = sum(run.seconds for run in runs) / len(runs)
+            points.append((math.log10(max(spent, 1e-2)), means[case.key], index, case.name))
+    if len(points) < 2:
+        return None
+    sign = -1 if lead in LOWER else 1
+    ends = [
+        end
+        for _, e, _, _ in points
+        for end in (e.value - (e.interval or 0), e.value + (e.interval or 0))
+    ]
+    low, high = _range(ends)
+    across = [x for x, *_ in points]
+    room = 0.08 * (max(across) - min(across)) or 0.1
+    left = 16 + max(6 * len(number(tick)) for tick in ticks(low, high))
+    plot = Plot(
+        (min(across) - room, max(across) + room), (low, high), (640, 360), (left, 24, 150, 38)
+    )
+    marks = [p + math.log10(m) for p in range(-2, 7) for m in (1, 2, 3, 5)]
+    plot.axes(
+        "seconds of training, log scale", xticks=[m for m in marks if plot.x[0] <= m <= plot.x[1]],
+        log=True,
+    )  # fmt: skip
+    plot.write(4, 13, short_name(lead), "strong")
+    front, reached = [], -math.inf
+    for x, estimate, _, _ in sorted(points, key=lambda p: (p[0], -sign * p[1].value)):
+        if sign * estimate.value > reached:
+            reached = sign * estimate.value
+            front.append((x, estimate.value))
+    steps = [front[0]]
+    for x, y in front[1:]:
+        steps += [(x, steps[-1][1]), (x, y)]
+    plot.line([*steps, (plot.x[1], steps[-1][1])], "reference")
+    for x, estimate, index, _ in points:
+        if estimate.interval is not None:
+            span = [
+                (x, estimate.value - estimate.interval),
+                (x, estimate.value + estimate.interval),
+            ]
+            plot.line(span, "case", f"stroke:{class_color(index)}")
+        plot.dots([(x, estimate.value)], index, 8)
+    _name(plot, [(x, e.value, name) for x, e, _, name in points])
+    return plot.svg(f"{short_name(lead)} of {len(points)} cases against seconds.", "pareto")
+
+
+def _name(plot: Plot, points: Sequence[tuple[float, float, str]]) -> None:
+    """Write a name beside each point that is within the panel, moved down where two would meet."""
+    taken: list[tuple[float, float, float]] = []
+    for x, y, name in sorted(points, key=lambda point: -point[1]):
+        px, py = plot.at(x, min(max(y, plot.y[0]), plot.y[1]))
+        px, py, width = px + 8, py + 4, 6.0 * len(name)
+        while any(
+            abs(py - other) < 12 and px < end and start < px + width for start, other, end in taken
+        ):
+            py += 12
+        taken.append((px, py, px + width))
+        plot.write(px, py, name, "note halo")
+
+
+def _protocols(results: Results) -> list[tuple[str, str]]:
+    found: dict[str, str] = {}
+    for run in results.runs:
+        if run.evaluation is not None:
+            for name, figure in run.evaluation.figures.items():
+                found.setdefault(name, figure.protocol)
+    return [(short_name(name), text) for name, text in found.items()]
+
+
+def _statistics(results: Results) -> str:
+    seeds = len(results.plan.seeds)
+    count = len(results.differences(results.plan.lead))
+    return (
+        f"Every case was trained with {seeds} seed{'s' if seeds != 1 else ''}; intervals are of "
+        "the mean over seeds, 95 %, with Student's t and the variances of all cases moderated "
+        "towards a common one (Smyth, 2004), and say nothing about other test images. Comparisons "
+        f"are between runs of the same seed, and their {count} intervals hold all at once (Šidák)."
+    )
+
+
+def _tight(text: str) -> str:
+    return text.replace(" ± ", "\u00a0±\u00a0")

@@ -1,0 +1,1 @@
+"""Declared sets of runs, times seeds, and what they show."""

@@ -1,0 +1,263 @@
+"""What a study is: a list (or grid) of run configurations, times seeds, as plain YAML.
+
+    title: Learning rates
+    base: {data: {spec: photos/}, training: {epochs: 10}}
+    cases:
+      - name: slow
+        set: {training: {lr: 0.0001}}
+      - name: fast
+        set: {training: {lr: 0.01}}
+
+Every case is the base with its own settings laid upon it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from vaelab.config import Count, RunConfig, Section, explain, merge, read_yaml
+from vaelab.errors import ConfigError
+from vaelab.recipes import find_recipe, resolve
+from vaelab.training.run import versions
+
+MeasureName = Literal["generation", "neighbours", "paths", "bounds"]
+ExtraName = Literal["pools", "surfaces", "knee"]
+
+
+class CaseConfig(Section):
+    """One configuration under comparison."""
+
+    name: str = Field(description="short, in plain words")
+    like: str | None = Field(None, description="the case whose settings this one starts from")
+    set: dict[str, Any] = Field({}, description="settings laid upon it, section by section")
+
+
+class MeasureConfig(Section):
+    """What is measured of every run, beside likelihood and reconstruction."""
+
+    also: list[MeasureName] = Field(["neighbours"], description="further measures")
+    samples: Count | None = Field(None, description="K of the importance-weighted bound")
+    bound_images: Count | None = Field(None, description="test images that the bound is over")
+    limit: Count | None = Field(None, description="test images that everything is over")
+    generated: Count = Field(10_000, description="images of a generated set, at most")
+    sets: Count = Field(3, description="generated sets of each run")
+
+
+class StudyConfig(Section):
+    """A study as a file declares it."""
+
+    title: str
+    question: str = Field("", description="what the study is to answer, in a sentence")
+    base: dict[str, Any] = Field({}, description="settings of every case, section by section")
+    cases: list[CaseConfig] = Field([], description="what is compared")
+    grid: dict[str, list[Any]] = Field(
+        {}, description="setting (such as training.lr) to the values whose product are the cases"
+    )
+    baseline: str | None = Field(None, description="what others are compared with; the first case")
+    compare: list[Annotated[list[str], Field(min_length=2, max_length=2)]] = Field(
+        [], description="further pairs of cases to compare"
+    )
+    extras: list[ExtraName] = Field(
+        [],
+        description="further pictures: samples by class, paths of the optimizers, rate-distortion",
+    )
+    lead: str = Field("elbo", description="the figure that comparisons are about")
+    seeds: Count = 3
+    measure: MeasureConfig = MeasureConfig()
+    presets: dict[str, dict[str, Any]] = Field(
+        {}, description="name to values laid upon all of this; `cases` by name"
+    )
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case, resolved.
+
+    Arguments:
+        key: name of its folder, unique in the study.
+        name: as people read it.
+        config: of its runs, but for the seed.
+    """
+
+    key: str
+    name: str
+    config: RunConfig
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study, resolved: everything that decides its figures.
+
+    Arguments:
+        title, question, lead, measure, extras: as in `StudyConfig`.
+        cases: the first is the baseline.
+        pairs: further pairs of keys to compare.
+        seeds: every case is trained with each of them.
+    """
+
+    title: str
+    question: str
+    lead: str
+    measure: MeasureConfig
+    extras: tuple[ExtraName, ...]
+    cases: tuple[Case, ...]
+    pairs: tuple[tuple[str, str], ...]
+    seeds: tuple[int, ...]
+
+    def config(self, case: Case, seed: int) -> RunConfig:
+        """Return the configuration of one run."""
+        training = case.config.training.model_copy(update={"seed": seed})
+        return case.config.model_copy(update={"training": training})
+
+
+def shipped() -> list[str]:
+    """Return the names of the studies in the package."""
+    folder = files("vaelab") / "presets" / "studies"
+    return sorted(Path(entry.name).stem for entry in folder.iterdir() if entry.is_file())
+
+
+def read_study(source: str | Path) -> tuple[dict[str, Any], str]:
+    """Return the values of a shipped study or of a YAML file, and where they are from.
+
+    Raises:
+        ConfigError: there is none of that name, or it cannot be read.
+    """
+    if str(source) in shipped():
+        from importlib.resources import as_file
+
+        with as_file(files("vaelab") / "presets" / "studies" / f"{source}.yaml") as path:
+            return read_yaml(path), f"study {source}"
+    path = Path(source)
+    if not path.is_file():
+        raise ConfigError(
+            f"study {str(source)!r}: is no file, and none that comes with vaelab "
+            f"({', '.join(shipped())})."
+        )
+    return read_yaml(path), str(path)
+
+
+def make_plan(
+    values: Mapping[str, Any],
+    where: str,
+    *,
+    preset: str | None = None,
+    seeds: int | None = None,
+    base: Mapping[str, Any] | None = None,
+) -> Plan:
+    """Return the resolved study.
+
+    Arguments:
+        values: as in `StudyConfig`.
+        where: what an error should name.
+        preset: one of its presets.
+        seeds: number of seeds, in place of the declared one.
+        base: settings laid upon those of every case, such as other data.
+
+    Raises:
+        ConfigError: an unknown key, case or preset, or a configuration that cannot be.
+    """
+    declared = _with_preset(dict(values), preset, where)
+    try:
+        study = StudyConfig.model_validate(declared)
+    except ValidationError as error:
+        raise ConfigError(explain(error, StudyConfig, where)) from None
+    cases = _cases(study, base or {}, where)
+    names = [case.name for case in cases]
+    first = study.baseline or names[0]
+    wanted = [first, *(name for pair in study.compare for name in pair)]
+    for name in wanted:
+        if name not in names:
+            raise ConfigError(f"{where}: no case is called {name!r}. Cases: {', '.join(names)}.")
+    ordered = sorted(cases, key=lambda case: case.name != first)
+    keys = {case.name: case.key for case in cases}
+    return Plan(
+        study.title,
+        study.question,
+        study.lead,
+        study.measure,
+        tuple(study.extras),
+        tuple(ordered),
+        tuple((keys[one], keys[other]) for one, other in study.compare),
+        tuple(range(seeds or study.seeds)),
+    )
+
+
+def _with_preset(values: dict[str, Any], preset: str | None, where: str) -> dict[str, Any]:
+    """Lay a preset upon the declared values; its cases are laid upon those of the same name."""
+    presets = values.get("presets", {})
+    if preset is None:
+        return values
+    if not isinstance(presets, Mapping) or preset not in presets:
+        raise ConfigError(
+            f"{where}: no preset is called {preset!r}. Presets: {', '.join(presets) or 'none'}."
+        )
+    over = dict(presets[preset])
+    changed = over.pop("cases", {})
+    merged = merge(values, over)
+    known = [case.get("name") for case in merged.get("cases", [])]
+    for name in changed:
+        if name not in known:
+            raise ConfigError(f"{where}: preset {preset}: no case is called {name!r}.")
+    merged["cases"] = [
+        merge(case, {"set": changed.get(case.get("name"), {})}) for case in merged.get("cases", [])
+    ]
+    return merged
+
+
+def _cases(study: StudyConfig, base: Mapping[str, Any], where: str) -> list[Case]:
+    settings: dict[str, dict[str, Any]] = {}
+    for case in study.cases:
+        if case.name in settings:
+            raise ConfigError(f"{where}: two cases are called {case.name!r}.")
+        if case.like is not None and case.like not in settings:
+            raise ConfigError(
+                f"{where}: {case.name!r} is like {case.like!r}, which is no case before it."
+            )
+        below = settings[case.like] if case.like is not None else {}
+        settings[case.name] = merge(below, case.set)
+    if study.grid:
+        settings = _grid(settings or {"": {}}, study.grid)
+    if not settings:
+        raise ConfigError(f"{where}: has no cases. Give `cases`, a `grid`, or both.")
+    found: dict[str, Case] = {}
+    for name, values in settings.items():
+        full = merge(merge(study.base, values), base)
+        config = resolve({**full, "versions": versions()}, f"{where}: {name}")
+        if find_recipe(config.recipe).classifies:
+            raise ConfigError(f"{where}: {name}: recipe {config.recipe} is no VAE.")
+        key = _slug(name)
+        while key in found:
+            key += "-"
+        found[key] = Case(key, name, config)
+    return list(found.values())
+
+
+def _grid(
+    cases: Mapping[str, dict[str, Any]], grid: Mapping[str, Sequence[Any]]
+) -> dict[str, dict[str, Any]]:
+    """Return every case with every combination of the values of the grid, named by them."""
+    settings = {}
+    for (name, below), values in product(cases.items(), product(*grid.values())):
+        parts = [name] if name else []
+        merged = below
+        for key, value in zip(grid, values, strict=True):
+            parts.append(f"{key.rpartition('.')[2]} {value}")
+            nested: Any = value
+            for part in reversed(key.split(".")):
+                nested = {part: nested}
+            merged = merge(merged, nested)
+        settings[", ".join(parts)] = merged
+    return settings
+
+
+def _slug(name: str) -> str:
+    """Return a name of a folder: letters, digits and hyphens only."""
+    return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.") or "case"

@@ -1,0 +1,169 @@
+"""A study is a folder: its plan, one run folder for each case and seed, and its report.
+
+study.yaml             the resolved plan; nothing in it changes once a run was started
+runs/CASE/seed-N/      runs, each with its evaluation
+report.html            one self-contained page
+figures.csv            every figure of every run
+
+There is no list of what is done: a run is done when its evaluation belongs to its weights, so
+nothing can be out of step with the runs after a kill.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vaelab import files
+from vaelab.config import parse_config, read_yaml
+from vaelab.errors import RunError
+from vaelab.evaluation.record import is_current
+from vaelab.studies.plan import Case, MeasureConfig, Plan
+from vaelab.training.run import Run
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a study.
+
+    Arguments:
+        case: its case.
+        seed: its seed.
+        run: its folder.
+    """
+
+    case: Case
+    seed: int
+    run: Run
+
+    def __str__(self) -> str:
+        return f"{self.case.name}, seed {self.seed}"
+
+    @property
+    def failure(self) -> str | None:
+        """Why it failed, if it did."""
+        path = self._failure_file
+        return str(files.read_json(path)["why"]) if path.exists() else None
+
+    @property
+    def measured(self) -> bool:
+        """Whether it is trained to the end and measured."""
+        return self.run.model_file.exists() and is_current(self.run)
+
+    @property
+    def settled(self) -> bool:
+        """Whether there is nothing left to do."""
+        return self.measured or self._failure_file.exists()
+
+    @property
+    def _failure_file(self) -> Path:
+        return self.run.path / "failure.json"
+
+    def fail(self, why: str) -> None:
+        """Keep why it failed."""
+        files.write_json(self._failure_file, {"why": why})
+
+    def retry(self) -> None:
+        """Forget a failure."""
+        self._failure_file.unlink(missing_ok=True)
+
+    @contextmanager
+    def claimed(self) -> Iterator[bool]:
+        """Hold the job against other workers; yields False when another one has it."""
+        with files.locked(self.run.path / ".claim") as mine:
+            yield mine
+
+
+class Study:
+    """The folder of a study. Opening it reads nothing."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.plan_file = self.path / "study.yaml"
+        self.report_file = self.path / "report.html"
+        self.csv_file = self.path / "figures.csv"
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def begin(self, plan: Plan) -> None:
+        """Write the plan, or go on with a study of the same one.
+
+        Cases and seeds may be added to a study; nothing that its runs depend on may change.
+
+        Raises:
+            RunError: the folder holds another study.
+        """
+        if self.plan_file.exists():
+            self._check_same(self.read_plan(), plan)
+        files.write_yaml(self.plan_file, _dump(plan))
+
+    def _check_same(self, old: Plan, new: Plan) -> None:
+        configs = {case.key: case.config for case in new.cases}
+        for case in old.cases:
+            if case.key not in configs:
+                raise RunError(f"{self}: holds another study, with a case {case.name!r}. {_OTHER}")
+            one, other = (
+                c.model_copy(update={"versions": {}}) for c in (case.config, configs[case.key])
+            )
+            if one != other:
+                raise RunError(f"{self}: the case {case.name!r} has other settings there. {_OTHER}")
+        if old.measure != new.measure:
+            raise RunError(f"{self}: its runs are measured in another way. {_OTHER}")
+        if set(old.seeds) - set(new.seeds):
+            raise RunError(f"{self}: has {len(old.seeds)} seeds already. {_OTHER}")
+
+    def read_plan(self) -> Plan:
+        """Return the plan; raises `RunError` when there is none or it was changed."""
+        if not self.plan_file.exists():
+            raise RunError(f"{self}: is no study (no study.yaml). Start one: vaelab study networks")
+        files.check_yaml(self.plan_file)
+        return _parse(read_yaml(self.plan_file), self.plan_file)
+
+    def jobs(self, plan: Plan) -> list[Job]:
+        """Return every run, all cases with the first seed before any with the second."""
+        return [
+            Job(case, seed, Run(self.path / "runs" / case.key / f"seed-{seed}"))
+            for seed in plan.seeds
+            for case in plan.cases
+        ]
+
+
+_OTHER = "Choose another --out."
+
+
+def _dump(plan: Plan) -> dict[str, Any]:
+    return {
+        "title": plan.title,
+        "question": plan.question,
+        "lead": plan.lead,
+        "seeds": list(plan.seeds),
+        "measure": plan.measure.model_dump(mode="json"),
+        "extras": list(plan.extras),
+        "pairs": [list(pair) for pair in plan.pairs],
+        "cases": [
+            {"key": case.key, "name": case.name, "config": case.config.model_dump(mode="json")}
+            for case in plan.cases
+        ],
+    }
+
+
+def _parse(values: dict[str, Any], path: Path) -> Plan:
+    where = str(path)
+    cases = tuple(
+        Case(case["key"], case["name"], parse_config(case["config"], where))
+        for case in values["cases"]
+    )
+    return Plan(
+        values["title"],
+        values["question"],
+        values["lead"],
+        MeasureConfig.model_validate(values["measure"]),
+        tuple(values["extras"]),
+        cases,
+        tuple((one, other) for one, other in values["pairs"]),
+        tuple(values["seeds"]),
+    )

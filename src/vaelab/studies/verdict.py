@@ -1,0 +1,100 @@
+"""What a study shows, in plain sentences that claim no more than the data decide."""
+
+from __future__ import annotations
+
+from vaelab.evaluation.figures import rounded, short_name
+from vaelab.studies.plan import Case
+from vaelab.studies.results import LOWER, Results, best
+from vaelab.studies.statistics import Estimate, estimates, paired
+
+
+def unit(results: Results, figure: str) -> str:
+    """Return the unit of a figure in a few letters, after a space; empty if it has none."""
+    for run in results.runs:
+        if run.evaluation is not None and figure in run.evaluation.figures:
+            name = run.evaluation.figures[figure].unit
+            if name in ("nats per image", "dB"):
+                return f" {name.partition(' per ')[0]}"
+            return ""
+    return ""
+
+
+def headline(results: Results) -> str:
+    """Say which case is best in the leading figure, or that this is not decided."""
+    lead = results.plan.lead
+    winner = best(results, lead, results.plan.cases)
+    if winner is None:
+        return "No run of this study is measured yet."
+    value = results.means(lead)[winner.key]
+    figure = f"{short_name(lead)} {amount(value)}{unit(results, lead)}"
+    seeds = f"mean over {value.n} seeds" if value.n > 1 else "one seed"
+    if value.interval is not None:
+        seeds += ", 95 % interval"
+    if len(results.plan.cases) == 1:
+        return f"{winner.name}: {figure} ({seeds})."
+    rivals = not_worse(results, winner)
+    if not rivals:
+        return f"{_start(winner.name)} is best: {figure} ({seeds})."
+    return (
+        f"{_start(winner.name)} comes first with {figure} ({seeds}), but the data do not decide "
+        f"between it and {_list([case.name for case in rivals])}."
+    )
+
+
+def not_worse(results: Results, winner: Case) -> list[Case]:
+    """Return the cases that are not shown to be worse than the winner in the leading figure."""
+    lead = results.plan.lead
+    sign = -1 if lead in LOWER else 1
+    others = [case for case in results.plan.cases if case is not winner]
+    mine = results.values(winner, lead)
+    gaps = {case.key: paired(mine, results.values(case, lead)) for case in others}
+    found = estimates(gaps, at_once=max(1, len(gaps)))
+    return [
+        case
+        for case in others
+        if case.key in found and not (found[case.key].decided and sign * found[case.key].value > 0)
+    ]
+
+
+def comparisons(results: Results) -> list[str]:
+    """Say of every comparison in the leading figure what it shows."""
+    lead = results.plan.lead
+    names = {case.key: case.name for case in results.plan.cases}
+    sign = -1 if lead in LOWER else 1
+    sentences = []
+    for (one, other), gap in results.differences(lead).items():
+        size = Estimate(abs(gap.value), gap.interval, gap.n)
+        by = f"{amount(size)}{unit(results, lead)}"
+        if not gap.decided:
+            why = "one seed is not enough" if gap.interval is None else "not decided"
+            shift = f"{amount(gap)}{unit(results, lead)}"
+            sentences.append(
+                f"{_start(names[one])} against {names[other]}: {why} (difference {shift})."
+            )
+        elif sign * gap.value > 0:
+            sentences.append(f"{_start(names[one])} beats {names[other]} by {by}.")
+        else:
+            sentences.append(f"{_start(names[one])} costs {by} against {names[other]}.")
+    return sentences
+
+
+def failures(results: Results) -> list[str]:
+    """Say which runs failed, and which are not done."""
+    said = [f"{run.job} failed: {run.failure}" for run in results.runs if run.failure is not None]
+    open_ = sum(run.evaluation is None and run.failure is None for run in results.runs)
+    if open_:
+        said.append(f"{open_} of {len(results.runs)} runs are not done yet.")
+    return said
+
+
+def amount(estimate: Estimate) -> str:
+    """Write a mean and its interval."""
+    return rounded(estimate.value, estimate.interval)
+
+
+def _start(name: str) -> str:
+    return name[:1].upper() + name[1:]
+
+
+def _list(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
