@@ -38,12 +38,8 @@ def held(epochs: int) -> None:
     turn.wait()
 
     class Look(Silent):
-        epoch = 0
-
-        def step(self, step: int, epoch: int, speed: float, figures: Mapping[str, float]) -> None:
-            if epoch != self.epoch:
-                self.epoch = epoch
-                turn.report(held=process.memory_info().rss / 1e6)
+        def epoch(self, epoch: int, figures: Mapping[str, float]) -> None:
+            turn.report(held=process.memory_info().rss / 1e6)
 
     with tempfile.TemporaryDirectory() as folder:
         out = f"{folder}/run"

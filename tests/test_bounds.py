@@ -16,7 +16,7 @@ from vaelab.evaluation.bounds import bound_figures, linear_density
 from vaelab.evaluation.features import Features
 from vaelab.evaluation.paths import path_figures
 from vaelab.evaluation.samplers import Sampler
-from vaelab.models.posteriors import build_posterior
+from vaelab.models.posteriors import Dirac, build_posterior
 
 
 def test_the_density_of_a_linear_model_is_exact() -> None:
@@ -94,16 +94,18 @@ def test_a_flow_fits_a_posterior_that_no_diagonal_can() -> None:
     assert gaps["flow"] < 0.15
 
 
-class Line:
+class Line(torch.nn.Module):
     """Codes are places on a line of images: brightness is the code, or jumps half way."""
 
-    device = torch.device("cpu")
+    device, rows, binarize = torch.device("cpu"), 64, "none"
 
-    def __init__(self, jump: bool) -> None:
-        self.jump = jump
+    def __init__(self, jump: bool, dead: bool = False) -> None:
+        super().__init__()
+        self.jump, self.dead = jump, dead
 
-    def encode(self, images: torch.Tensor) -> torch.Tensor:
-        return images.float().flatten(1)[:, :1] / 255
+    def encoder(self, images: torch.Tensor) -> Dirac:
+        codes = images.flatten(1)[:, :1]
+        return Dirac(torch.zeros_like(codes) if self.dead else codes)
 
     def generate(self, z: torch.Tensor) -> torch.Tensor:
         level = (z > 0.5).float() if self.jump else z
@@ -126,6 +128,7 @@ def test_walks_and_holes_of_known_models() -> None:
     beyond = figures(Line(jump=False), 2.0)  # half of the samples are brighter than any image
     assert beyond["holes"] == pytest.approx(0.5, abs=0.02)
     assert figures(Line(jump=True), 1.0)["path_jump"] == pytest.approx(24, abs=0.1)
+    assert set(figures(Line(jump=False, dead=True), 1.0)) == {"holes"}  # nowhere to walk
 
 
 def _unit(images: Any) -> torch.Tensor:

@@ -100,6 +100,34 @@ def test_every_command_on_a_run(
     assert (trained / "report.html").stat().st_size > 10_000
 
 
+def test_generated_images_are_compared_and_drawn_by_class(
+    trained: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("VAELAB_CACHE", str(tmp_path / "cache"))
+    few = vaelab(capsys, "evaluate", str(trained), "--samples", "5", "--generation")
+    assert few[0] != 0
+    assert "6 images are too few" in few[2]
+    command = ["--json", "evaluate", str(trained), "--samples", "5", "--split", "train"]
+    code, out, err = vaelab(capsys, *command, "--generation", "--sampler", "gmm")
+    assert code == 0, err
+    figures = json.loads(out)["figures"]
+    assert "frechet_floor" not in figures  # these are the training images
+    assert "that training used" in figures["frechet"]["protocol"]
+    assert "a mixture of 10 normals" in figures["frechet"]["protocol"]
+    drawn = tmp_path / "class.npz"
+    command = ["sample", str(trained), "--sampler", "pool", "--n", "4", "--out", str(drawn)]
+    assert vaelab(capsys, *command, "--label", "2")[0] == 0
+    assert np.load(drawn)["images"].shape == (4, 3, 37, 53)
+    code, _, err = vaelab(capsys, *command, "--label", "nine")
+    assert code != 0
+    assert "there is no class 'nine'. Classes: 0, 1, 2." in err
+    code, _, err = vaelab(capsys, "sample", str(trained), "--label", "2")
+    assert "the prior knows no classes" in err
+
+
 def test_other_images_are_fitted_to_the_model(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torchmetrics.image.fid import FrechetInceptionDistance
@@ -19,7 +20,7 @@ from vaelab.errors import ConfigError, DataError
 from vaelab.evaluation.features import Features, find_features
 from vaelab.evaluation.generate import generation_figures
 from vaelab.evaluation.generation import frechet, kernel_distance, nearest, neighbourhoods
-from vaelab.evaluation.neighbours import neighbour_figure, vote
+from vaelab.evaluation.neighbours import neighbour_figures, vote
 from vaelab.evaluation.samplers import find_sampler
 from vaelab.models.vae import Vae
 
@@ -157,6 +158,8 @@ def test_generation_figures_tell_a_model_from_noise(model: Vae, spots: Splits) -
     assert found == figures("pool")
     assert found["frechet"] != figures("pool", seed=1)["frechet"]
     assert found["frechet_floor"].value < found["frechet"].value
+    error = found["frechet"].standard_error
+    assert found["frechet"].interval == pytest.approx(12.706 * error, rel=1e-3)  # t of 1 degree
 
     class Noise:
         device = torch.device("cpu")
@@ -231,14 +234,11 @@ def test_neighbours_of_codes_that_hold_the_class(points: Vae, spots: Splits) -> 
     codes = points.encode(images)
     labels = (codes[:, 0] > codes[:, 0].median()).long()  # a class that the code tells by itself
     told = ImageSet(images, labels, class_names=("a", "b"))
-    figure = neighbour_figure(points, told, told)
-    assert figure is not None
-    assert figure.value > 0.9
+    assert neighbour_figures(points, told, told)["neighbour_accuracy"].value > 0.9
     random = ImageSet(images, torch.arange(len(images)) % 2, class_names=("a", "b"))
-    chance = neighbour_figure(points, random, random)
-    assert chance is not None
+    chance = neighbour_figures(points, random, random)["neighbour_accuracy"]
     assert chance.value < 0.75
-    assert neighbour_figure(points, ImageSet(images), told) is None
+    assert neighbour_figures(points, ImageSet(images), told) == {}
 
 
 def test_feature_networks_are_trained_once(spots: Splits, tmp_path: Path) -> None:
@@ -246,11 +246,51 @@ def test_feature_networks_are_trained_once(spots: Splits, tmp_path: Path) -> Non
     weights = next(tmp_path.rglob("model.safetensors"))
     before = weights.stat().st_mtime_ns, weights.read_bytes()
     second = find_features(spots, cache=tmp_path)
-    assert (weights.stat().st_mtime_ns, weights.read_bytes())[1] == before[1]
+    assert (weights.stat().st_mtime_ns, weights.read_bytes()) == before
     x = spots.test.take(torch.arange(len(spots.test)))
     assert torch.equal(first.of(x), second.of(x))
     assert first.of(x).shape == (len(x), 128)
     assert "classifier" in first.name
+
+
+def onnx_network(path: Path, shape: list[int | str]) -> Path:
+    """A network whose two features are the mean and the largest value of an image."""
+    images = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, shape)
+    out = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", 2])
+    axes = onnx.numpy_helper.from_array(np.array([1, 2, 3]), "axes")
+    nodes = [
+        onnx.helper.make_node("ReduceMean", ["x", "axes"], ["mean"], keepdims=0),
+        onnx.helper.make_node("ReduceMax", ["x", "axes"], ["max"], keepdims=0),
+        onnx.helper.make_node("Unsqueeze", ["mean", "last"], ["a"]),
+        onnx.helper.make_node("Unsqueeze", ["max", "last"], ["b"]),
+        onnx.helper.make_node("Concat", ["a", "b"], ["y"], axis=1),
+    ]
+    last = onnx.numpy_helper.from_array(np.array([1]), "last")
+    graph = onnx.helper.make_graph(nodes, "g", [images], [out], [axes, last])
+    opset = [onnx.helper.make_opsetid("", 18)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=9), path)
+    return path
+
+
+def test_features_of_an_onnx_network(spots: Splits, tmp_path: Path) -> None:
+    x = spots.test.take(torch.arange(5))
+    plain = find_features(spots, onnx_network(tmp_path / "a.onnx", ["n", 1, 12, 10]))
+    scaled = x.float() / 255
+    expected = torch.stack([scaled.mean((1, 2, 3)), scaled.amax((1, 2, 3))], 1)
+    torch.testing.assert_close(plain.of(x), expected)
+    assert "a.onnx, sha256" in plain.name
+    color = find_features(spots, onnx_network(tmp_path / "b.onnx", ["n", 3, 24, 20]))
+    torch.testing.assert_close(color.of(x)[:, 0], expected[:, 0], atol=0.01, rtol=0)
+    fixed = find_features(spots, onnx_network(tmp_path / "f.onnx", [2, 1, 12, 10]))
+    torch.testing.assert_close(fixed.of(x), expected)  # five images by two
+    five = find_features(spots, onnx_network(tmp_path / "c.onnx", ["n", 5, 12, 10]))
+    with pytest.raises(DataError, match="takes 5 channels, not 1"):
+        five.of(x)
+    (tmp_path / "e.onnx").write_bytes(b"no network")
+    with pytest.raises(ConfigError, match="is no ONNX network that can be read"):
+        find_features(spots, tmp_path / "e.onnx")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        find_features(spots, tmp_path / "missing.onnx")
 
 
 def test_images_without_classes_need_a_network(spots: Splits) -> None:

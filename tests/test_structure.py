@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,11 @@ def test_nothing_runs_code_from_files(path: Path) -> None:
     }
     assert not calls & banned
     assert "allow_pickle=True" not in path.read_text()
+
+
+def test_every_file_goes_into_the_package() -> None:
+    project = tomllib.loads((SOURCE.parent.parent / "pyproject.toml").read_text())
+    patterns = project["tool"]["setuptools"]["package-data"]["vaelab"]
+    packed = {path for pattern in patterns for path in SOURCE.glob(pattern)}
+    files = {p for p in SOURCE.rglob("*") if p.is_file() and "__pycache__" not in p.parts}
+    assert {p for p in files - packed if p.suffix != ".py"} == set()

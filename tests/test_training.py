@@ -101,6 +101,28 @@ def test_a_killed_run_resumes_to_the_same_bytes(
     assert steps == [entry["step"] for entry in Run(uninterrupted).read_log("epoch")]
 
 
+def test_a_kill_between_model_and_state_loses_nothing(
+    spots: Splits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, calls = Trainer._write_state, []
+
+    def killed(self: Trainer) -> None:
+        calls.append(self.position.step)
+        if len(calls) == 2:
+            raise SystemExit
+        write(self)
+
+    monkeypatch.setattr(Trainer, "_write_state", killed)
+    with pytest.raises(SystemExit):
+        api.train(data=spots, out=tmp_path / "one", **SMALL)
+    monkeypatch.undo()
+    assert calls[0] == 0
+    assert (tmp_path / "one" / "model.safetensors").exists()
+    api.train(data=spots, out=tmp_path / "one", resume=True, **SMALL)
+    api.train(data=spots, out=tmp_path / "whole", **SMALL)
+    assert same_weights(tmp_path / "one", tmp_path / "whole")
+
+
 def test_a_signal_saves_and_names_the_command(
     images: Path, uninterrupted: Path, tmp_path: Path
 ) -> None:

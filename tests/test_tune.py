@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,7 @@ def test_a_trial_whose_worker_died_goes_on_in_its_folder(images: Path, tmp_path:
     study = optuna.load_study(study_name="t", storage=storage)
     dead = study.ask()
     dead.set_user_attr("run", "trial-0001")
+    dead.set_user_attr("where", f"{platform.node()}:{folder.resolve()}")
     lr = dead.suggest_float("training.lr", 1e-4, 3e-2, log=True)
     dead.suggest_int("model.latent_dim", 1, 4)
     dead.suggest_categorical("model.encoder.widths", ["[4]", "[8, 8]"])
@@ -108,10 +110,12 @@ def test_spaces_that_cannot_be_are_named(where: dict[str, Any], message: str, im
 def test_what_cannot_be_searched_is_named(images: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no trial was finished.*did you mean lr"):
         tune(space(images, {"training.lrr": [1, 2]}), tmp_path / "a", 1)
-    with pytest.raises(ConfigError, match=r"no trial was finished.*no figure 'elboo'"):
-        tune(space(images, lead="elboo"), tmp_path / "b", 1)
+    with pytest.raises(ConfigError, match=r"no trial was finished.*no figure 'frechet'"):
+        tune(space(images, lead="frechet"), tmp_path / "b", 1)
+    with pytest.raises(ConfigError, match="'elboo' does not tell better from worse"):
+        space(images, lead="elboo")
     with pytest.raises(RunError, match="holds another search"):
-        tune(space(images, lead="mse"), tmp_path / "b", 1)
+        tune(space(images), tmp_path / "b", 1)
     with pytest.raises(ConfigError, match="--storage"):
         tune(space(images), tmp_path / "c", 1, storage="nosuch://here/x")
 

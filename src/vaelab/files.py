@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import struct
+import sys
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -65,14 +66,21 @@ def locked(path: Path) -> Iterator[bool]:
 
 
 def _lock(file: IO[str]) -> bool:
-    if os.name != "posix":
-        return True
-    import fcntl
-
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):  # another process has it
         return False
+    except OSError as error:
+        raise RunError(
+            f"{file.name}: cannot be locked ({error.strerror}). Use another file system."
+        ) from None
     return True
 
 

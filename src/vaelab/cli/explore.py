@@ -57,11 +57,13 @@ def evaluate(
 
     Figures on the run's own test images are kept in evaluation.json; others are only printed.
     """
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     from vaelab.evaluation.evaluate import evaluate as measure
-    from vaelab.evaluation.generate import with_generation
+    from vaelab.evaluation.features import find_features
+    from vaelab.evaluation.generate import IMAGES, generation_figures
     from vaelab.evaluation.record import verdict, write
+    from vaelab.evaluation.samplers import find_sampler
     from vaelab.training.backend import find_device
     from vaelab.training.run import Run
 
@@ -70,6 +72,8 @@ def evaluate(
     splits = _splits(folder, data)
     images = _part(splits, split)
     part = {"train": "training"}.get(split, split)
+    held_out = data is not None or images is not splits.train
+    network = find_features(splits, features, progress=output.progress()) if generation else None
     with output.counter("measuring") as progress:
         result = measure(
             model,
@@ -77,13 +81,23 @@ def evaluate(
             samples=samples,
             bound_images=bound_images,
             limit=limit,
-            held_out=data is not None or images is not splits.train,
+            held_out=held_out,
             what=f"{part} images" + (f" of {splits.name}" if data else ""),
             seed=seed,
             progress=progress,
         )
-    if generation:
-        result = with_generation(result, model, images, splits, features, sampler, limit, seed)
+    if network is not None:
+        figures = generation_figures(
+            model,
+            images,
+            network,
+            find_sampler(sampler, model, splits.train, seed=seed),
+            known=None if images is splits.train else splits.train,
+            held_out=held_out,
+            limit=limit or IMAGES,
+            seed=seed,
+        )
+        result = replace(result, figures={**result.figures, **figures})
     kept = data is None and split == "test" and sampler == "prior"
     if kept:
         write(folder, result)

@@ -73,7 +73,7 @@ def study(
             for job in folder.jobs(plan):
                 job.retry()
         output.say(f"{plan.title}: {len(plan.cases)} cases, {len(plan.seeds)} seeds, in {folder}")
-        prepare(plan)
+        prepare(folder, plan)
         count = jobs or default_jobs()
         try:
             with _progress() as tell:

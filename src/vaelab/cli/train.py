@@ -146,18 +146,24 @@ def train(
     figures = {
         key: result[f"validation/{key}"] for key in _FIGURES if f"validation/{key}" in result
     }
-    rows = [(key, f"{value:.2f} nats per image") for key, value in figures.items()]
+    rows = [
+        (key, f"{value:.2%}" if key == "accuracy" else f"{value:.2f} nats per image")
+        for key, value in figures.items()
+    ]
+    following = (
+        [] if "accuracy" in figures else [f"Next: vaelab evaluate {run}; vaelab report {run}"]
+    )
     output.result(
         {**summary, "validation": figures},
         [
             f"{full.recipe}: {result['epoch']} epochs in {result['seconds']:.0f} s. Validation:",
             *table([*rows, ("run", str(run))]),
-            f"Next: vaelab evaluate {run}; vaelab report {run}",
+            *following,
         ],
     )
 
 
-_FIGURES = ("distortion", "rate", "elbo")
+_FIGURES = ("distortion", "rate", "elbo", "accuracy")
 
 
 def free_folder(config: RunConfig) -> Path:

@@ -13,7 +13,7 @@ from torch.distributions import Independent, MultivariateNormal, Normal
 from vaelab.data.batches import Batch, binarize, epoch_order
 from vaelab.data.images import ImageSet
 from vaelab.evaluation.figures import Figure, mean
-from vaelab.evaluation.likelihood import NATS
+from vaelab.evaluation.likelihood import NATS, describe_bound
 from vaelab.evaluation.measure import batches
 from vaelab.models import noise
 from vaelab.models.model import evaluating, seeded
@@ -42,9 +42,10 @@ def bound_figures(
         IWAE_k = E[log 1/k Σ_i w_i],   ELBO = IWAE_1 ≤ IWAE_k ≤ log p(x)
 
     The largest number of draws of each image is split into groups of k, over which the bound is
-    averaged, so that bounds of few draws are as precise as that of all. The gap between log p(x)
-    and the ELBO is KL(q(z|x) ‖ p(z|x)): what the family and the network of q lose. For a linear
-    model with normal noise log p(x) is exact.
+    averaged, so that bounds of few draws are as precise as that of all. The gap of log p(x) over
+    the ELBO is KL(q(z|x) ‖ p(z|x)): what the family and the network of q lose; where the encoder
+    sees greys and the target is a binary draw, also what it does not know of the draw. For a
+    linear model with normal noise log p(x) is exact.
     Sources: Burda et al., 2016; Cremer et al., Inference suboptimality in VAEs, 2018.
 
     Arguments:
@@ -75,7 +76,7 @@ def bound_figures(
     bounds = {k: torch.cat(values) for k, values in found.items()}
     how = (
         f"Over {len(index):,} images drawn by chance, {most:,} draws of z from q(z|x) each, in "
-        f"groups of k; seed {seed}."
+        f"groups of k; seed {seed}. {describe_bound(model)}"
     )
     figures = {f"iwae_{k}": mean(values, NATS, f"{how} k = {k:,}.") for k, values in bounds.items()}
     best, name = bounds[most], f"the bound with k = {most:,}, which lies below log p(x)"

@@ -23,6 +23,7 @@ from vaelab.evaluation.figures import Figure, mean
 from vaelab.evaluation.likelihood import (
     NATS,
     bound_gaps,
+    describe_bound,
     describe_target,
     elbo_figures,
     log_prob_figure,
@@ -106,12 +107,12 @@ def evaluate(
             with seeded(mix_seed(seed, _BOUND), model.device):
                 some = batches(model, images, index[plan.bound], model.rows // plan.samples)
                 gaps = bound_gaps(model, some, plan.samples, report)
-            elbo, over = seen.log_px - seen.rate, f"{_over(model)} {where}"
+            elbo, over = seen.log_px - seen.rate, f"{describe_bound(model)} {where}"
             figures["log_prob"] = log_prob_figure(elbo, gaps, plan.bound, plan.samples, over)
             with seeded(mix_seed(seed, _MIX), model.device):
                 figures |= _information(*split_rate(model, images, index[plan.mixed]), where)
     figures |= _use(seen, where) | _fidelity(model, seen, where)
-    kept, notes = _finite(figures)
+    kept, notes = finite(figures)
     if point:
         notes = (POINT, *notes)
     return Evaluation(kept, _latent(seen), notes, len(index), held_out, seed, what)
@@ -171,16 +172,6 @@ def _where(n: int, of: int, held_out: bool, seed: int) -> str:
     )
     count = "1 image" if n == 1 else f"{n:,} images"
     return f"Over {count}{chosen}, {origin}; single precision, seed {seed}."
-
-
-def _over(model: Vae) -> str:
-    measure = model.likelihood.measure
-    if measure == "binary" and model.binarize == "none":
-        return (
-            "The bound is not linear in x, so its targets were drawn, every pixel once with its "
-            "grey value as probability; the encoder saw the grey image."
-        )
-    return describe_target(measure, model.binarize)
 
 
 def _likelihood(model: Vae, seen: Observed, draws: int, where: str) -> dict[str, Figure]:
@@ -251,7 +242,7 @@ def _check(seen: Observed) -> None:
         )
 
 
-def _finite(figures: Mapping[str, Figure]) -> tuple[dict[str, Figure], tuple[str, ...]]:
+def finite(figures: Mapping[str, Figure]) -> tuple[dict[str, Figure], tuple[str, ...]]:
     """Leave out figures that no file could hold, and say so."""
     kept = {
         name: figure

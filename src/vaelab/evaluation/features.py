@@ -11,7 +11,8 @@ import importlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.resources import as_file, files
+from importlib.resources import as_file
+from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from vaelab import files
 from vaelab.config import merge, read_yaml
 from vaelab.data.images import Splits
 from vaelab.data.store import default_cache
@@ -74,7 +76,7 @@ def classifier_features(splits: Splits, cache: Path | None, progress: Progress) 
     It is trained on the training part the first time, with a fixed seed, and kept in the cache
     under the fingerprint of the data.
     """
-    with as_file(files("vaelab") / "presets" / PRESET) as preset:
+    with as_file(resources("vaelab") / "presets" / PRESET) as preset:
         values = merge(read_yaml(preset), {"data": {"spec": splits.name}})
     config = resolve(values, PRESET)
     run = Run((cache or default_cache()) / "classifiers" / fingerprint(splits))
@@ -93,7 +95,7 @@ def classifier_features(splits: Splits, cache: Path | None, progress: Progress) 
     accuracy = run.read_log("epoch")[-1]["validation/accuracy"]
     name = (
         f"last hidden layer of a small classifier of {splits.name}, trained by vaelab to "
-        f"{accuracy:.1%} on validation images"
+        f"{accuracy:.1%} on validation images (weights {files.checksum(run.model_file)[:12]})"
     )
     return Features(name, classifier.features)
 
@@ -114,21 +116,27 @@ def onnx_features(path: Path) -> Features:
             f"{path}: ONNX networks need onnxruntime. Install it with: pip install vaelab[onnx]"
         ) from None
     try:
-        session = runtime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+        content = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}).") from None
+    try:
+        session = runtime.InferenceSession(content, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has its own, by kind of fault
         why = " ".join(str(error).split())
         raise ConfigError(f"{path}: is no ONNX network that can be read ({why}).") from None
     inputs = session.get_inputs()
     if len(inputs) != 1 or len(inputs[0].shape) != 4:
         raise ConfigError(f"{path}: needs one input of images, (N, C, H, W).")
-    name = f"{path.name}, sha256 {_digest(path.read_bytes())}"
+    name = f"{path.name}, sha256 {_digest(content)}"
     return Features(name, lambda images: _run(session, inputs[0], images))
 
 
 def _run(session: Any, inputs: Any, images: Images, rows: int = 256) -> Tensor:
     channels, height, width = inputs.shape[1:]
     parts = []
-    for part in torch.as_tensor(images).split(rows):
+    if isinstance(inputs.shape[0], int):  # exported with a fixed batch
+        rows = inputs.shape[0]
+    for part in torch.as_tensor(images).cpu().split(rows):
         x = part.float() / 255 if part.dtype == torch.uint8 else part.float()
         if channels == 3 and x.shape[1] == 1:
             x = x.repeat(1, 3, 1, 1)
@@ -136,8 +144,14 @@ def _run(session: Any, inputs: Any, images: Images, rows: int = 256) -> Tensor:
             raise DataError(f"features: the network takes {channels} channels, not {x.shape[1]}.")
         if isinstance(height, int) and isinstance(width, int) and x.shape[2:] != (height, width):
             x = interpolate(x, (height, width), mode="bilinear", antialias=True)
-        out = session.run(None, {inputs.name: x.numpy()})[0]
-        parts.append(torch.from_numpy(out).flatten(1))
+        missing = rows - len(x) if isinstance(inputs.shape[0], int) else 0
+        padded = torch.cat([x, x[-1:].expand(missing, *x.shape[1:])])
+        try:
+            out = session.run(None, {inputs.name: padded.numpy()})[0]
+        except Exception as error:  # onnxruntime has its own, by kind of fault
+            why = " ".join(str(error).split())
+            raise DataError(f"features: the network cannot take these images ({why}).") from None
+        parts.append(torch.from_numpy(out)[: len(x)].flatten(1))
     return torch.cat(parts)
 
 

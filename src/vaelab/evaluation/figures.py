@@ -5,52 +5,74 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from scipy.special import stdtrit
 from torch import Tensor
+
+from vaelab.errors import ConfigError
 
 INTERVAL = 1.96
 """Half the width of a 95 % interval, in standard errors of a mean that is close to normal."""
 
 
-_NAMES = {
-    "elbo": ("ELBO", "ELBO"),
-    "log_prob": ("log p(x)", "log p(x), importance-weighted bound"),
-    "distortion": ("distortion", "Distortion"),
-    "rate": ("rate", "Rate"),
-    "bits_per_dim": ("bits per dimension", "Bits per dimension"),
-    "mutual_information": ("mutual information", "Mutual information of image and code"),
-    "marginal_kl": ("marginal KL", "Aggregate posterior from prior (KL)"),
-    "active_units": ("active units", "Active latent dimensions"),
-    "mse": ("squared error", "Reconstruction error (MSE)"),
-    "psnr": ("PSNR", "Peak signal-to-noise ratio"),
-    "ssim": ("structural similarity", "Structural similarity"),
-    "neighbour_accuracy": ("neighbour accuracy", "Accuracy of nearest neighbours in the code"),
-    "exact_log_prob": ("exact log p(x)", "log p(x) in closed form"),
-    "posterior_gap": ("KL(q ‖ p(z|x))", "Gap of the ELBO: KL(q(z|x) ‖ p(z|x))"),
-    "holes": ("holes", "Holes: samples that nothing real is near"),
-    "path_length": ("path length", "Length of interpolations"),
-    "path_jump": ("largest step", "Largest step of interpolations"),
-    "frechet": ("Fréchet distance", "Fréchet distance of generated images"),
-    "frechet_floor": ("Fréchet floor", "Fréchet distance of training images"),
-    "kernel": ("kernel distance", "Kernel distance of generated images (KID)"),
-    "precision": ("precision", "Precision: generated images near real ones"),
-    "recall": ("recall", "Recall: real images near generated ones"),
-    "density": ("density", "Density of real images around generated ones"),
-    "coverage": ("coverage", "Coverage of real images by generated ones"),
+_FIGURES = {
+    "loss": ("loss", "Loss", -1),
+    "elbo": ("ELBO", "ELBO", 1),
+    "log_prob": ("log p(x)", "log p(x), importance-weighted bound", 1),
+    "exact_log_prob": ("exact log p(x)", "log p(x) in closed form", 1),
+    "posterior_gap": ("KL(q ‖ p(z|x))", "Gap of the ELBO: KL(q(z|x) ‖ p(z|x))", -1),
+    "distortion": ("distortion", "Distortion", -1),
+    "rate": ("rate", "Rate", 0),
+    "bits_per_dim": ("bits per dimension", "Bits per dimension", -1),
+    "mutual_information": ("mutual information", "Mutual information of image and code", 0),
+    "marginal_kl": ("marginal KL", "Aggregate posterior from prior (KL)", -1),
+    "active_units": ("active units", "Active latent dimensions", 0),
+    "mse": ("squared error", "Reconstruction error (MSE)", -1),
+    "psnr": ("PSNR", "Peak signal-to-noise ratio", 1),
+    "ssim": ("structural similarity", "Structural similarity", 1),
+    "neighbour_accuracy": ("neighbour accuracy", "Accuracy of nearest neighbours in the code", 1),
+    "holes": ("holes", "Holes: samples that nothing real is near", -1),
+    "path_length": ("path length", "Length of interpolations", -1),
+    "path_jump": ("largest step", "Largest step of interpolations", -1),
+    "frechet": ("Fréchet distance", "Fréchet distance of generated images", -1),
+    "frechet_floor": ("Fréchet floor", "Fréchet distance of training images", 0),
+    "kernel": ("kernel distance", "Kernel distance of generated images (KID)", -1),
+    "precision": ("precision", "Precision: generated images near real ones", 1),
+    "recall": ("recall", "Recall: real images near generated ones", 1),
+    "density": ("density", "Density of real images around generated ones", 1),
+    "coverage": ("coverage", "Coverage of real images by generated ones", 1),
 }
+"""Figure to its name where there is little room, its name where there is more, and whether more of
+it is better (1), less (−1), or neither."""
+
+
+def sense(figure: str) -> int:
+    """Return 1 if more of a figure is better, −1 if less is, 0 if neither or it is unknown."""
+    if figure.startswith("iwae_"):
+        return 1
+    return _FIGURES[figure][2] if figure in _FIGURES else 0
+
+
+def check_lead(figure: str, where: str) -> None:
+    """Raise `ConfigError` for a figure that cannot be the one that decides."""
+    if sense(figure) == 0:
+        known = ", ".join(name for name in _FIGURES if sense(name))
+        raise ConfigError(
+            f"{where}: lead: {figure!r} does not tell better from worse; use {known}."
+        )
 
 
 def short_name(figure: str) -> str:
     """Return what a figure is called in a sentence or at the head of a column."""
     if figure.startswith("iwae_"):
         return f"IWAE {int(figure[5:]):,}"
-    return _NAMES[figure][0] if figure in _NAMES else figure.replace("_", " ")
+    return _FIGURES[figure][0] if figure in _FIGURES else figure.replace("_", " ")
 
 
 def long_name(figure: str) -> str:
     """Return what a figure is called where there is room."""
     if figure.startswith("iwae_"):
         return f"Importance-weighted bound, {int(figure[5:]):,} draws"
-    return _NAMES[figure][1] if figure in _NAMES else figure.replace("_", " ")
+    return _FIGURES[figure][1] if figure in _FIGURES else figure.replace("_", " ")
 
 
 @dataclass(frozen=True)
@@ -63,6 +85,7 @@ class Figure:
         n: number of images that it is over.
         unit: such as ``nats per image``.
         protocol: how it was measured, in plain sentences.
+        freedom: degrees of freedom of the standard error; None where they are many.
     """
 
     value: float
@@ -70,11 +93,15 @@ class Figure:
     n: int
     unit: str
     protocol: str
+    freedom: int | None = None
 
     @property
     def interval(self) -> float | None:
         """Half the width of the 95 % interval, where there is a standard error."""
-        return None if self.standard_error is None else INTERVAL * self.standard_error
+        if self.standard_error is None:
+            return None
+        reach = INTERVAL if self.freedom is None else float(stdtrit(self.freedom, 0.975))
+        return reach * self.standard_error
 
     def __str__(self) -> str:
         """Return value and 95 % interval with no more digits than it supports, and the unit."""

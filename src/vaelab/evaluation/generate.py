@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, replace
-from pathlib import Path
+from dataclasses import asdict
 
 import torch
 from torch import Tensor
 
 from vaelab.data.batches import epoch_order
-from vaelab.data.images import ImageSet, Splits
+from vaelab.data.images import ImageSet
 from vaelab.errors import DataError
-from vaelab.evaluation.features import Features, find_features
+from vaelab.evaluation.features import Features
 from vaelab.evaluation.figures import Figure
 from vaelab.evaluation.generation import frechet, kernel_distance, neighbourhoods
-from vaelab.evaluation.record import Evaluation
-from vaelab.evaluation.samplers import Sampler, find_sampler
+from vaelab.evaluation.samplers import Sampler
 from vaelab.models.model import seeded
 from vaelab.models.vae import Vae
 from vaelab.training.step import mix_seed
@@ -25,7 +23,7 @@ from vaelab.training.step import mix_seed
 IMAGES, SETS, K = 10_000, 3, 5
 """Images a set at most, sets of generated images, and neighbours that span a ball."""
 
-_LEAST = 20
+_LEAST, _CHUNK = 20, 1_000
 _SEED = 3  # part of the seed: no other measure draws these numbers
 
 UNITS = {
@@ -45,6 +43,7 @@ def generation_figures(
     sampler: Sampler,
     *,
     known: ImageSet | None = None,
+    held_out: bool = True,
     limit: int = IMAGES,
     sets: int = SETS,
     seed: int = 0,
@@ -54,11 +53,12 @@ def generation_figures(
 
     Arguments:
         model: generates.
-        images: real images that it was not trained on.
+        images: real images, usually some that it was not trained on.
         features: where they are compared.
         sampler: of the codes.
         known: training images; with them the Fréchet distance of as many of these is given too,
             the floor that a perfect model would reach.
+        held_out: whether the real images were kept from training; the protocol says it.
         limit: number of real images, and of generated ones in each set, at most.
         sets: independent sets of generated images, whose spread gives the standard errors.
         seed: of every draw.
@@ -70,17 +70,18 @@ def generation_figures(
     count = min(limit, len(images))
     if count < _LEAST:
         raise DataError(f"generation: {count} images are too few to compare with; {_LEAST} needed.")
-    real = features.of(_some(images, count, seed))
+    real = _features(images, epoch_order(len(images), seed, 0)[:count], features)
     drawn: dict[str, list[float]] = {}
     for number in range(sets):
         with seeded(mix_seed(seed, _SEED, number), model.device):
-            made = model.generate(sampler.draw(count))
-        for name, value in _compare(real, features.of(made)).items():
+            made = _made(model, sampler, count, features)
+        for name, value in _compare(real, made).items():
             drawn.setdefault(name, []).append(value)
         report(count)
+    origin = "that training did not see" if held_out else "that training used, some or all of them"
     how = (
-        f"{count:,} generated images against {count:,} real ones that training did not see; mean "
-        f"and standard error over {sets} such sets. Codes from {sampler.name}. Features: "
+        f"{count:,} generated images against {count:,} real ones {origin}; mean over {sets} such "
+        f"sets, whose spread gives the standard error. Codes from {sampler.name}. Features: "
         f"{features.name}. Double precision, seed {seed}. Compare only figures made the same way."
     )
     ball = f" A neighbourhood reaches to the {K}th neighbour."
@@ -89,7 +90,7 @@ def generation_figures(
         for name, values in drawn.items()
     }
     if known is not None and len(known) >= count:
-        floor = frechet(real, features.of(_some(known, count, seed)))
+        floor = frechet(real, _features(known, epoch_order(len(known), seed, 1)[:count], features))
         what = f"{count:,} training images in place of generated ones: what a perfect model reaches"
         figures["frechet_floor"] = Figure(
             floor, None, count, UNITS["frechet"], f"{what}. Features: {features.name}."
@@ -97,45 +98,17 @@ def generation_figures(
     return figures
 
 
-def with_generation(
-    evaluation: Evaluation,
-    model: Vae,
-    images: ImageSet,
-    splits: Splits,
-    network: Path | None,
-    sampler: str,
-    limit: int | None,
-    seed: int,
-) -> Evaluation:
-    """Return an evaluation with the figures of generated images beside its own.
-
-    Arguments:
-        evaluation: of the same images.
-        model: generates.
-        images: what the evaluation is of.
-        splits: whose training images the sampler and the feature network may use.
-        network: an ONNX network to compare in, in place of a classifier of the data.
-        sampler: name of the sampler.
-        limit: number of real images, and of generated ones in each set, at most.
-        seed: of every draw.
-    """
-    figures = generation_figures(
-        model,
-        images,
-        find_features(splits, network),
-        find_sampler(sampler, model, splits.train, seed=seed),
-        known=splits.train,
-        limit=limit or IMAGES,
-        seed=seed,
-    )
-    return replace(evaluation, figures={**evaluation.figures, **figures})
-
-
 _BALLS = ("precision", "recall", "density", "coverage")
 
 
-def _some(images: ImageSet, count: int, seed: int) -> Tensor:
-    return images.take(epoch_order(len(images), seed, 0)[:count].sort().values)
+def _features(images: ImageSet, index: Tensor, features: Features) -> Tensor:
+    return torch.cat([features.of(images.take(rows)).cpu() for rows in index.split(_CHUNK)])
+
+
+def _made(model: Vae, sampler: Sampler, count: int, features: Features) -> Tensor:
+    """Return the features of generated images, which are not kept."""
+    codes = sampler.draw(count).split(_CHUNK)
+    return torch.cat([features.of(model.generate(part)).cpu() for part in codes])
 
 
 def _compare(real: Tensor, made: Tensor) -> dict[str, float]:
@@ -149,4 +122,4 @@ def _compare(real: Tensor, made: Tensor) -> dict[str, float]:
 def _figure(values: list[float], count: int, unit: str, protocol: str) -> Figure:
     found = torch.tensor(values, dtype=torch.double)
     error = float(found.std()) / math.sqrt(len(found)) if len(found) > 1 else None
-    return Figure(float(found.mean()), error, count, unit, protocol)
+    return Figure(float(found.mean()), error, count, unit, protocol, freedom=len(found) - 1 or None)

@@ -42,6 +42,17 @@ def describe_target(measure: str, how: str) -> str:
     )
 
 
+def describe_bound(model: Vae) -> str:
+    """Return in a sentence what the importance-weighted bound of a model is over."""
+    measure = model.likelihood.measure
+    if measure == "binary" and model.binarize == "none":
+        return (
+            "The bound is not linear in x, so its targets were drawn, every pixel once with its "
+            "grey value as probability; the encoder saw the grey image."
+        )
+    return describe_target(measure, model.binarize)
+
+
 def elbo_figures(
     log_px: Tensor, rate: Tensor | None, measure: str, dimensions: int, protocol: str
 ) -> dict[str, Figure]:

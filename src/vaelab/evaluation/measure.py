@@ -12,6 +12,7 @@ from vaelab.data.batches import Batch, fetch
 from vaelab.data.images import ImageSet
 from vaelab.evaluation import latents, reconstruction
 from vaelab.models.kl import analytic_kl, kl_per_dimension
+from vaelab.models.model import evaluating, seeded
 from vaelab.models.vae import Trace, Vae
 from vaelab.objectives.objective import is_point
 from vaelab.training.step import with_target
@@ -49,6 +50,20 @@ def batches(model: Vae, images: ImageSet, index: Tensor, size: int) -> Iterator[
     """Yield the images at ``index`` as the model is trained on them, on its device."""
     for rows in torch.split(index, max(1, size)):
         yield with_target(fetch(images, rows, model.device), model.binarize)
+
+
+@torch.no_grad()
+def codes_of(model: Vae, images: ImageSet, index: Tensor) -> Tensor:
+    """Return the posterior means of the images at ``index``, ``(n, D)``, on the CPU.
+
+    Binarised where the model was trained on binary images, with noise of a fixed seed.
+    """
+    with evaluating(model), seeded(0, model.device):
+        parts = [
+            model.encoder(batch.images).mean.float().cpu()
+            for batch in batches(model, images, index, model.rows)
+        ]
+    return torch.cat(parts)
 
 
 def observe(model: Vae, images: ImageSet, index: Tensor, samples: int, report: Report) -> Observed:

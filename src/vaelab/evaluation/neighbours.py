@@ -8,16 +8,17 @@ from torch import Tensor
 from vaelab.data.batches import epoch_order
 from vaelab.data.images import ImageSet
 from vaelab.evaluation.figures import Figure, mean
+from vaelab.evaluation.measure import codes_of
 from vaelab.models.vae import Vae
 
 NEIGHBOURS, KNOWN = 10, 20_000
 _ROWS = 500
 
 
-def neighbour_figure(
+def neighbour_figures(
     model: Vae, known: ImageSet, images: ImageSet, seed: int = 0, limit: int = KNOWN
-) -> Figure | None:
-    """Return the accuracy of the ten nearest neighbours in the latent space; None without labels.
+) -> dict[str, Figure]:
+    """Return the accuracy of the ten nearest neighbours in the latent space; empty without labels.
 
     The class of an image is the most frequent one (the smallest number of a tie) among those of
     the ten training images whose posterior means are nearest to its own.
@@ -30,18 +31,17 @@ def neighbour_figure(
         limit: of the training images that are searched.
     """
     if known.labels is None or images.labels is None or len(known) <= NEIGHBOURS:
-        return None
-    some = known.subset(epoch_order(len(known), seed, 0)[:limit].sort().values)
-    assert some.labels is not None
-    there = torch.cat([model.encode(part) for part in some.chunks()])
-    here = torch.cat([model.encode(part) for part in images.chunks()])
-    found = vote(here, there, some.labels, len(known.class_names))
+        return {}
+    chosen = epoch_order(len(known), seed, 0)[:limit].sort().values
+    there = codes_of(model, known, chosen)
+    here = codes_of(model, images, torch.arange(len(images)))
+    found = vote(here, there, known.labels[chosen], len(known.class_names))
     right = (found == images.labels).double()
     how = (
         f"Posterior means of {len(right):,} images, each given the most frequent class of its "
-        f"{NEIGHBOURS} nearest among {len(some):,} training images."
+        f"{NEIGHBOURS} nearest among {len(chosen):,} training images."
     )
-    return mean(right, "share of images", how)
+    return {"neighbour_accuracy": mean(right, "share of images", how)}
 
 
 def vote(points: Tensor, known: Tensor, labels: Tensor, classes: int) -> Tensor:

@@ -12,6 +12,7 @@ from vaelab.data.images import ImageSet
 from vaelab.evaluation.features import Features
 from vaelab.evaluation.figures import Figure, mean
 from vaelab.evaluation.generation import nearest
+from vaelab.evaluation.measure import codes_of
 from vaelab.evaluation.samplers import Sampler
 from vaelab.models.model import seeded
 from vaelab.models.vae import Vae
@@ -60,30 +61,42 @@ def path_figures(
         f"Share of {len(made):,} samples ({sampler.name}) farther from each of {len(there):,} "
         f"training images than {FAR:.0%} of {len(real):,} test images are. {how}"
     )
-    lengths, jumps = _walks(model, real, features)
-    walks = f"Straight lines between the codes of {len(lengths):,} pairs of test images, "
+    figures = {"holes": mean(far.double(), "share of samples", holes)}
+    lengths, jumps = _walks(model, images, features, seed)
+    if not lengths:
+        return figures
+    walks = f"Straight lines between the codes of {len(lengths):,} pairs of images by chance, "
     return {
-        "holes": mean(far.double(), "share of samples", holes),
+        **figures,
         "path_length": mean(
-            lengths,
+            torch.stack(lengths),
             "of the distance of its ends",
             f"{walks}decoded in {STEPS} steps: summed length. {how}",
         ),
         "path_jump": mean(
-            jumps, "of the mean step", f"{walks}decoded in {STEPS} steps: largest step. {how}"
+            torch.stack(jumps),
+            "of the mean step",
+            f"{walks}decoded in {STEPS} steps: largest step. {how}",
         ),
     }
 
 
 def _some(images: ImageSet, count: int, seed: int) -> Tensor:
-    return images.take(epoch_order(len(images), seed, 0)[:count].sort().values)
+    """Return images by chance, in an order by chance."""
+    return images.take(epoch_order(len(images), seed, 0)[:count])
 
 
-def _walks(model: Vae, images: Tensor, features: Features) -> tuple[Tensor, Tensor]:
-    """Return relative length and largest relative step of paths from each image to the next."""
-    codes = model.encode(images[: PAIRS + 1])
+def _walks(
+    model: Vae, images: ImageSet, features: Features, seed: int
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Return relative length and largest relative step of paths from each image to the next.
+
+    Paths whose ends look the same are left out.
+    """
+    codes = codes_of(model, images, epoch_order(len(images), seed, 1)[: PAIRS + 1])
     share = torch.linspace(0, 1, STEPS + 1, device=codes.device)[:, None]
-    lengths, jumps = [], []
+    lengths: list[Tensor] = []
+    jumps: list[Tensor] = []
     for start, end in pairwise(codes):
         points = features.of(model.generate(torch.lerp(start, end, share))).double()
         steps = (points[1:] - points[:-1]).norm(dim=1)
@@ -91,4 +104,4 @@ def _walks(model: Vae, images: Tensor, features: Features) -> tuple[Tensor, Tens
         if whole > 0:
             lengths.append(steps.sum() / whole)
             jumps.append(steps.max() / steps.mean())
-    return torch.stack(lengths), torch.stack(jumps)
+    return lengths, jumps

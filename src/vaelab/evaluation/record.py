@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -38,28 +39,35 @@ class Evaluation:
     what: str = "test images"
 
 
-def write(run: Run, evaluation: Evaluation) -> None:
-    """Write ``evaluation.json`` of a run, with the checksum of the weights that it measured."""
+def write(run: Run, evaluation: Evaluation, path: Path | None = None) -> None:
+    """Write the evaluation of a run, with the checksum of the weights that it measured.
+
+    Arguments:
+        run: the run.
+        evaluation: of its weights.
+        path: ``evaluation.json`` of the run unless another is given.
+    """
     weights = files.checksum(run.model_file)
-    files.write_json(run.evaluation_file, {**asdict(evaluation), "weights": weights})
+    values = {**asdict(evaluation), "weights": weights}
+    files.write_json(path or run.evaluation_file, values)
 
 
-def is_current(run: Run) -> bool:
+def is_current(run: Run, path: Path | None = None) -> bool:
     """Tell whether the run has an evaluation of the weights that it has now."""
-    if not run.evaluation_file.exists():
+    path = path or run.evaluation_file
+    if not path.exists() or not run.model_file.exists():
         return False
-    return bool(
-        files.read_json(run.evaluation_file).get("weights") == files.checksum(run.model_file)
-    )
+    return bool(files.read_json(path).get("weights") == files.checksum(run.model_file))
 
 
-def read(run: Run) -> Evaluation:
+def read(run: Run, path: Path | None = None) -> Evaluation:
     """Return what `write` wrote; raises `RunError` when there is none, or none of these weights."""
-    if not is_current(run):
+    path = path or run.evaluation_file
+    if not is_current(run, path):
         raise RunError(
             f"{run}: is not evaluated as it is now. Measure it with: vaelab evaluate {run}"
         )
-    values = files.read_json(run.evaluation_file)
+    values = files.read_json(path)
     try:
         del values["weights"]
         figures = {name: Figure(**figure) for name, figure in values["figures"].items()}
@@ -67,7 +75,7 @@ def read(run: Run) -> Evaluation:
         return Evaluation(**{**values, "figures": figures, "notes": notes})
     except (KeyError, TypeError, AttributeError) as error:
         why = f"not an evaluation: {error}"
-        raise files.damaged(run.evaluation_file, why) from None
+        raise files.damaged(path, why) from None
 
 
 def verdict(evaluation: Evaluation) -> str:

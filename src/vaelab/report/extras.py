@@ -10,7 +10,7 @@ import torch
 from markupsafe import Markup, escape
 
 from vaelab.data.images import Splits
-from vaelab.errors import ConfigError
+from vaelab.errors import ConfigError, VaelabError
 from vaelab.evaluation.samplers import find_sampler
 from vaelab.explore.grids import grid, png
 from vaelab.models.model import seeded
@@ -19,7 +19,7 @@ from vaelab.report.pictures import Picture, reduced
 from vaelab.report.plot import Plot
 from vaelab.studies.knee import knee
 from vaelab.studies.plan import Case
-from vaelab.studies.results import Results
+from vaelab.studies.results import Result, Results
 from vaelab.studies.surfaces import Surface, plane, valley
 
 Data = Callable[[Case], Splits]
@@ -44,8 +44,15 @@ class Section:
 def extra_sections(results: Results, data: Data) -> list[Section]:
     """Return the sections that the study asks for, as far as its runs are there."""
     makers = {"pools": _pools, "surfaces": _surfaces, "knee": _rate_distortion}
-    made = [makers[name](results, data) for name in results.plan.extras]
-    return [section for section in made if section is not None]
+    sections = []
+    for name in results.plan.extras:
+        try:
+            made = makers[name](results, data)
+        except VaelabError as error:
+            made = Section(name.capitalize(), (), f"Left out: {error}")
+        if made is not None:
+            sections.append(made)
+    return sections
 
 
 def _pools(results: Results, data: Data) -> Section | None:
@@ -64,6 +71,8 @@ def _pools(results: Results, data: Data) -> Section | None:
                 continue
             with seeded(label, model.device):
                 rows.append(model.generate(sampler.draw(_EACH)))
+        if not rows:
+            continue
         pixels = png(grid(reduced(torch.cat(rows)), _EACH))
         height = len(rows) * (rows[0].shape[-2] + 2)
         picture = Picture(
@@ -84,10 +93,9 @@ def _surfaces(results: Results, data: Data) -> Section | None:
     """Return the paths of all optimizers over the valley and over the VAE's own loss."""
     methods = {case.name: case.config.training for case in results.plan.cases}
     surfaces = [valley(methods)]
-    trained = [results.of(case)[0] for case in results.plan.cases if results.of(case)]
-    if len(trained) > 1:
-        other = next((run for run in trained if "momentum" in run.job.case.name), trained[-1])
-        surfaces.append(plane(trained[0], other, methods, data(trained[0].job.case)))
+    both = _comparable(results)
+    if both is not None:
+        surfaces.append(plane(*both, methods, data(both[0].job.case)))
     names = [case.name for case in results.plan.cases]
     panels = tuple((_draw(s, names, i), s.about) for i, s in enumerate(surfaces))
     text = (
@@ -96,6 +104,22 @@ def _surfaces(results: Results, data: Data) -> Section | None:
         "RMSprop and Adam take steps of about the same length in every direction."
     )
     return Section("Paths of the optimizers", panels, text)
+
+
+def _comparable(results: Results) -> tuple[Result, Result] | None:
+    """Return runs of the first case and of another with the same start and images, or None."""
+    for one in results.of(results.baseline):
+        for case in results.plan.cases[1:]:
+            for other in results.of(case):
+                if other.job.seed == one.job.seed and _start(other) == _start(one):
+                    return one, other
+    return None
+
+
+def _start(run: Result) -> tuple[object, ...]:
+    """Return what decides the weights before the first step, and the loss."""
+    config = run.job.case.config
+    return config.recipe, config.options, config.model, config.data
 
 
 def _draw(surface: Surface, names: Sequence[str], number: int) -> Markup:
@@ -149,14 +173,17 @@ def _rate_distortion(results: Results, data: Data) -> Section | None:
         plot.dots([(x, y)], index, 9)
         plot.text(x, y, case.name, "note halo", (9, -6))
     turn = knee([(x, y) for x, y, _ in points])
-    text = "Each point is the mean over seeds of one β; the slope of the curve there is −β."
+    text = (
+        "Each point is the mean over seeds of one case. Where β is all that differs, the slope of "
+    )
+    text += "the curve at a point is −β."
     if turn is not None:
         x, y, index = points[turn]
         plot.circle_at(x, y, 11, "knee")
         name = escape(results.plan.cases[index].name)
         text += (
-            f" The knee (farthest from the chord, axes scaled to their ranges) is at {name}: rate "
-            f"{x:.1f}, distortion {y:.1f} nats. Left of it a nat of rate saves much more than a "
-            "nat of distortion; right of it, less and less."
+            " The knee (farthest from the chord, both axes scaled to their ranges; behind it a "
+            f"nat of rate saves less than on average) is at {name}: rate "
+            f"{x:.1f}, distortion {y:.1f} nats."
         )
     return Section("Rate and distortion", ((plot.svg("Distortion by rate.", "rd"), ""),), text)

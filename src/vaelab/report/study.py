@@ -15,7 +15,7 @@ from markupsafe import Markup
 from vaelab import files
 from vaelab.data.images import Splits
 from vaelab.errors import VaelabError
-from vaelab.evaluation.figures import rounded, short_name
+from vaelab.evaluation.figures import rounded, sense, short_name
 from vaelab.report.extras import extra_sections
 from vaelab.report.latent_plots import latent_map
 from vaelab.report.latents import find_latents
@@ -25,7 +25,7 @@ from vaelab.report.pictures import Picture, small_pairs, small_samples
 from vaelab.report.plot import Plot, number, stylesheet, ticks
 from vaelab.studies import verdict
 from vaelab.studies.plan import Case
-from vaelab.studies.results import LOWER, Results, as_csv, read_results
+from vaelab.studies.results import Results, as_csv, read_results
 from vaelab.studies.study import Study
 from vaelab.training.progress import duration
 
@@ -76,6 +76,8 @@ def write_study_report(
             "sections": extra_sections(results, data),
             "protocols": _protocols(results),
             "statistics": _statistics(results),
+            "bad": "below" if sense(results.plan.lead) > 0 else "above",
+            "pictured": _pictured(results),
             "command": f"vaelab study {study}",
             "script": Markup(script),
             "script_hash": f"sha256-{digest}",
@@ -190,7 +192,7 @@ def _table(results: Results) -> dict[str, Any]:
     columns = [name for name in columns if name in names]
     means = {name: results.means(name) for name in columns}
     tops = {
-        name: (min if name in LOWER else max)(found.values(), key=lambda e: e.value).value
+        name: (min if sense(name) < 0 else max)(found.values(), key=lambda e: e.value).value
         for name, found in means.items()
         if found
     }
@@ -203,7 +205,7 @@ def _table(results: Results) -> dict[str, Any]:
             if found is None:
                 cells.append(Cell("–", ""))
                 continue
-            top = name not in ("rate", "active_units") and found.value == tops[name]
+            top = sense(name) != 0 and found.value == tops[name]
             text = _tight(rounded(found.value, found.interval))
             cells.append(Cell(text, repr(found.value), top))
         runs = results.of(case)
@@ -246,7 +248,7 @@ def _lines(
 ) -> Markup:
     last = max(x for line in points.values() for x, _ in line)
     settled = [y for line in points.values() for x, y in line if x >= _SETTLED * line[-1][0]]
-    low, high = _range([y for y in settled if math.isfinite(y)])
+    low, high = _range([y for y in settled if math.isfinite(y)], sense(results.plan.lead))
     left = 16 + max(6 * len(number(tick)) for tick in ticks(low, high))
     plot = Plot((0, last), (low, high), (420, 300), (left, 24, 12, 38))
     plot.axes(axis)
@@ -264,10 +266,11 @@ def _lines(
     return plot.svg(alt, f"curves-{axis.split()[0]}")
 
 
-def _range(values: Sequence[float]) -> tuple[float, float]:
-    """Return a range that holds all values but for the worst tenth, which may be far off."""
+def _range(values: Sequence[float], sign: int) -> tuple[float, float]:
+    """Return a range that holds all values but the worst twentieth, which may be far off."""
     ordered = sorted(values)
-    low, high = ordered[len(ordered) // 20], ordered[-1]
+    cut = len(ordered) // 20
+    low, high = ordered[cut if sign > 0 else 0], ordered[-1 if sign > 0 else -1 - cut]
     room = 0.06 * (high - low) or 0.5
     return low - room, high + room
 
@@ -284,13 +287,13 @@ def _pareto(results: Results) -> Markup | None:
             points.append((math.log10(max(spent, 1e-2)), means[case.key], index, case.name))
     if len(points) < 2:
         return None
-    sign = -1 if lead in LOWER else 1
+    sign = sense(lead)
     ends = [
         end
         for _, e, _, _ in points
         for end in (e.value - (e.interval or 0), e.value + (e.interval or 0))
     ]
-    low, high = _range(ends)
+    low, high = _range(ends, sign)
     across = [x for x, *_ in points]
     room = 0.08 * (max(across) - min(across)) or 0.1
     left = 16 + max(6 * len(number(tick)) for tick in ticks(low, high))
@@ -338,6 +341,18 @@ def _name(plot: Plot, points: Sequence[tuple[float, float, str]]) -> None:
         plot.write(px, py, name, "note halo")
 
 
+def _pictured(results: Results) -> str:
+    """Say what the pictures are of, as far as it holds."""
+    seeds = {runs[0].job.seed for case in results.plan.cases if (runs := results.of(case))}
+    images = {case.config.data.model_dump_json() for case in results.plan.cases}
+    of = (
+        "the first seed" if seeds <= {results.plan.seeds[0]} else "the first seed that was measured"
+    )
+    same = ": the same noise and the same images for every case" if len(images) == 1 else ""
+    mixed = "" if len(images) == 1 else " Cases differ in their images: compare them with care."
+    return f"All pictures are of {of}, none chosen{same}.{mixed}"
+
+
 def _protocols(results: Results) -> list[tuple[str, str]]:
     found: dict[str, str] = {}
     for run in results.runs:
@@ -349,7 +364,7 @@ def _protocols(results: Results) -> list[tuple[str, str]]:
 
 def _statistics(results: Results) -> str:
     seeds = len(results.plan.seeds)
-    count = len(results.differences(results.plan.lead))
+    count = len(results.comparisons(results.plan.lead))
     return (
         f"Every case was trained with {seeds} seed{'s' if seeds != 1 else ''}; intervals are of "
         "the mean over seeds, 95 %, with Student's t and the variances of all cases moderated "

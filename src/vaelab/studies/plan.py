@@ -25,6 +25,7 @@ from pydantic import Field, ValidationError
 
 from vaelab.config import Count, RunConfig, Section, explain, merge, read_yaml
 from vaelab.errors import ConfigError
+from vaelab.evaluation.figures import check_lead
 from vaelab.recipes import find_recipe, resolve
 from vaelab.training.run import versions
 
@@ -169,6 +170,7 @@ def make_plan(
         study = StudyConfig.model_validate(declared)
     except ValidationError as error:
         raise ConfigError(explain(error, StudyConfig, where)) from None
+    check_lead(study.lead, where)
     cases = _cases(study, base or {}, where)
     names = [case.name for case in cases]
     first = study.baseline or names[0]

@@ -7,18 +7,12 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from vaelab import files
 from vaelab.evaluation import record
+from vaelab.evaluation.figures import sense
 from vaelab.evaluation.record import Evaluation
 from vaelab.studies.plan import Case, Plan
-from vaelab.studies.statistics import Estimate, estimates, paired
+from vaelab.studies.statistics import Estimate, differences, means
 from vaelab.studies.study import Job, Study
-
-LOWER = frozenset(
-    ("distortion", "rate", "bits_per_dim", "mse", "marginal_kl", "frechet", "kernel", "holes",
-     "path_length", "path_jump")
-)  # fmt: skip
-"""Figures of which less is better."""
 
 
 @dataclass(frozen=True)
@@ -75,30 +69,25 @@ class Results:
 
     def means(self, figure: str) -> dict[str, Estimate]:
         """Return a figure of every case that has it, by key: mean and 95 % interval over seeds."""
-        return estimates(
-            {case.key: list(self.values(case, figure).values()) for case in self.plan.cases}
-        )
+        values = {case.key: self.values(case, figure) for case in self.plan.cases}
+        return means({key: list(found.values()) for key, found in values.items()})
 
-    def differences(self, figure: str) -> dict[tuple[str, str], Estimate]:
-        """Return the paired comparisons of a study, of runs with the same seed.
+    def compare(
+        self, figure: str, pairs: Sequence[tuple[str, str]]
+    ) -> dict[tuple[str, str], Estimate]:
+        """Return one − other for pairs of keys, as far as they share a seed; see `differences`."""
+        values = {case.key: self.values(case, figure) for case in self.plan.cases}
+        return differences(values, pairs)
 
-        Each is the mean of one − other. All their intervals hold at once with 95 %.
-        """
-        cases = {case.key: case for case in self.plan.cases}
+    def comparisons(self, figure: str) -> dict[tuple[str, str], Estimate]:
+        """Return every case against the baseline, and the further pairs of the plan."""
         pairs = [(case.key, self.baseline.key) for case in self.plan.cases[1:]]
-        pairs += [pair for pair in self.plan.pairs if pair not in pairs]
-        gaps = {
-            f"{one} {other}": paired(
-                self.values(cases[one], figure), self.values(cases[other], figure)
-            )
-            for one, other in pairs
-        }
-        found = estimates(gaps, at_once=max(1, len(gaps)))
-        return {
-            (one, other): found[f"{one} {other}"]
-            for one, other in pairs
-            if f"{one} {other}" in found
-        }
+        return self.compare(figure, [*pairs, *(p for p in self.plan.pairs if p not in pairs)])
+
+    def open(self, case: Case) -> bool:
+        """Whether a case has runs that are not settled."""
+        mine = [run for run in self.runs if run.job.case is case]
+        return any(run.evaluation is None and run.failure is None for run in mine)
 
 
 def read_results(study: Study) -> Results:
@@ -111,14 +100,14 @@ def _read(job: Job) -> Result:
     failure = job.failure
     if failure is not None or not job.measured:
         return Result(job, None, failure, 0.0, 0, ())
-    tensors, _ = files.load_tensors(job.run.model_file)
+    model = job.run.load_model()
     epochs = job.run.read_log("epoch")
     return Result(
         job,
-        record.read(job.run),
+        record.read(job.run, job.measured_file),
         None,
         epochs[-1]["seconds"],
-        sum(tensor.numel() for tensor in tensors.values()),
+        sum(parameter.numel() for parameter in model.parameters()),
         tuple(epochs),
     )
 
@@ -151,7 +140,6 @@ def as_csv(results: Results) -> str:
 
 def best(results: Results, figure: str, cases: Sequence[Case]) -> Case | None:
     """Return the case with the best mean of a figure."""
-    means = results.means(figure)
-    sign = -1 if figure in LOWER else 1
-    known = [case for case in cases if case.key in means]
-    return max(known, key=lambda case: sign * means[case.key].value, default=None)
+    found = results.means(figure)
+    known = [case for case in cases if case.key in found]
+    return max(known, key=lambda case: sense(figure) * found[case.key].value, default=None)

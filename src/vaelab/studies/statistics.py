@@ -4,13 +4,12 @@ The variance of a figure over seeds is hardly known from two or three of them. A
 tell something about it, so their variances $s_g^2$ (on $d_g$ degrees of freedom) are drawn towards
 a common one, by as much as they agree:
 
-    s̃_g² = (d₀ s₀² + d_g s_g²) / (d₀ + d_g),   on d₀ + d_g degrees of freedom
+    s̃_g² = (d₀ s₀² + d_g s_g²) / (d₀ + d_g),   on min(d₀ + d_g, Σ d) degrees of freedom
 
 with $d_0, s_0^2$ estimated from the variances themselves: if these differ by no more than chance,
-$d_0 = ∞$ and they are pooled; if they differ widely, $d_0 → 0$ and each stands for itself.
-
-In simulations with 8 groups the 95 % intervals hold in 93 to 97 % of cases, and in 91 % where there
-are two seeds and deviations that differ by factors of e.
+they are pooled; if they differ widely, $d_0 → 0$ and each stands for itself. In simulations with 8
+cases the 95 % intervals hold in 93 to 97 % of them, and in 91 % where there are two seeds and
+deviations that differ by factors of e.
 
 Source: Smyth, Linear models and empirical Bayes methods for assessing differential expression in
 microarray experiments, 2004 (section 6.2).
@@ -23,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, special, stats
+from scipy import optimize, special
 
 CONFIDENCE = 0.95
 
@@ -49,50 +48,31 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Common:
-    """What all variances have in common: ``variance`` s₀², weighing as much as ``freedom`` d₀."""
+class Variance:
+    """An estimate of a variance and its degrees of freedom; (0, 0) where nothing tells it."""
 
-    variance: float
+    value: float
     freedom: float
 
-    def moderated(self, variance: float, freedom: int) -> tuple[float, float]:
-        """Return the moderated variance and its degrees of freedom."""
-        if math.isinf(self.freedom):
-            return self.variance, math.inf
-        total = self.freedom + freedom
-        if total == 0:
-            return math.nan, 0.0
-        own = freedom * variance if freedom else 0.0
-        return (self.freedom * self.variance + own) / total, total
 
-
-def common_variance(groups: Sequence[tuple[float, int]]) -> Common:
-    """Estimate s₀² and d₀ from (variance, degrees of freedom) of each group.
+def common_variance(found: Sequence[Variance]) -> Variance:
+    """Estimate s₀² and d₀ from the variances of several groups.
 
     By the moments of log s²: its variance over groups beyond that of chance, the mean of ψ′(d_g/2),
-    is ψ′(d₀/2). The pooled total of degrees of freedom bounds d₀, since the common variance is
-    known no better than from all groups together.
+    is ψ′(d₀/2). Where there is none the variances are pooled, d₀ = ∞.
     """
-    known = [(s, d) for s, d in groups if d > 0 and s > 0]
-    if not known:
-        return Common(0.0, 0.0)
-    total = sum(d for _, d in known)
-    pooled = sum(s * d for s, d in known) / total
-    if len(known) == 1:
-        return Common(0.0, 0.0)
-    variances = np.array([s for s, _ in known])
-    halves = np.array([d for _, d in known]) / 2
-    e = np.log(variances) - special.digamma(halves) + np.log(halves)
+    known = [v for v in found if v.freedom > 0 and v.value > 0]
+    if len(known) < 2:
+        return Variance(0.0, 0.0)
+    halves = np.array([v.freedom for v in known]) / 2
+    e = np.log([v.value for v in known]) - special.digamma(halves) + np.log(halves)
     spread = float(e.var(ddof=1)) - float(special.polygamma(1, halves).mean())
     if spread <= 0:
-        return Common(pooled, float(total))
-    freedom = 2 * _trigamma_inverse(spread)
-    if freedom >= total:
-        return Common(pooled, float(total))
-    variance = math.exp(
-        float(e.mean()) + float(special.digamma(freedom / 2)) - math.log(freedom / 2)
-    )
-    return Common(variance, freedom)
+        pooled = sum(v.value * v.freedom for v in known) / sum(v.freedom for v in known)
+        return Variance(pooled, math.inf)
+    half = _trigamma_inverse(spread)
+    value = math.exp(float(e.mean()) + float(special.digamma(half)) - math.log(half))
+    return Variance(value, 2 * half)
 
 
 def _trigamma_inverse(value: float) -> float:
@@ -107,31 +87,78 @@ def _trigamma_inverse(value: float) -> float:
     return math.exp(optimize.brentq(excess, -most, most))
 
 
-def estimates(groups: Mapping[str, Sequence[float]], at_once: int = 1) -> dict[str, Estimate]:
-    """Return the mean of every group with its interval, their variances moderated.
-
-    Arguments:
-        groups: name to one value a seed.
-        at_once: number of intervals that shall hold together with 95 % (Šidák, 1967).
-    """
-    arrays = {name: np.asarray(values, float) for name, values in groups.items() if len(values)}
-    spreads = {
-        name: (float(x.var(ddof=1)) if len(x) > 1 else 0.0, len(x) - 1)
-        for name, x in arrays.items()
+def moderated(groups: Mapping[str, Sequence[float]]) -> dict[str, Variance]:
+    """Return the moderated variance of every group."""
+    own = {
+        name: Variance(float(np.var(values, ddof=1)), len(values) - 1)
+        if len(values) > 1
+        else Variance(0.0, 0)
+        for name, values in groups.items()
     }
-    common = common_variance(list(spreads.values()))
-    each = CONFIDENCE ** (1 / at_once)
+    prior = common_variance(list(own.values()))
+    total = sum(v.freedom for v in own.values() if v.value > 0)
     found = {}
-    for name, x in arrays.items():
-        variance, freedom = common.moderated(*spreads[name])
-        interval = None
-        if freedom > 0:
-            reach = float(stats.t.ppf((1 + each) / 2, freedom))
-            interval = reach * math.sqrt(variance / len(x))
-        found[name] = Estimate(float(x.mean()), interval, len(x))
+    for name, v in own.items():
+        if math.isinf(prior.freedom):
+            value, freedom = prior.value, total
+        else:
+            freedom = prior.freedom + v.freedom
+            weighted = prior.freedom * prior.value + v.freedom * v.value
+            value = weighted / freedom if freedom else 0.0
+        found[name] = Variance(value, min(freedom, total)) if value > 0 else Variance(0.0, 0.0)
     return found
 
 
-def paired(one: Mapping[int, float], other: Mapping[int, float]) -> list[float]:
-    """Return one − other for every seed that both have."""
-    return [one[seed] - other[seed] for seed in sorted(one.keys() & other.keys())]
+def means(groups: Mapping[str, Sequence[float]]) -> dict[str, Estimate]:
+    """Return the mean of every group that has a value, with its 95 % interval."""
+    variances = moderated(groups)
+    return {
+        name: Estimate(
+            float(np.mean(values)), _interval(variances[name], 1 / len(values), 1), len(values)
+        )
+        for name, values in groups.items()
+        if len(values)
+    }
+
+
+def differences(
+    groups: Mapping[str, Mapping[int, float]], pairs: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], Estimate]:
+    """Return one − other for every pair with a seed in common, averaged over such seeds.
+
+    The runs are taken as independent, which is on the safe side where a seed does the same to both.
+    All intervals together hold with 95 % (Šidák, 1967); the degrees of freedom of a sum of two
+    variances are Welch's (1947), and no more than are known of either.
+
+    Arguments:
+        groups: name to value by seed.
+        pairs: names.
+    """
+    variances = moderated({name: list(values.values()) for name, values in groups.items()})
+    found = {}
+    for one, other in pairs:
+        common = sorted(groups[one].keys() & groups[other].keys())
+        if not common:
+            continue
+        gaps = [groups[one][seed] - groups[other][seed] for seed in common]
+        both = _sum(variances[one], variances[other])
+        interval = _interval(both, 1 / len(common), len(pairs))
+        found[one, other] = Estimate(float(np.mean(gaps)), interval, len(common))
+    return found
+
+
+def _sum(a: Variance, b: Variance) -> Variance:
+    if a.freedom <= 0 or b.freedom <= 0:
+        return Variance(0.0, 0.0)
+    total = a.value + b.value
+    welch = total**2 / (a.value**2 / a.freedom + b.value**2 / b.freedom)
+    return Variance(total, min(welch, max(a.freedom, b.freedom)))
+
+
+def _interval(variance: Variance, share: float, at_once: int) -> float | None:
+    """Return half the width of an interval, for the mean of 1/share values."""
+    if variance.freedom <= 0:
+        return None
+    each = CONFIDENCE ** (1 / at_once)
+    reach = float(special.stdtrit(variance.freedom, (1 + each) / 2))
+    return reach * math.sqrt(variance.value * share)

@@ -49,9 +49,14 @@ class Job:
         return str(files.read_json(path)["why"]) if path.exists() else None
 
     @property
+    def measured_file(self) -> Path:
+        """The study's own figures, which nothing but a study writes."""
+        return self.run.path / "measured.json"
+
+    @property
     def measured(self) -> bool:
-        """Whether it is trained to the end and measured."""
-        return self.run.model_file.exists() and is_current(self.run)
+        """Whether it is trained to the end and measured: only then its figures are written."""
+        return is_current(self.run, self.measured_file)
 
     @property
     def settled(self) -> bool:

@@ -19,7 +19,7 @@ from vaelab.objectives.objective import Objective
 from vaelab.recipes import Setup, build
 from vaelab.studies.results import Result
 from vaelab.training.optimizers import build_optimizer
-from vaelab.training.step import mix_seed
+from vaelab.training.step import mix_seed, with_target
 
 STEPS = 60
 IMAGES, GRID = 256, 25
@@ -141,6 +141,7 @@ def plane(
             name: start[name] + point[0] * ways[0][name] + point[1] * across[name] for name in start
         }
         with seeded(mix_seed(0, number), torch.device("cpu")):
+            batch = with_target(batch, one.job.case.config.data.binarize)
             return _loss(model, objective, weights, batch)
 
     def gradient(point: Tensor, step: int, whole: bool) -> Tensor:

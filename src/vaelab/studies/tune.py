@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
+import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,15 +28,16 @@ from vaelab import files
 from vaelab.config import RunConfig, Section, explain, merge
 from vaelab.data.images import Splits
 from vaelab.data.load import load_config
-from vaelab.errors import BusyError, ConfigError, RunError, VaelabError
+from vaelab.errors import BusyError, ConfigError, RunError, TrainingError, VaelabError
+from vaelab.evaluation.figures import check_lead, sense
 from vaelab.recipes import resolve
-from vaelab.studies.results import LOWER
 from vaelab.training.fit import train_config
 from vaelab.training.progress import Silent
 from vaelab.training.run import Run, versions
+from vaelab.training.step import mix_seed
 
 Say = Callable[[str], None]
-_RUN = "run"  # attribute of a trial: the name of its folder
+_RUN, _WHERE = "run", "where"  # attributes of a trial: the name of its run, and whose it is
 
 
 class Range(Section):
@@ -85,6 +88,7 @@ def read_space(values: Mapping[str, Any], where: str, base: Mapping[str, Any]) -
         space = SpaceConfig.model_validate(dict(values))
     except ValidationError as error:
         raise ConfigError(explain(error, SpaceConfig, where)) from None
+    check_lead(space.lead, where)
     if not space.space:
         raise ConfigError(f"{where}: space: name at least one setting and its range.")
     return space.model_copy(update={"base": merge(space.base, base)})
@@ -122,9 +126,8 @@ def tune(
     study = optuna.create_study(
         study_name=space.title,
         storage=_storage(optuna, folder, storage),
-        direction="minimize" if space.lead in LOWER else "maximize",
-        sampler=optuna.samplers.TPESampler(seed=seed),
-        pruner=optuna.pruners.MedianPruner(n_warmup_steps=1),
+        direction="minimize" if sense(space.lead) < 0 else "maximize",
+        pruner=optuna.pruners.MedianPruner(n_warmup_steps=2),  # not behind the first epoch
         load_if_exists=True,
     )
     _revive(study, optuna, folder)
@@ -133,9 +136,8 @@ def tune(
         if sum(trial.state.is_finished() for trial in _own(study)) >= trials:
             break
         trial = study.ask()
-        name = trial.user_attrs.get(_RUN) or f"trial-{trial.number:04d}"
-        trial.set_user_attr(_RUN, name)
-        _trial(study, optuna, trial, space, folder / "runs" / name, read, say)
+        study.sampler = optuna.samplers.TPESampler(seed=mix_seed(seed, trial.number) % 2**32)
+        _trial(study, optuna, trial, space, folder, read, say)
     return _best(study, optuna, space, folder)
 
 
@@ -175,15 +177,25 @@ def _storage(optuna: Any, folder: Path, url: str | None) -> Any:
     return journal.JournalStorage(backend)
 
 
+def _here(folder: Path) -> str:
+    return f"{platform.node()}:{folder.resolve()}"
+
+
 def _own(study: Any) -> list[Any]:
     """Return the trials but for those whose worker died, which others took over."""
     return [t for t in study.get_trials(deepcopy=False) if "taken over" not in t.user_attrs]
 
 
 def _revive(study: Any, optuna: Any, folder: Path) -> None:
-    """Let trials whose worker is gone go on: the same settings, in the same folder."""
+    """Let trials of this folder whose worker is gone go on: the same settings, the same run.
+
+    Whether a worker lives is told by its lock, which says nothing of other machines: their trials
+    wait for them.
+    """
     for trial in study.get_trials(deepcopy=False):
         if trial.state != optuna.trial.TrialState.RUNNING or _RUN not in trial.user_attrs:
+            continue
+        if trial.user_attrs.get(_WHERE) != _here(folder):
             continue
         name = trial.user_attrs[_RUN]
         with files.locked(folder / "runs" / name / ".claim") as free:
@@ -199,15 +211,19 @@ def _trial(
     optuna: Any,
     trial: Any,
     space: SpaceConfig,
-    path: Path,
+    folder: Path,
     read: dict[str, Splits],
     say: Say,
 ) -> None:
     """Train one proposal and tell the study how it ended."""
-    state, value = optuna.trial.TrialState, None
+    state = optuna.trial.TrialState
+    name = trial.user_attrs.get(_RUN) or f"trial-{trial.number:04d}"
+    path = folder / "runs" / name
     with files.locked(path / ".claim") as mine:
         if not mine:
             raise BusyError(f"{path}: is being trained by another process.")
+        trial.set_user_attr(_WHERE, _here(folder))  # both behind the lock: see `_revive`
+        trial.set_user_attr(_RUN, name)
         try:
             proposed = {**_proposed(trial, space), "versions": versions()}
             config = resolve(proposed, space.title)
@@ -222,10 +238,13 @@ def _trial(
         except optuna.TrialPruned:
             study.tell(trial, state=state.PRUNED)
             ended = "ended early"
-        except VaelabError as error:
-            trial.set_user_attr("why", str(error))
+        except Exception as error:
+            why = (
+                str(error) if isinstance(error, VaelabError) else f"{type(error).__name__}: {error}"
+            )
+            trial.set_user_attr("why", why)
             study.tell(trial, state=state.FAIL)
-            ended = f"failed: {error}"
+            ended = f"failed: {why}"
     settings = ", ".join(f"{key}={value}" for key, value in trial.params.items())
     say(f"trial {trial.number}: {ended} ({settings})")
 
@@ -261,6 +280,8 @@ class _Watch(Silent):
             raise ConfigError(
                 f"lead: training has no figure {self.lead!r}; it has {', '.join(sorted(figures))}."
             )
+        if not math.isfinite(figures[self.lead]):
+            return
         self.trial.report(figures[self.lead], epoch)
         if self.trial.should_prune():
             raise self.optuna.TrialPruned
@@ -268,8 +289,11 @@ class _Watch(Silent):
 
 def _value(run: Run, lead: str) -> float:
     """Return the best validation figure that a run reached."""
-    values = [float(entry[f"validation/{lead}"]) for entry in run.read_log("epoch")]
-    return min(values) if lead in LOWER else max(values)
+    found = [entry[f"validation/{lead}"] for entry in run.read_log("epoch")]
+    values = [float(value) for value in found if value is not None]
+    if not values:
+        raise TrainingError(f"{run}: {lead} was never finite.")
+    return min(values) if sense(lead) < 0 else max(values)
 
 
 def _best(study: Any, optuna: Any, space: SpaceConfig, folder: Path) -> Best:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from vaelab.evaluation.figures import rounded, short_name
+from vaelab.evaluation.figures import rounded, sense, short_name
 from vaelab.studies.plan import Case
-from vaelab.studies.results import LOWER, Results, best
-from vaelab.studies.statistics import Estimate, estimates, paired
+from vaelab.studies.results import Results, best
+from vaelab.studies.statistics import Estimate
 
 
 def unit(results: Results, figure: str) -> str:
@@ -24,7 +24,12 @@ def headline(results: Results) -> str:
     lead = results.plan.lead
     winner = best(results, lead, results.plan.cases)
     if winner is None:
-        return "No run of this study is measured yet."
+        done = any(run.evaluation is not None for run in results.runs)
+        return (
+            f"No run of this study has the figure {short_name(lead)}."
+            if done
+            else "No run of this study is measured yet."
+        )
     value = results.means(lead)[winner.key]
     figure = f"{short_name(lead)} {amount(value)}{unit(results, lead)}"
     seeds = f"mean over {value.n} seeds" if value.n > 1 else "one seed"
@@ -42,17 +47,24 @@ def headline(results: Results) -> str:
 
 
 def not_worse(results: Results, winner: Case) -> list[Case]:
-    """Return the cases that are not shown to be worse than the winner in the leading figure."""
+    """Return the cases that are not shown to be worse than the winner in the leading figure.
+
+    Those that have no such figure and never will (an autoencoder has no ELBO) are no rivals.
+    """
     lead = results.plan.lead
-    sign = -1 if lead in LOWER else 1
-    others = [case for case in results.plan.cases if case is not winner]
-    mine = results.values(winner, lead)
-    gaps = {case.key: paired(mine, results.values(case, lead)) for case in others}
-    found = estimates(gaps, at_once=max(1, len(gaps)))
+    others = [
+        case
+        for case in results.plan.cases
+        if case is not winner and (results.values(case, lead) or results.open(case))
+    ]
+    found = results.compare(lead, [(winner.key, case.key) for case in others])
+    sign = sense(lead)
     return [
         case
         for case in others
-        if case.key in found and not (found[case.key].decided and sign * found[case.key].value > 0)
+        if (winner.key, case.key) not in found
+        or not found[winner.key, case.key].decided
+        or sign * found[winner.key, case.key].value < 0
     ]
 
 
@@ -60,9 +72,9 @@ def comparisons(results: Results) -> list[str]:
     """Say of every comparison in the leading figure what it shows."""
     lead = results.plan.lead
     names = {case.key: case.name for case in results.plan.cases}
-    sign = -1 if lead in LOWER else 1
+    sign = sense(lead)
     sentences = []
-    for (one, other), gap in results.differences(lead).items():
+    for (one, other), gap in results.comparisons(lead).items():
         size = Estimate(abs(gap.value), gap.interval, gap.n)
         by = f"{amount(size)}{unit(results, lead)}"
         if not gap.decided:

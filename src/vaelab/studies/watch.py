@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import torch
+
 from vaelab import files
 from vaelab.errors import RunError
 from vaelab.studies.study import Job, Study
@@ -23,18 +25,21 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 def default_jobs() -> int:
     """Return how many runs to train at once: small networks do not fill many cores each."""
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    return cores if cores <= 4 else cores // 4
+    if torch.cuda.is_available():
+        return 1
+    return _cores() if _cores() <= 4 else _cores() // 4
 
 
 def threads(jobs: int) -> int:
     """Return how many threads each of several runs at once should have."""
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    return max(1, cores // jobs)
+    return max(1, _cores() // jobs)
+
+
+def _cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @dataclass(frozen=True)

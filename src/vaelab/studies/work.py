@@ -6,6 +6,7 @@ each run is held by a lock while it is trained, and what one worker did no other
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,36 +15,50 @@ from functools import cache
 from vaelab.config import DataConfig
 from vaelab.data.images import Splits
 from vaelab.data.load import load_config
-from vaelab.errors import VaelabError
+from vaelab.errors import ConfigError, DataError, VaelabError
 from vaelab.evaluation.bounds import bound_figures
-from vaelab.evaluation.evaluate import evaluate
+from vaelab.evaluation.evaluate import evaluate, finite
 from vaelab.evaluation.features import Features, find_features
 from vaelab.evaluation.figures import Figure
 from vaelab.evaluation.generate import generation_figures
-from vaelab.evaluation.neighbours import neighbour_figure
+from vaelab.evaluation.neighbours import neighbour_figures
 from vaelab.evaluation.paths import path_figures
 from vaelab.evaluation.record import Evaluation, write
 from vaelab.evaluation.samplers import find_sampler
 from vaelab.models.vae import Vae
-from vaelab.studies.plan import Case, MeasureConfig, Plan
+from vaelab.studies.plan import Case, MeasureConfig, MeasureName, Plan
 from vaelab.studies.study import Job, Study
 from vaelab.training.fit import train_config
 from vaelab.training.progress import Silent
 
 Say = Callable[[str], None]
+_WAIT = 2.0  # seconds
 
 
-def prepare(plan: Plan) -> None:
-    """Train the feature networks that the measures of a study need, before any worker needs them.
+def prepare(study: Study, plan: Plan) -> None:
+    """Read the images and train the feature networks that a study needs, before any worker does.
 
     Raises:
+        ConfigError: the leading figure cannot be measured on these images.
         DataError: images that cannot be used.
     """
-    room = _Room(plan)
+    room = _Room(study, plan)
     for spec in dict.fromkeys(map(_spec, plan.cases)):
-        room.splits(spec)
-        if _compares(plan.measure):
-            room.features(spec)
+        splits = room.splits(spec)
+        if not _compares(plan.measure):
+            continue
+        if room.features(spec) is None and plan.lead in COMPARED:
+            raise ConfigError(
+                f"lead: {plan.lead} compares images in a network that is trained on their classes, "
+                f"and {splits.name} has none."
+            )
+
+
+COMPARED = frozenset(
+    ("frechet", "kernel", "precision", "recall", "density", "coverage", "holes", "path_length",
+     "path_jump")
+)  # fmt: skip
+"""Figures that need a feature network."""
 
 
 def _compares(how: MeasureConfig) -> bool:
@@ -57,7 +72,7 @@ def _spec(case: Case) -> str:
 
 
 def work(study: Study, say: Say = lambda text: None) -> None:
-    """Train and measure every run that no other worker has, and return when none is left.
+    """Train and measure every run that no other worker has, and return when all are settled.
 
     A run that fails is noted, and the others go on.
 
@@ -65,16 +80,19 @@ def work(study: Study, say: Say = lambda text: None) -> None:
         Interrupted: a signal asked for an end; the run under way is saved.
     """
     plan = study.read_plan()
-    room = _Room(plan)
-    while any([_take(job, room, say) for job in study.jobs(plan) if not job.settled]):
-        pass  # once more, for what a worker that was killed has left
+    room = _Room(study, plan)
+    while left := [job for job in study.jobs(plan) if not job.settled]:
+        if not any([_take(job, room, say) for job in left]):
+            time.sleep(_WAIT)  # others have them all; one that is killed leaves its run
 
 
 def _take(job: Job, room: _Room, say: Say) -> bool:
     """Settle a run unless another worker has it; returns whether it did."""
     with job.claimed() as mine:
-        if not mine or job.settled:
+        if not mine:
             return False
+        if job.settled:
+            return True
         try:
             room.settle(job)
         except VaelabError as error:
@@ -89,8 +107,8 @@ def _take(job: Job, room: _Room, say: Say) -> bool:
 class _Room:
     """What a worker keeps between its runs: the plan, the images and the feature network."""
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+    def __init__(self, study: Study, plan: Plan) -> None:
+        self.study, self.plan = study, plan
         self.splits = cache(self._read)
         self.features = cache(self._features)
 
@@ -99,7 +117,9 @@ class _Room:
 
     def _features(self, spec: str) -> Features | None:
         splits = self.splits(spec)
-        return find_features(splits) if len(splits.train.class_names) > 1 else None
+        if len(splits.train.class_names) < 2:
+            return None
+        return find_features(splits, cache=self.study.path)  # one for all machines
 
     def settle(self, job: Job) -> None:
         """Train a run to its end, and measure it."""
@@ -109,7 +129,9 @@ class _Room:
         train_config(config, splits, job.run, Silent())
         model = job.run.load_model()
         features = self.features(spec) if _compares(self.plan.measure) else None
-        write(job.run, measure(model, splits, self.plan.measure, features))
+        result = measure(model, splits, self.plan.measure, features)
+        write(job.run, result)
+        write(job.run, result, job.measured_file)
 
 
 def measure(
@@ -128,23 +150,33 @@ def measure(
         limit=how.limit,
         held_out=splits.held_out,
     )
-    more: dict[str, Figure] = {}
-    if "neighbours" in how.also:
-        found = neighbour_figure(model, splits.train, splits.test)
-        more |= {} if found is None else {"neighbour_accuracy": found}
-    if "bounds" in how.also:
-        more |= bound_figures(model, splits.test)
     prior = find_sampler("prior", model, splits.train)
-    if "paths" in how.also and features is not None:
-        more |= path_figures(model, splits.test, features, prior, splits.train)
-    if "generation" in how.also and features is not None:
-        more |= generation_figures(
+    measures: dict[MeasureName, Callable[[], dict[str, Figure]]] = {
+        "neighbours": lambda: neighbour_figures(model, splits.train, splits.test),
+        "bounds": lambda: bound_figures(model, splits.test),
+    }
+    if features is not None:
+        measures["paths"] = lambda: path_figures(model, splits.test, features, prior, splits.train)
+        measures["generation"] = lambda: generation_figures(
             model,
             splits.test,
             features,
             prior,
-            known=splits.train,
+            known=splits.train if splits.held_out else None,
+            held_out=splits.held_out,
             limit=how.generated,
             sets=how.sets,
         )
-    return replace(result, figures={**result.figures, **more})
+    figures, notes = dict(result.figures), list(result.notes)
+    for name in how.also:
+        if name not in measures:
+            notes.append(f"{name}: left out, for there are no classes to train a network on.")
+            continue
+        try:
+            found, lost = finite(measures[name]())
+        except DataError as error:
+            notes.append(f"{name}: left out. {error}")
+        else:
+            figures |= found
+            notes += lost
+    return replace(result, figures=figures, notes=tuple(notes))

@@ -44,7 +44,6 @@ from vaelab.training.step import VALIDATION, Part, Update, mix_seed, with_target
 from vaelab.training.validation import validate, warnings
 
 WHOLE_SET = "batch-gd"
-_VALIDATION_BATCH = 500
 
 
 class Trainer:
@@ -112,6 +111,8 @@ class Trainer:
             Interrupted: a signal asked for an end; the state is saved.
         """
         keep_freed_memory()
+        if self.run and self.backend.main and not self.run.state_file.exists():
+            self._write_state()  # first, so that no kill leaves a model without a state
         self.backend.start_trackers()
         self.progress.start(self.steps, self.position.step, self.config.training.epochs)
         self.saved = self.begun = time.monotonic()
@@ -258,7 +259,7 @@ class Trainer:
             torch.manual_seed(mix_seed(training.seed, VALIDATION))
             for batch in Batches(
                 self.held_out,
-                _VALIDATION_BATCH,
+                training.batch_size,  # memory stays as in training
                 device=self.backend.device,
                 shuffle=False,
             ):
@@ -296,11 +297,14 @@ class Trainer:
         if self.run is None or not self.backend.main:
             return
         self.position.log_bytes = self.run.log_size()
-        position = self.position.dump()
-        about = {"step": position["step"], "data": self.data, "classes": list(self.classes)}
+        about = {"step": self.position.step, "data": self.data, "classes": list(self.classes)}
         self.run.save_model(self.model, self.weights(), **about)
+        self._write_state()
+
+    def _write_state(self) -> None:
+        assert self.run is not None
         config = self.config.model_dump(mode="json")
-        meta = {"position": position, "config": config, "data": self.data}
+        meta = {"position": self.position.dump(), "config": config, "data": self.data}
         files.save_tensors(self.run.state_file, self._tensors(), meta)
 
     def _tensors(self) -> dict[str, Tensor]:

@@ -80,6 +80,8 @@ def warnings(validation: Validation, latent_dim: int) -> list[str]:
             "(-s options.warmup=0.3), free bits (-s options.free_bits=0.5), a smaller beta, or a "
             "lower learning rate."
         ]
+    if not len(validation.variance):  # a classifier has no code
+        return []
     dead = latent_dim - validation.active
     if dead == latent_dim:
         return ["Every image has the same code. Try a lower learning rate, or another activation."]
