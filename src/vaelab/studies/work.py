@@ -155,7 +155,7 @@ def measure(
         "neighbours": lambda: neighbour_figures(model, splits.train, splits.test),
         "bounds": lambda: bound_figures(model, splits.test),
     }
-    if features is not None:
+    if features is not None and splits.held_out:  # else every sample is farther than 0 from all
         measures["paths"] = lambda: path_figures(model, splits.test, features, prior, splits.train)
         measures["generation"] = lambda: generation_figures(
             model,
@@ -170,7 +170,7 @@ def measure(
     figures, notes = dict(result.figures), list(result.notes)
     for name in how.also:
         if name not in measures:
-            notes.append(f"{name}: left out, for there are no classes to train a network on.")
+            notes.append(f"{name}: left out, for it needs classes and images held out.")
             continue
         try:
             found, lost = finite(measures[name]())
