@@ -231,13 +231,14 @@ def as_markdown(results: Results) -> str:
         for name, _, cells in table["rows"]
     ]
     lines = [["case", *heads], ["---", *("--:" for _ in heads)], *rows]
+    cells = [" | ".join(text.replace("|", "\\|") for text in line) for line in lines]
     return "\n".join(
         [
             f"**{_tight(said[0])}**",
             "",
             *(f"- {_tight(text)}" for text in said[1:]),
             "",
-            *("| " + " | ".join(text.replace("|", "\\|") for text in line) + " |" for line in lines),
+            *(f"| {line} |" for line in cells),
             "",
         ]
     )
