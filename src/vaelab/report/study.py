@@ -325,8 +325,8 @@ def _pareto(results: Results) -> Markup | None:
     ]
     low, high = _range(ends, sign)
     across = [x for x, *_ in points]
-    span = max(across) - min(across)
-    room = max(0.08 * span, (_LEAST - span) / 2)
+    decades = max(across) - min(across)
+    room = max(0.08 * decades, (_LEAST - decades) / 2)
     left = 16 + max(6 * len(number(tick)) for tick in ticks(low, high))
     plot = Plot(
         (min(across) - room, max(across) + room), (low, high), (640, 360), (left, 24, 150, 38)
