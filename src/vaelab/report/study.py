@@ -16,7 +16,7 @@ from vaelab import files
 from vaelab.data.images import Splits
 from vaelab.errors import VaelabError
 from vaelab.evaluation.figures import rounded, sense, short_name
-from vaelab.report.extras import extra_sections
+from vaelab.report.extras import bounds_of, extra_sections
 from vaelab.report.latent_plots import latent_map
 from vaelab.report.latents import find_latents
 from vaelab.report.page import render
@@ -195,8 +195,9 @@ def _table(results: Results) -> dict[str, Any]:
     """Return the heads and rows of the table, cases by figures."""
     names = set(results.figures())
     lead = results.plan.lead
-    columns = [lead, *(name for name in COLUMNS if name in names and name != lead)]
-    columns = [name for name in columns if name in names]
+    bounds = sorted(bounds_of(results.figures()), key=lambda name: int(name[5:]))
+    order = [lead, *COLUMNS[:2], *bounds, "exact_log_prob", *COLUMNS[2:]]
+    columns = [name for name in dict.fromkeys(order) if name in names]
     means = {name: results.means(name) for name in columns}
     tops = {
         name: (min if sense(name) < 0 else max)(found.values(), key=lambda e: e.value).value
