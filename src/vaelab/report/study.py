@@ -39,6 +39,7 @@ COLUMNS = (
 
 _POINTS = 1_000  # images of a small latent map
 _SETTLED = 0.15
+_LINE = 12  # pixels from one name to the next
 _LEAST = 0.3  # decades of time that a plot spans: a few per cent are not worth seeing
 
 
@@ -360,17 +361,25 @@ def _pareto(results: Results) -> Markup | None:
 
 
 def _name(plot: Plot, points: Sequence[tuple[float, float, str]]) -> None:
-    """Write a name beside each point that is within the panel, moved down where two would meet."""
-    taken: list[tuple[float, float, float]] = []
+    """Write a name beside each point, from top to bottom in their order, none upon another."""
+    places: list[tuple[float, float, float]] = []  # start, height, end
     for x, y, name in sorted(points, key=lambda point: -point[1]):
         px, py = plot.at(x, min(max(y, plot.y[0]), plot.y[1]))
-        px, py, width = px + 8, py + 4, 6.0 * len(name)
-        while any(
-            abs(py - other) < 12 and px < end and start < px + width for start, other, end in taken
-        ):
-            py += 12
-        taken.append((px, py, px + width))
-        plot.write(px, py, name, "note halo")
+        places.append((px + 8, py + 4, px + 8 + 6.0 * len(name)))
+    for down in (True, False):  # away from the names above, then from those below and the axis
+        order = range(len(places)) if down else reversed(range(len(places)))
+        for i in order:
+            start, py, end = places[i]
+            near = places[:i] if down else places[i + 1 :]
+            heights = [at for left, at, right in near if start < right and left < end]
+            if down:
+                py = max([py, *(at + _LINE for at in heights)])
+            else:
+                py = min([py, plot.box[3] - 4, *(at - _LINE for at in heights)])
+            places[i] = (start, py, end)
+    named = sorted(points, key=lambda point: -point[1])
+    for (start, py, _), (*_, name) in zip(places, named, strict=True):
+        plot.write(start, py, name, "note halo")
 
 
 def _pictured(results: Results) -> str:
