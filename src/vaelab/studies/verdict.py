@@ -91,8 +91,14 @@ def comparisons(results: Results) -> list[str]:
 
 
 def failures(results: Results) -> list[str]:
-    """Say which runs failed, and which are not done."""
+    """Say which runs failed, which lack the leading figure, and how many are not done."""
+    lead = results.plan.lead
     said = [f"{run.job} failed: {run.failure}" for run in results.runs if run.failure is not None]
+    said += [
+        f"{run.job} has no {short_name(lead)} and counts in no comparison of it."
+        for run in results.runs
+        if run.evaluation is not None and lead not in run.evaluation.figures
+    ]
     open_ = sum(run.evaluation is None and run.failure is None for run in results.runs)
     if open_:
         said.append(f"{open_} of {len(results.runs)} runs are not done yet.")
