@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -494,6 +495,19 @@ def test_runs_of_other_images_are_not_mixed(tmp_path: Path) -> None:
     np.save(path, 255 - blobs(100))
     with pytest.raises(RunError, match=r"images.*has changed since .* another --out"):
         prepare(study, plan)
+
+
+def test_a_damaged_run_is_named_and_trained_anew(images: Path, tmp_path: Path) -> None:
+    study = begun(tmp_path / "s", images, seeds=1)
+    work(study)
+    whole = figures(study)
+    job = study.jobs(study.read_plan())[0]
+    job.run.model_file.write_bytes(job.run.model_file.read_bytes()[:-9])
+    with pytest.raises(RunError, match=f"trained anew by the study, delete {job.run}"):
+        read_results(study)
+    shutil.rmtree(job.run.path)
+    work(study)
+    assert figures(study) == whole
 
 
 def test_a_run_without_the_leading_figure_is_told(images: Path, tmp_path: Path) -> None:

@@ -203,7 +203,7 @@ def _table(results: Results) -> dict[str, Any]:
     tops = {
         name: (min if sense(name) < 0 else max)(found.values(), key=lambda e: e.value).value
         for name, found in means.items()
-        if found
+        if found and _comparable(results, name)
     }
     seconds = {case.key: [run.seconds for run in results.of(case)] for case in results.plan.cases}
     rows = []
@@ -214,7 +214,7 @@ def _table(results: Results) -> dict[str, Any]:
             if found is None:
                 cells.append(Cell("–", ""))
                 continue
-            top = sense(name) != 0 and found.value == tops[name]
+            top = sense(name) != 0 and found.value == tops.get(name)
             text = _tight(rounded(found.value, found.interval))
             cells.append(Cell(text, repr(found.value), top))
         runs = results.of(case)
@@ -305,6 +305,16 @@ def _range(values: Sequence[float], sign: int) -> tuple[float, float]:
     low, high = ordered[cut if sign > 0 else 0], ordered[-1 if sign > 0 else -1 - cut]
     room = 0.06 * (high - low) or 0.5
     return low - room, high + room
+
+
+def _comparable(results: Results, figure: str) -> bool:
+    """Tell whether all runs measured a figure in the same way: densities are no probabilities."""
+    ways = {
+        run.evaluation.figures[figure].protocol
+        for run in results.runs
+        if run.evaluation is not None and figure in run.evaluation.figures
+    }
+    return len(ways) == 1
 
 
 def _pareto(results: Results) -> Markup | None:
