@@ -16,6 +16,7 @@ from vaelab import files
 from vaelab.data.images import Splits
 from vaelab.errors import VaelabError
 from vaelab.evaluation.figures import rounded, sense, short_name
+from vaelab.report.cost import cost_plot, shown_range
 from vaelab.report.extras import bounds_of, extra_sections
 from vaelab.report.latent_plots import latent_map
 from vaelab.report.latents import find_latents
@@ -39,8 +40,6 @@ COLUMNS = (
 
 _POINTS = 1_000  # images of a small latent map
 _SETTLED = 0.15
-_LINE = 12  # pixels from one name to the next
-_LEAST = 0.3  # decades of time that a plot spans: a few per cent are not worth seeing
 
 
 def write_study_report(
@@ -72,7 +71,7 @@ def write_study_report(
             "alerts": verdict.failures(results),
             "table": _table(results),
             "curves": _curves(results),
-            "pareto": _pareto(results),
+            "pareto": cost_plot(results),
             "legend": [
                 (case.name, class_color(i), i >= 10) for i, case in enumerate(results.plan.cases)
             ],
@@ -280,7 +279,7 @@ def _lines(
 ) -> Markup:
     last = max(x for line in points.values() for x, _ in line)
     settled = [y for line in points.values() for x, y in line if x >= _SETTLED * line[-1][0]]
-    low, high = _range([y for y in settled if math.isfinite(y)], sense(results.plan.lead))
+    low, high = shown_range([y for y in settled if math.isfinite(y)], sense(results.plan.lead))
     left = 16 + max(6 * len(number(tick)) for tick in ticks(low, high))
     plot = Plot((0, last), (low, high), (420, 300), (left, 24, 12, 38))
     plot.axes(axis)
@@ -298,15 +297,6 @@ def _lines(
     return plot.svg(alt, f"curves-{axis.split()[0]}")
 
 
-def _range(values: Sequence[float], sign: int) -> tuple[float, float]:
-    """Return a range that holds all values but the worst twentieth, which may be far off."""
-    ordered = sorted(values)
-    cut = len(ordered) // 20
-    low, high = ordered[cut if sign > 0 else 0], ordered[-1 if sign > 0 else -1 - cut]
-    room = 0.06 * (high - low) or 0.5
-    return low - room, high + room
-
-
 def _comparable(results: Results, figure: str) -> bool:
     """Tell whether all runs measured a figure in the same way: densities are no probabilities."""
     ways = {
@@ -315,81 +305,6 @@ def _comparable(results: Results, figure: str) -> bool:
         if run.evaluation is not None and figure in run.evaluation.figures
     }
     return len(ways) == 1
-
-
-def _pareto(results: Results) -> Markup | None:
-    """Return the leading figure against the time of training, with the front of the best."""
-    lead = results.plan.lead
-    means = results.means(lead)
-    points = []
-    for index, case in enumerate(results.plan.cases):
-        runs = results.of(case)
-        if runs and case.key in means:
-            spent = sum(run.seconds for run in runs) / len(runs)
-            points.append((math.log10(max(spent, 1e-2)), means[case.key], index, case.name))
-    if len(points) < 2:
-        return None
-    sign = sense(lead)
-    ends = [
-        end
-        for _, e, _, _ in points
-        for end in (e.value - (e.interval or 0), e.value + (e.interval or 0))
-    ]
-    low, high = _range(ends, sign)
-    across = [x for x, *_ in points]
-    decades = max(across) - min(across)
-    room = max(0.08 * decades, (_LEAST - decades) / 2)
-    left = 16 + max(6 * len(number(tick)) for tick in ticks(low, high))
-    plot = Plot(
-        (min(across) - room, max(across) + room), (low, high), (640, 360), (left, 24, 150, 38)
-    )
-    marks = [p + math.log10(m) for p in range(-2, 7) for m in (1, 2, 3, 5)]
-    marks = [mark for mark in marks if plot.x[0] <= mark <= plot.x[1]]
-    if len(marks) < 2:
-        marks = [math.log10(t) for t in ticks(10 ** plot.x[0], 10 ** plot.x[1])]
-    plot.axes("seconds of training, log scale", xticks=marks, log=True)
-    plot.write(4, 13, short_name(lead), "strong")
-    front, reached = [], -math.inf
-    for x, estimate, _, _ in sorted(points, key=lambda p: (p[0], -sign * p[1].value)):
-        if sign * estimate.value > reached:
-            reached = sign * estimate.value
-            front.append((x, estimate.value))
-    steps = [front[0]]
-    for x, y in front[1:]:
-        steps += [(x, steps[-1][1]), (x, y)]
-    plot.line([*steps, (plot.x[1], steps[-1][1])], "reference")
-    for x, estimate, index, _ in points:
-        if estimate.interval is not None:
-            span = [
-                (x, estimate.value - estimate.interval),
-                (x, estimate.value + estimate.interval),
-            ]
-            plot.line(span, "case", f"stroke:{class_color(index)}")
-        plot.dots([(x, estimate.value)], index, 8)
-    _name(plot, [(x, e.value, name) for x, e, _, name in points])
-    return plot.svg(f"{short_name(lead)} of {len(points)} cases against seconds.", "pareto")
-
-
-def _name(plot: Plot, points: Sequence[tuple[float, float, str]]) -> None:
-    """Write a name beside each point, from top to bottom in their order, none upon another."""
-    places: list[tuple[float, float, float]] = []  # start, height, end
-    for x, y, name in sorted(points, key=lambda point: -point[1]):
-        px, py = plot.at(x, min(max(y, plot.y[0]), plot.y[1]))
-        places.append((px + 8, py + 4, px + 8 + 6.0 * len(name)))
-    for down in (True, False):  # away from the names above, then from those below and the axis
-        order = range(len(places)) if down else reversed(range(len(places)))
-        for i in order:
-            start, py, end = places[i]
-            near = places[:i] if down else places[i + 1 :]
-            heights = [at for left, at, right in near if start < right and left < end]
-            if down:
-                py = max([py, *(at + _LINE for at in heights)])
-            else:
-                py = min([py, plot.box[3] - 4, *(at - _LINE for at in heights)])
-            places[i] = (start, py, end)
-    named = sorted(points, key=lambda point: -point[1])
-    for (start, py, _), (*_, name) in zip(places, named, strict=True):
-        plot.write(start, py, name, "note halo")
 
 
 def _pictured(results: Results) -> str:
