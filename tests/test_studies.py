@@ -479,6 +479,8 @@ def test_measures_that_cannot_be_are_left_out_with_a_note(tmp_path: Path) -> Non
     assert one.evaluation is not None
     assert "elbo" in one.evaluation.figures
     assert any("generation: left out" in note for note in one.evaluation.notes)
+    said = verdict.failures(read_results(study))
+    assert len([text for text in said if text.startswith("generation: left out")]) == 1
     holes = begun(tmp_path / "h", path, **more, lead="holes")
     with pytest.raises(ConfigError, match="has none"):
         prepare(holes, holes.read_plan())

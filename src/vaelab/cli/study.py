@@ -119,6 +119,8 @@ def study(
             ),
         ],
     )
+    if any(run.failure is not None for run in results.runs):
+        raise typer.Exit(1)  # the verdict is about the others
 
 
 def _plan(

@@ -91,7 +91,7 @@ def comparisons(results: Results) -> list[str]:
 
 
 def failures(results: Results) -> list[str]:
-    """Say which runs failed, which lack the leading figure, and how many are not done."""
+    """Say which runs failed or lack the leading figure, what was left out, how many are open."""
     lead = results.plan.lead
     said = [f"{run.job} failed: {run.failure}" for run in results.runs if run.failure is not None]
     said += [
@@ -99,6 +99,8 @@ def failures(results: Results) -> list[str]:
         for run in results.runs
         if run.evaluation is not None and lead not in run.evaluation.figures
     ]
+    notes = [note for run in results.runs if run.evaluation for note in run.evaluation.notes]
+    said += dict.fromkeys(note for note in notes if "left out" in note)
     open_ = sum(run.evaluation is None and run.failure is None for run in results.runs)
     if open_:
         said.append(f"{open_} of {len(results.runs)} runs are not done yet.")
