@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from vaelab.evaluation.figures import sense, short_name
 from vaelab.report.palette import class_color
-from vaelab.report.plot import Plot, number, ticks
+from vaelab.report.plot import Plot, number, shown_range, ticks
 from vaelab.studies.results import Results
 
 _LINE = 12  # pixels from one name to the next
@@ -89,12 +89,3 @@ def _name(plot: Plot, points: Sequence[tuple[float, float, str]]) -> None:
     named = sorted(points, key=lambda point: -point[1])
     for (start, py, _), (*_, name) in zip(places, named, strict=True):
         plot.write(start, py, name, "note halo")
-
-
-def shown_range(values: Sequence[float], sign: int) -> tuple[float, float]:
-    """Return a range that holds all values but the worst twentieth, which may be far off."""
-    ordered = sorted(values)
-    cut = len(ordered) // 20
-    low, high = ordered[cut if sign > 0 else 0], ordered[-1 if sign > 0 else -1 - cut]
-    room = 0.06 * (high - low) or 0.5
-    return low - room, high + room

@@ -56,7 +56,7 @@ def extra_sections(results: Results, data: Data) -> list[Section]:
 
 def _bounds(results: Results) -> list[Section]:
     """Return for each case how far its bounds lie below the tightest, by their draws."""
-    named = sorted(bounds_of(results.figures()), key=_draws)
+    named = bounds_of(results.figures())
     if len(named) < 2:
         return []
     means = {name: results.means(name) for name in [*named, "exact_log_prob"]}
@@ -91,8 +91,8 @@ def _bounds(results: Results) -> list[Section]:
 
 
 def bounds_of(figures: list[str]) -> list[str]:
-    """Return those figures that are importance-weighted bounds, named after their draws."""
-    return [name for name in figures if name.startswith("iwae_")]
+    """Return those figures that are importance-weighted bounds, from few draws to many."""
+    return sorted((name for name in figures if name.startswith("iwae_")), key=_draws)
 
 
 def _draws(bound: str) -> int:

@@ -16,14 +16,14 @@ from vaelab import files
 from vaelab.data.images import Splits
 from vaelab.errors import VaelabError
 from vaelab.evaluation.figures import rounded, sense, short_name
-from vaelab.report.cost import cost_plot, shown_range
+from vaelab.report.cost import cost_plot
 from vaelab.report.extras import bounds_of, extra_sections
 from vaelab.report.latent_plots import latent_map
 from vaelab.report.latents import find_latents
 from vaelab.report.page import render
 from vaelab.report.palette import class_color
 from vaelab.report.pictures import Picture, small_pairs, small_samples
-from vaelab.report.plot import Plot, number, stylesheet, ticks
+from vaelab.report.plot import Plot, number, shown_range, stylesheet, ticks
 from vaelab.studies import verdict
 from vaelab.studies.plan import Case
 from vaelab.studies.results import Results, as_csv, read_results
@@ -32,11 +32,12 @@ from vaelab.training.progress import duration
 
 Progress = Callable[[int, int], None]
 
+LIKELY = ("elbo", "log_prob")
 COLUMNS = (
-    "elbo", "log_prob", "distortion", "rate", "mse", "frechet", "kernel", "precision", "recall",
+    "distortion", "rate", "mse", "frechet", "kernel", "precision", "recall",
     "density", "coverage", "neighbour_accuracy", "active_units", "holes", "path_length",
 )  # fmt: skip
-"""Figures of the table, as far as there are any, in this order."""
+"""Figures of the table, as far as there are any, in this order; bounds by draws in between."""
 
 _POINTS = 1_000  # images of a small latent map
 _SETTLED = 0.15
@@ -195,14 +196,13 @@ def _table(results: Results) -> dict[str, Any]:
     """Return the heads and rows of the table, cases by figures."""
     names = set(results.figures())
     lead = results.plan.lead
-    bounds = sorted(bounds_of(results.figures()), key=lambda name: int(name[5:]))
-    order = [lead, *COLUMNS[:2], *bounds, "exact_log_prob", *COLUMNS[2:]]
+    order = [lead, *LIKELY, *bounds_of(results.figures()), "exact_log_prob", *COLUMNS]
     columns = [name for name in dict.fromkeys(order) if name in names]
     means = {name: results.means(name) for name in columns}
     tops = {
         name: (min if sense(name) < 0 else max)(found.values(), key=lambda e: e.value).value
         for name, found in means.items()
-        if found and _comparable(results, name)
+        if found and _measured_alike(results, name)
     }
     seconds = {case.key: [run.seconds for run in results.of(case)] for case in results.plan.cases}
     rows = []
@@ -297,7 +297,7 @@ def _lines(
     return plot.svg(alt, f"curves-{axis.split()[0]}")
 
 
-def _comparable(results: Results, figure: str) -> bool:
+def _measured_alike(results: Results, figure: str) -> bool:
     """Tell whether all runs measured a figure in the same way: densities are no probabilities."""
     ways = {
         run.evaluation.figures[figure].protocol
