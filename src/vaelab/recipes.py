@@ -22,6 +22,7 @@ from vaelab.config import (
     Fraction,
     ModelConfig,
     NonNegative,
+    Positive,
     Rate,
     RunConfig,
     explain,
@@ -31,10 +32,13 @@ from vaelab.config import (
 from vaelab.errors import ConfigError
 from vaelab.models.build import build_vae
 from vaelab.models.classifier import build_classifier
+from vaelab.models.conditioning import Conditioning, Told
 from vaelab.models.model import Model
-from vaelab.models.vae import Vae
+from vaelab.models.subspaces import SubspacePrior
+from vaelab.models.vae import Part, Vae
 from vaelab.objectives import terms
 from vaelab.objectives.classify import Classification
+from vaelab.objectives.critics import Independence, LabelCritic
 from vaelab.objectives.objective import Objective
 from vaelab.objectives.schedules import Schedule, constant, linear
 from vaelab.objectives.terms import Capacity, Distortion, ImportanceWeighted, Term
@@ -49,14 +53,14 @@ class Setup:
         binarize: how targets are made.
         mean: mean training image, ``(C, H, W)`` in [0, 1].
         steps: number of steps of the whole training.
-        classes: number of classes that the images are labelled with; 0 without labels.
+        told: what the training images are labelled with.
     """
 
     model: ModelConfig
     binarize: Binarize
     mean: Tensor
     steps: int
-    classes: int = 0
+    told: Told = Told()
 
     def vae(self) -> Vae:
         """Return the model that the configuration describes, freshly initialised."""
@@ -68,6 +72,8 @@ class Setup:
 
 
 Built = tuple[Model, Objective]
+_PRIOR: tuple[Part, ...] = ("prior",)
+Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
 @dataclass(frozen=True)
@@ -134,9 +140,7 @@ def vae(
     loss = E_q[−log p(x|z)] + β KL(q(z|x) ‖ p(z)), β = 1
     """
     _needs_density(setup, "vae")
-    weight = setup.warmup(beta, warmup)
-    shares: dict[str, Term] = {"distortion": Distortion(), "rate": terms.Rate(weight, free_bits)}
-    return setup.vae(), Objective(shares, samples)
+    return setup.vae(), Objective(_elbo(setup, beta, warmup, free_bits), samples)
 
 
 @recipe("beta-vae")
@@ -186,6 +190,119 @@ def iwae(setup: Setup, *, samples: Count = 5, warmup: Fraction = 0.0) -> Built:
     return setup.vae(), Objective({"bound": ImportanceWeighted(setup.warmup(1.0, warmup))}, samples)
 
 
+@recipe("cvae")
+def cvae(
+    setup: Setup,
+    *,
+    given: list[str] = [],  # noqa: B006 (pydantic copies it)
+    dropout: Rate = 0.1,
+    learned_prior: bool = False,
+    beta: NonNegative = 1.0,
+    warmup: Fraction = 0.0,
+    samples: Count = 1,
+) -> Built:
+    """Conditional VAE (Sohn et al., 2015): encoder and decoder are told class and attributes.
+
+    loss = E_q(z|x,y)[−log p(x|z,y)] + β KL(q(z|x,y) ‖ p(z)), labels withheld with rate `dropout`
+    """
+    _needs_density(setup, "cvae")
+    told: list[Part] = ["encoder", "decoder"]
+    if learned_prior:
+        told.append("prior")
+    model = build_vae(
+        setup.model,
+        setup.mean,
+        setup.binarize,
+        conditioning=Conditioning(setup.told, given or setup.told.names),
+        told=told,
+        dropout=dropout,
+    )
+    return model, Objective(_elbo(setup, beta, warmup), samples)
+
+
+@recipe("cvae-info")
+def cvae_info(
+    setup: Setup,
+    *,
+    given: list[str] = [],  # noqa: B006 (pydantic copies it)
+    dropout: Rate = 0.1,
+    leak: NonNegative = 10.0,
+    critic_steps: Count = 2,
+    critic_lr: Positive = 1e-3,
+    beta: NonNegative = 1.0,
+    warmup: Fraction = 0.0,
+    samples: Count = 1,
+) -> Built:
+    """CVAE whose code tells little of the labels (Klys et al., 2018): a critic reads them from z.
+
+    loss = CVAE's + `leak` · E Σ_y q_δ(y|z) log q_δ(y|z)
+    """
+    _needs_density(setup, "cvae-info")
+    model = build_vae(
+        setup.model,
+        setup.mean,
+        setup.binarize,
+        conditioning=Conditioning(setup.told, given or setup.told.names, cut=True),
+        told=("encoder", "decoder"),
+        dropout=dropout,
+    )
+    return model, _independent(setup, model, leak, critic_steps, critic_lr, beta, warmup, samples)
+
+
+@recipe("csvae")
+def csvae(
+    setup: Setup,
+    *,
+    attributes: list[str] = [],  # noqa: B006 (pydantic copies it)
+    width: Count = 2,
+    means: Pair = [0.0, 3.0],  # noqa: B006
+    scales: Pair = [1.0, 1.0],  # noqa: B006
+    leak: NonNegative = 10.0,
+    critic_steps: Count = 2,
+    critic_lr: Positive = 1e-3,
+    beta: NonNegative = 1.0,
+    warmup: Fraction = 0.0,
+    samples: Count = 1,
+) -> Built:
+    """Attribute subspaces (CSVAE; Klys et al., 2018): a subspace w for each attribute, z without.
+
+    loss = E[−log p(x|z,w)] + β KL(q(z,w|x) ‖ p(z) p(w|y)) + `leak` · E Σ_y q_δ(y|z) log q_δ(y|z)
+    """
+    _needs_density(setup, "csvae")
+    names = attributes or setup.told.attribute_names
+    conditioning = Conditioning(setup.told, names, cut=True)
+    pairs = ((means[0], means[1]), (scales[0], scales[1]))
+    prior = SubspacePrior(names, setup.model.latent_dim, width, *pairs)
+    model = build_vae(
+        setup.model,
+        setup.mean,
+        setup.binarize,
+        conditioning=conditioning,
+        told=_PRIOR,
+        subspaces=prior,
+    )
+    return model, _independent(setup, model, leak, critic_steps, critic_lr, beta, warmup, samples)
+
+
+def _independent(
+    setup: Setup,
+    model: Vae,
+    leak: float,
+    steps: int,
+    lr: float,
+    beta: float,
+    warmup: float,
+    samples: int,
+) -> Objective:
+    assert model.conditioning is not None
+    critic = LabelCritic(model.plain_dims, model.conditioning)
+    return Independence(_elbo(setup, beta, warmup), critic, leak, steps, lr, samples)
+
+
+def _elbo(setup: Setup, beta: float, warmup: float, free_bits: float = 0.0) -> dict[str, Term]:
+    return {"distortion": Distortion(), "rate": terms.Rate(setup.warmup(beta, warmup), free_bits)}
+
+
 @recipe("classifier", classifies=True)
 def classifier(
     setup: Setup,
@@ -197,14 +314,15 @@ def classifier(
 
     loss = −Σ_k t_k log p(k|x), labels t smoothed by `smoothing`, shifts of up to `shift` pixels
     """
-    if setup.classes < 2:
+    classes = len(setup.told.class_names)
+    if classes < 2:
         raise ConfigError(
             "data: a classifier needs images labelled with two classes or more: sub-folders named "
             "by class, a labels file, or `labels` in an npz."
         )
     channels, height, width = setup.mean.shape
     return (
-        build_classifier((channels, height, width), setup.classes),
+        build_classifier((channels, height, width), classes),
         Classification(smoothing, shift),
     )
 

@@ -74,7 +74,7 @@ def generation_figures(
     drawn: dict[str, list[float]] = {}
     for number in range(sets):
         with seeded(mix_seed(seed, _SEED, number), model.device):
-            made = _made(model, sampler, count, features)
+            made = _made(sampler, count, features)
         for name, value in _compare(real, made).items():
             drawn.setdefault(name, []).append(value)
         report(count)
@@ -105,10 +105,10 @@ def _features(images: ImageSet, index: Tensor, features: Features) -> Tensor:
     return torch.cat([features.of(images.take(rows)).cpu() for rows in index.split(_CHUNK)])
 
 
-def _made(model: Vae, sampler: Sampler, count: int, features: Features) -> Tensor:
+def _made(sampler: Sampler, count: int, features: Features) -> Tensor:
     """Return the features of generated images, which are not kept."""
-    codes = sampler.draw(count).split(_CHUNK)
-    return torch.cat([features.of(model.generate(part)).cpu() for part in codes])
+    counts = [min(_CHUNK, count - start) for start in range(0, count, _CHUNK)]
+    return torch.cat([features.of(sampler.images(n)).cpu() for n in counts])
 
 
 def _compare(real: Tensor, made: Tensor) -> dict[str, float]:

@@ -53,7 +53,7 @@ def path_figures(
     real = _some(images, min(limit, len(images)), seed)
     there = features.of(_some(known, min(KNOWN, len(known)), seed))
     with seeded(mix_seed(seed, _SEED), model.device):
-        made = features.of(model.generate(sampler.draw(len(real))))
+        made = features.of(sampler.images(len(real)))
     usual = nearest(features.of(real), there)
     far = nearest(made, there) > usual.quantile(FAR)
     how = f"Features: {features.name}. Seed {seed}."

@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from vaelab.data.batches import Batch
 from vaelab.data.images import ImageSet
 from vaelab.errors import ConfigError
 from vaelab.evaluation.samplers import find_sampler
@@ -58,7 +59,7 @@ def samples(
     chosen = None if label is None else images.class_number(label)
     fitted = find_sampler(sampler, model, images, label=chosen, temperature=temperature, seed=seed)
     with seeded(seed, model.device):
-        return model.generate(fitted.draw(n))
+        return fitted.images(n)
 
 
 def reconstructions(model: Vae, images: Images) -> Tensor:
@@ -178,8 +179,10 @@ def by_rate(model: Vae, images: Images) -> list[int]:
     with torch.no_grad(), evaluating(model):
         parts = []
         for chunk in torch.split(x, model.rows):
-            posterior = model.encoder(chunk.to(model.device))
-            kl = kl_per_dimension(posterior, model.prior())
+            index = torch.arange(len(chunk))
+            seen = chunk.to(model.device)
+            posterior, prior = model.distributions(Batch(seen, seen, None, None, index))
+            kl = kl_per_dimension(posterior, prior)
             parts.append(posterior.mean if kl is None else kl)
         use = torch.cat(parts)
         use = use.var(0, correction=0) if kl is None else use.mean(0)
@@ -195,7 +198,7 @@ def quantiles(model: Vae, shares: Tensor) -> Tensor:
         each: Tensor = torch.special.ndtri(shares.double()).float()
         return each.unsqueeze(1).repeat(1, model.latent_dim).to(model.device)
     with seeded(0, model.device):
-        drawn = model.prior.sample(_QUANTILE_DRAWS)
+        drawn = model.marginal_prior().sample((_QUANTILE_DRAWS,))
     found: Tensor = torch.quantile(drawn, shares.to(drawn), dim=0)
     return found
 

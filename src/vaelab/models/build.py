@@ -2,41 +2,68 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from torch import Tensor
 
 from vaelab.config import Binarize, ModelConfig
+from vaelab.models.conditioning import Conditioning
 from vaelab.models.likelihoods import build_likelihood
 from vaelab.models.networks import build_decoder, build_encoder
 from vaelab.models.posteriors import build_posterior
-from vaelab.models.priors import build_prior
-from vaelab.models.vae import Conditional, Vae
+from vaelab.models.priors import Prior, build_prior
+from vaelab.models.subspaces import LearnedPrior, SubspacePrior
+from vaelab.models.vae import PARTS, Conditional, Part, Vae
 
 
-def build_vae(config: ModelConfig, mean: Tensor, binarize: Binarize = "none") -> Vae:
+def build_vae(
+    config: ModelConfig,
+    mean: Tensor,
+    binarize: Binarize = "none",
+    *,
+    conditioning: Conditioning | None = None,
+    told: Collection[Part] = (),
+    dropout: float = 0.0,
+    subspaces: SubspacePrior | None = None,
+) -> Vae:
     """Return a freshly initialised `Vae`; seed torch before.
 
     Arguments:
         config: networks and distributions.
         mean: mean training image, ``(C, H, W)`` in [0, 1]: gives the shape, and the decoder's
-            output
-            bias, so that training starts from the right mean per channel.
+            output bias, so that training starts from the right mean per channel.
         binarize: how the targets are made.
+        conditioning, told, dropout: see `Vae`.
+        subspaces: prior of a code that has more dimensions than ``config`` says.
     """
     channels, height, width = mean.shape
     shape = (channels, height, width)
-    posterior = build_posterior(config.posterior, config.latent_dim)
+    dim = config.latent_dim
+    if subspaces is not None:
+        dim += subspaces.width * len(subspaces.subspaces)
+    wide = {part: conditioning.width if conditioning and part in told else 0 for part in PARTS}
+    posterior = build_posterior(config.posterior, dim)
     likelihood = build_likelihood(
         config.likelihood, shape, sigma=config.sigma, mixtures=config.mixtures
     )
-    encoder = build_encoder(config.encoder, shape, posterior.size)
-    decoder = build_decoder(config.decoder, config.latent_dim, shape, likelihood.channels)
+    encoder = build_encoder(config.encoder, shape, posterior.size, wide["encoder"])
+    decoder = build_decoder(config.decoder, dim, shape, likelihood.channels, wide["decoder"])
     decoder.set_output_bias(likelihood.initial_bias(mean.mean((1, 2))))
-    prior = build_prior(config.prior, config.latent_dim, components=config.prior_components)
+    prior: Prior | LearnedPrior | SubspacePrior
+    if subspaces is not None:
+        prior = subspaces
+    elif wide["prior"]:
+        prior = LearnedPrior(wide["prior"], dim)
+    else:
+        prior = build_prior(config.prior, dim, components=config.prior_components)
     return Vae(
         Conditional(encoder, posterior, event_dims=3),
         Conditional(decoder, likelihood, event_dims=1),
         prior,
         shape,
-        config.latent_dim,
+        dim,
         binarize,
+        conditioning,
+        told,
+        dropout,
     )

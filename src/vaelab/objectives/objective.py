@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,11 +40,15 @@ class Player:
         name: unique name within the objective.
         parameters: name to parameter.
         loss: function of a batch and a step.
+        repeats: how many updates it makes where others make one.
+        training: settings of the optimizer that differ from those of the run.
     """
 
     name: str
     parameters: Mapping[str, nn.Parameter]
     loss: Callable[[Batch, int], Loss]
+    repeats: int = 1
+    training: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Objective(nn.Module):

@@ -70,7 +70,7 @@ def _pools(results: Results, data: Data) -> Section | None:
             except ConfigError:  # too few images of a class
                 continue
             with seeded(label, model.device):
-                rows.append(model.generate(sampler.draw(_EACH)))
+                rows.append(sampler.images(_EACH))
         if not rows:
             continue
         pixels = png(grid(reduced(torch.cat(rows)), _EACH))

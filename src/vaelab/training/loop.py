@@ -22,6 +22,7 @@ from vaelab.data.batches import Batch, Batches, resident, shard
 from vaelab.data.images import Splits
 from vaelab.data.summary import fingerprint, mean_image
 from vaelab.errors import ConfigError, RunError, TrainingError
+from vaelab.models.conditioning import Told
 from vaelab.models.model import Model
 from vaelab.recipes import Setup, build
 from vaelab.training.allocator import keep_freed_memory
@@ -37,7 +38,6 @@ from vaelab.training.checkpoint import (
 )
 from vaelab.training.interrupt import Interrupt, Interrupted
 from vaelab.training.meter import Meter
-from vaelab.training.optimizers import learning_rate
 from vaelab.training.progress import Progress
 from vaelab.training.run import Run, check_same
 from vaelab.training.step import VALIDATION, Part, Update, mix_seed, with_target
@@ -76,22 +76,16 @@ class Trainer:
         per_epoch = -(-len(splits.train) // training.batch_size)
         self.steps = training.epochs * (1 if training.optimizer == WHOLE_SET else per_epoch)
         torch.manual_seed(mix_seed(training.seed))  # before the networks are built
-        self.classes = splits.train.class_names
-        setup = Setup(
-            config.model,
-            config.data.binarize,
-            mean_image(splits.train),
-            self.steps,
-            len(self.classes),
-        )
+        self.told = Told.by(splits.train)
+        mean = mean_image(splits.train)
+        setup = Setup(config.model, config.data.binarize, mean, self.steps, self.told)
         self.model, self.objective = build(config, setup)
         self.model.config = config
         self.model.to(self.backend.device)
         self.objective.to(self.backend.device)
-        rate = learning_rate(training, self.steps)
         players = self.objective.players(self.model)
         self.updates = {
-            name: Update(player, number, training, rate, self.backend, self.model)
+            name: Update(player, number, training, self.steps, self.backend, self.model)
             for number, (name, player) in enumerate(players.items())
         }
         self.average = Average(self.model, training.ema) if training.ema else None
@@ -185,7 +179,8 @@ class Trainer:
     def _step(self, parts: list[Part]) -> None:
         step = self.position.step
         for name, update in self.updates.items():
-            figures = update(parts, step, self.config.data.binarize)
+            for turn in range(update.player.repeats):
+                figures = update(parts, step, self.config.data.binarize, turn)
             self.meter.add(f"{name}/" if len(self.updates) > 1 else "", figures)
         if self.average:
             self.average.update(step)
@@ -297,7 +292,9 @@ class Trainer:
         if self.run is None or not self.backend.main:
             return
         self.position.log_bytes = self.run.log_size()
-        about = {"step": self.position.step, "data": self.data, "classes": list(self.classes)}
+        told = self.told
+        about = {"step": self.position.step, "data": self.data}
+        about |= {"classes": list(told.class_names), "attributes": list(told.attribute_names)}
         self.run.save_model(self.model, self.weights(), **about)
         self._write_state()
 

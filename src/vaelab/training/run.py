@@ -25,6 +25,7 @@ from vaelab import files
 from vaelab.config import RunConfig, parse_config, read_yaml
 from vaelab.errors import BusyError, RunError
 from vaelab.models.classifier import Classifier
+from vaelab.models.conditioning import Told
 from vaelab.models.model import Model
 from vaelab.models.vae import Vae
 from vaelab.recipes import Setup, build
@@ -115,7 +116,8 @@ class Run:
         check_same(trained, config, self.config_file)
         with torch.random.fork_rng(devices=[]):  # the caller's draws are not ours to change
             mean = torch.full(meta["shape"], 0.5)
-            setup = Setup(trained.model, trained.data.binarize, mean, 1, len(meta["classes"]))
+            told = Told(tuple(meta["classes"]), tuple(meta.get("attributes", ())))
+            setup = Setup(trained.model, trained.data.binarize, mean, 1, told)
             model, _ = build(trained, setup)
         load_weights(model, tensors, self.model_file)
         model.config = trained

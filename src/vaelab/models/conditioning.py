@@ -1,0 +1,240 @@
+"""What a conditional model is told beside the image: its class and attributes, as one vector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+from vaelab.data.batches import Batch
+from vaelab.data.images import ImageSet
+from vaelab.errors import ConfigError
+from vaelab.models import noise
+
+LABEL = "label"
+ROWS = 1024
+"""Training images, evenly spread, whose labels a model keeps: what it samples by unless told."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the training images are labelled with.
+
+    Arguments:
+        class_names: of the labels; empty without labels.
+        attribute_names: of the attributes.
+        labels: ``(N,)``, −1 where unknown.
+        attributes: ``(N, A)``, NaN where unknown.
+    """
+
+    class_names: tuple[str, ...] = ()
+    attribute_names: tuple[str, ...] = ()
+    labels: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+    attributes: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
+
+    @staticmethod
+    def by(images: ImageSet) -> Told:
+        """Return what the images of a set are labelled with."""
+        count = len(images)
+        labels, attributes = images.labels, images.attributes
+        return Told(
+            images.class_names,
+            images.attribute_names,
+            torch.full((count,), -1) if labels is None else labels.cpu(),
+            torch.zeros(count, 0) if attributes is None else attributes.cpu(),
+        )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All that a model can be told: ``label`` where there are classes, then the attributes."""
+        return ((LABEL,) if len(self.class_names) > 1 else ()) + self.attribute_names
+
+
+class Conditioning(nn.Module):
+    """Class and attributes of images as one vector, with a place for "unknown".
+
+    A class is one-hot, all zeros where it is unknown. An attribute a is two numbers: its value,
+    and 1 if it is known; both are 0 if it is not. The value is (a − mean)/deviation over the
+    training images or, if ``cut``, 1 above the cut and −1 else. The cut is the median of the
+    training images, so that both sides hold about equally many, or ½ for an attribute of 0 and 1.
+
+    Arguments:
+        told: what the training images are labelled with.
+        names: what the model is told of it, such as ``("label", "thickness")``.
+        cut: whether attributes are made binary.
+
+    Raises:
+        ConfigError: the data have no such label.
+    """
+
+    location: Tensor
+    scale: Tensor
+    rows: Tensor
+
+    def __init__(self, told: Told, names: Sequence[str], cut: bool = False) -> None:
+        super().__init__()
+        _check(told, names)
+        self.names, self.cut = tuple(names), cut
+        self.class_names = told.class_names if LABEL in names else ()
+        self.attribute_names = tuple(name for name in names if name != LABEL)
+        self._columns = [told.attribute_names.index(name) for name in self.attribute_names]
+        self.width = len(self.class_names) + 2 * len(self._columns)
+        location, scale = _reference(told.attributes, self._columns, cut)
+        self.register_buffer("location", location)
+        self.register_buffer("scale", scale)
+        self.register_buffer("rows", torch.zeros(ROWS, self.width))
+        if len(told.labels):
+            index = torch.arange(ROWS) * len(told.labels) // ROWS
+            self.rows.copy_(self.encode(told.labels[index], told.attributes[index]))
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return the vectors of a batch, ``(B, width)``; what it does not say is unknown."""
+        labels, attributes = batch.labels, batch.attributes
+        if labels is None:
+            labels = torch.full((len(batch),), -1, device=batch.images.device)
+        if attributes is None:
+            attributes = torch.full((len(batch), 1), torch.nan, device=batch.images.device)
+            attributes = attributes.expand(-1, 1 + max(self._columns, default=0))
+        return self.encode(labels, attributes)
+
+    def encode(self, labels: Tensor, attributes: Tensor) -> Tensor:
+        """Return the vectors of labels ``(n,)`` and the data's attributes ``(n, A)``."""
+        parts = []
+        if self.class_names:
+            numbers = torch.arange(len(self.class_names), device=labels.device)
+            parts.append((labels[:, None] == numbers).float())
+        if self._columns:
+            parts += self._values(attributes[:, self._columns])
+        return torch.cat(parts, 1)
+
+    def _values(self, attributes: Tensor) -> list[Tensor]:
+        known = ~attributes.isnan()
+        values = (attributes - self.location) / self.scale
+        if self.cut:
+            values = 2.0 * (values > 0) - 1.0
+        return [torch.where(known, values, torch.zeros_like(values)), known.float()]
+
+    def ask(self, n: int, given: Mapping[str, Any], draw: bool = False) -> Tensor:
+        """Return n vectors for what is ``given`` by name, ``(n, width)``.
+
+        Arguments:
+            n: how many.
+            given: one value for all, or one for each. A class is a name or a number. An attribute
+                is a number in its own unit or, where it was cut, 0 or 1.
+            draw: let what is not given follow the training images, those of the same class if one
+                is given; else it is unknown.
+
+        Raises:
+            ConfigError: an unknown name or class, or a wrong number of values.
+        """
+        for name in given:
+            if name not in self.names:
+                raise ConfigError(_unknown(name, self.names))
+        vectors = self.rows.new_zeros(n, self.width)
+        numbers = self._classes(given[LABEL], n) if LABEL in given else None
+        if draw:
+            vectors = self.rows[self._like(numbers, n)]
+        if numbers is not None:
+            numbers = numbers.to(vectors.device)
+            vectors[:, : len(self.class_names)] = one_hot(numbers, len(self.class_names)).float()
+        for name, values in given.items():
+            if name != LABEL:
+                self._set(vectors, name, values)
+        return vectors
+
+    def _like(self, numbers: Tensor | None, n: int) -> Tensor:
+        """Return rows to follow, by chance: of the same class, where there is one."""
+        count = len(self.rows)
+        if numbers is None:
+            return torch.randint(count, (n,))
+        same = self.rows[:, : len(self.class_names)].T.cpu()[numbers]  # (n, rows)
+        same[same.sum(1) == 0] = 1
+        return torch.multinomial(same, 1).squeeze(1)
+
+    def _set(self, vectors: Tensor, name: str, values: Any) -> None:
+        try:
+            numbers = torch.as_tensor(values, dtype=torch.float32, device=vectors.device)
+            numbers = numbers.expand(len(vectors))
+        except (TypeError, ValueError, RuntimeError):
+            raise ConfigError(_count(name, "number", len(vectors))) from None
+        place = self.attribute_names.index(name)
+        column = len(self.class_names) + place
+        known = ~numbers.isnan()
+        if self.cut:
+            numbers = 2 * numbers - 1
+        else:
+            numbers = (numbers - self.location[place]) / self.scale[place]
+        vectors[:, column] = numbers.where(known, torch.zeros_like(numbers))
+        vectors[:, column + len(self.attribute_names)] = known.float()
+
+    def _classes(self, values: Any, n: int) -> Tensor:
+        """Return the numbers of classes, given by name or number, ``(n,)``."""
+        many = isinstance(values, (Tensor, np.ndarray, list, tuple))
+        listed = torch.as_tensor(values).tolist() if isinstance(values, Tensor) else values
+        numbers = [self._class(value) for value in (listed if many else [listed])]
+        if len(numbers) not in (1, n):
+            raise ConfigError(_count(LABEL, "class", n))
+        return torch.tensor(numbers).expand(n)
+
+    def _class(self, value: Any) -> int:
+        if str(value) in self.class_names:
+            return self.class_names.index(str(value))
+        if not isinstance(value, str) and 0 <= int(value) < len(self.class_names):
+            return int(value)
+        known = ", ".join(self.class_names)
+        raise ConfigError(f"label: there is no class {value!r}. Classes: {known}.")
+
+
+def drop(context: Tensor, share: float) -> Tensor:
+    """Make all that is known of an image unknown, by chance with probability ``share``.
+
+    So a model learns p(x) beside p(x|y), which guidance needs (Ho and Salimans, 2022), and to do
+    without labels.
+    """
+    drawn = noise.uniform((len(context), 1), batch_dim=0, device=context.device)
+    return context * (drawn >= share)
+
+
+def _reference(attributes: Tensor, columns: Sequence[int], cut: bool) -> tuple[Tensor, Tensor]:
+    """Return what values are less by and in units of, each ``(A,)``."""
+    location, scale = torch.zeros(len(columns)), torch.ones(len(columns))
+    for place, column in enumerate(columns):
+        if len(attributes) == 0:  # a model that is about to be loaded
+            continue
+        values = attributes[:, column].double()
+        values = values[~values.isnan()]
+        if len(values) == 0:
+            continue
+        binary = bool(((values == 0) | (values == 1)).all())
+        middle = 0.5 if binary else values.median()
+        location[place] = middle if cut else values.mean()
+        deviation = float(values.std(correction=0))
+        scale[place] = deviation if deviation > 0 and not cut else 1.0
+    return location, scale
+
+
+def _check(told: Told, names: Sequence[str]) -> None:
+    if not names:
+        raise ConfigError(
+            "a conditional model needs labels: sub-folders named by class, a labels file, or "
+            "attributes (data.attributes=[thickness] measures some on any images)."
+        )
+    for name in names:
+        if name not in told.names:
+            raise ConfigError(_unknown(name, told.names))
+
+
+def _count(name: str, what: str, n: int) -> str:
+    return f"{name}: give one {what}, or one for each of {n} images."
+
+
+def _unknown(name: str, known: Sequence[str]) -> str:
+    close = get_close_matches(name, known, 1)
+    hint = f"Did you mean {close[0]}? " if close else ""
+    return f"{name!r} is not among the labels: {hint}Known: {', '.join(known) or 'none'}."
