@@ -34,9 +34,11 @@ from vaelab.models.build import build_vae
 from vaelab.models.classifier import build_classifier
 from vaelab.models.conditioning import Conditioning, Told
 from vaelab.models.model import Model
+from vaelab.models.discriminator import AdversarialLoss, build_discriminator, code_judge
 from vaelab.models.subspaces import SubspacePrior
 from vaelab.models.vae import Part, Vae
 from vaelab.objectives import terms
+from vaelab.objectives.adversarial import Adversarial, VaeGan
 from vaelab.objectives.classify import Classification
 from vaelab.objectives.critics import Independence, LabelCritic
 from vaelab.objectives.objective import Objective
@@ -282,6 +284,39 @@ def csvae(
         subspaces=prior,
     )
     return model, _independent(setup, model, leak, critic_steps, critic_lr, beta, warmup, samples)
+
+
+@recipe("vae-gan")
+def vae_gan(
+    setup: Setup,
+    *,
+    gan: NonNegative = 20.0,
+    pixels: NonNegative = 0.0,
+    beta: NonNegative = 1.0,
+    adversarial: AdversarialLoss = "minimax",
+    r1: NonNegative = 0.0,
+    spectral: bool = False,
+) -> Built:
+    """VAE-GAN (Larsen et al., 2016): likeness is judged in the features of a discriminator.
+
+    encoder: β KL + D_l; decoder: D_l + `gan` · fool(made); discriminator: real against made;
+    D_l = ½ E ‖f(x) − f(x̃)‖² + `pixels` · distortion
+    """
+    _needs_density(setup, "vae-gan")
+    channels, height, width = setup.mean.shape
+    judge = build_discriminator(setup.model.encoder, (channels, height, width), spectral)
+    return setup.vae(), VaeGan(judge, adversarial, gan, pixels, beta, r1)
+
+
+@recipe("aae", posterior="dirac")
+def aae(
+    setup: Setup, *, gan: NonNegative = 10.0, adversarial: AdversarialLoss = "minimax"
+) -> Built:
+    """Adversarial autoencoder (Makhzani et al., 2016): a discriminator of codes for a rate.
+
+    autoencoder: distortion + `gan` · fool(z); discriminator: draws of p(z) against codes
+    """
+    return setup.vae(), Adversarial(code_judge(setup.model.latent_dim), adversarial, gan)
 
 
 def _independent(

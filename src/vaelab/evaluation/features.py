@@ -26,6 +26,7 @@ from vaelab.data.images import Splits
 from vaelab.data.store import default_cache
 from vaelab.data.summary import fingerprint
 from vaelab.errors import BusyError, ConfigError, DataError, RunError
+from vaelab.models.classifier import Classifier
 from vaelab.models.model import Images
 from vaelab.recipes import resolve
 from vaelab.training.fit import train_config
@@ -71,10 +72,31 @@ def find_features(
 
 
 def classifier_features(splits: Splits, cache: Path | None, progress: Progress) -> Features:
-    """Return the last hidden layer of a small classifier of these images.
+    """Return the last hidden layer of a small classifier of these images; see `trained_judge`."""
+    judge = trained_judge(splits, cache, progress)
+    return Features(f"last hidden layer of {judge.name}", judge.classifier.features)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A classifier that was trained on real images, and has no part in the model it judges.
+
+    Arguments:
+        name: which classifier it is, for the protocol.
+        classifier: the network.
+    """
+
+    name: str
+    classifier: Classifier
+
+
+def trained_judge(
+    splits: Splits, cache: Path | None = None, progress: Progress | None = None
+) -> Judge:
+    """Return a small classifier of these images.
 
     It is trained on the training part the first time, with a fixed seed, and kept in the cache
-    under the fingerprint of the data.
+    under the fingerprint of the data, labels included.
     """
     with as_file(resources("vaelab") / "presets" / PRESET) as preset:
         values = merge(read_yaml(preset), {"data": {"spec": splits.name}})
@@ -87,17 +109,16 @@ def classifier_features(splits: Splits, cache: Path | None, progress: Progress) 
             run = Run(run.path.with_name(f"{run.path.name}-{_digest(config.model_dump_json())}"))
     while True:
         try:
-            train_config(config, splits, run, progress)
+            train_config(config, splits, run, progress or Silent())
             break
         except BusyError:  # another process trains it
             time.sleep(1)
-    classifier = run.load_classifier()
     accuracy = run.read_log("epoch")[-1]["validation/accuracy"]
     name = (
-        f"last hidden layer of a small classifier of {splits.name}, trained by vaelab to "
-        f"{accuracy:.1%} on validation images (weights {files.checksum(run.model_file)[:12]})"
+        f"a small classifier of {splits.name}, trained by vaelab to {accuracy:.1%} on validation "
+        f"images (weights {files.checksum(run.model_file)[:12]})"
     )
-    return Features(name, classifier.features)
+    return Judge(name, run.load_classifier())
 
 
 def onnx_features(path: Path) -> Features:

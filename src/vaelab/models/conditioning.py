@@ -148,6 +148,31 @@ class Conditioning(nn.Module):
                 self._set(vectors, name, values)
         return vectors
 
+    def side(self, attribute: str, values: Tensor) -> Tensor:
+        """Return values of an attribute in its unit as 0 or 1 by the cut, NaN where unknown."""
+        at = self.location[self.attribute_names.index(attribute)].to(values)
+        return torch.where(values.isnan(), values, (values > at).float())
+
+    def change(self, contexts: Tensor, attribute: str, to: Tensor) -> Tensor:
+        """Return vectors ``(n, width)`` in which an attribute is ``to`` ``(n,)``, 0 to 1.
+
+        0 and 1 stand for the mean of the training images below and above the cut.
+
+        Raises:
+            ConfigError: the model was not told this attribute.
+        """
+        if attribute not in self.attribute_names:
+            raise ConfigError(_unknown(attribute, self.attribute_names))
+        column = len(self.class_names) + self.attribute_names.index(attribute)
+        flag = column + len(self.attribute_names)
+        known = self.rows[self.rows[:, flag] > 0, column]
+        middle = known.new_zeros(()) if self.cut else known.median()
+        low, high = known[known <= middle].mean(), known[known > middle].mean()
+        changed = contexts.clone()
+        changed[:, column] = torch.lerp(low, high, to)
+        changed[:, flag] = 1
+        return changed
+
     def _like(self, numbers: Tensor | None, n: int) -> Tensor:
         """Return rows to follow, by chance: of the same class, where there is one."""
         count = len(self.rows)
@@ -199,6 +224,22 @@ def drop(context: Tensor, share: float) -> Tensor:
     """
     drawn = noise.uniform((len(context), 1), batch_dim=0, device=context.device)
     return context * (drawn >= share)
+
+
+def cut_at(images: ImageSet, attribute: str) -> float:
+    """Return where an attribute is cut in two: ½ if it is 0 or 1, else its median."""
+    told = Told.by(images)
+    if attribute not in told.attribute_names:
+        raise ConfigError(_unknown(attribute, told.attribute_names))
+    column = told.attribute_names.index(attribute)
+    return float(_reference(told.attributes, [column], cut=True)[0])
+
+
+def cut_of(images: ImageSet, attribute: str, at: float) -> Tensor:
+    """Return an attribute as 1 above the cut and −1 else, NaN where unknown, ``(N,)``."""
+    told = Told.by(images)
+    values = told.attributes[:, told.attribute_names.index(attribute)]
+    return torch.where(values.isnan(), values, 2.0 * (values > at) - 1.0)
 
 
 def _reference(attributes: Tensor, columns: Sequence[int], cut: bool) -> tuple[Tensor, Tensor]:

@@ -40,18 +40,22 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Return the features (B, F); raises `ConfigError` for a context of another width."""
+        features: Tensor = self.head[-1](self.below(x, context))
+        return features
+
+    def below(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Return the activations below the last layer."""
         context = _checked(context, self.context)
+        hidden: Tensor
         if not self.maps:  # fully connected: the context joins the pixels
             x = x.flatten(1)
-            return self._features(x if context is None else torch.cat([x, context], 1))
+            hidden = self.head[:-1](x if context is None else torch.cat([x, context], 1))
+            return hidden
         if context is not None:
             x = torch.cat([x, context[:, :, None, None].expand(-1, -1, *x.shape[2:])], 1)
         x = self.maps(channels_last(x))
-        return self._features(x.permute(0, 2, 3, 1).flatten(1))  # (H, W, C): the order in memory
-
-    def _features(self, x: Tensor) -> Tensor:
-        features: Tensor = self.head(x)
-        return features
+        hidden = self.head[:-1](x.permute(0, 2, 3, 1).flatten(1))  # (H, W, C): as in memory
+        return hidden
 
 
 class Decoder(nn.Module):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -13,6 +12,7 @@ from torch.distributions import Distribution, constraints
 from torch.nn import functional
 from typing_extensions import override
 
+from vaelab.models.handles import Subspace
 from vaelab.models.posteriors import DiagonalNormal, positive_scale
 
 
@@ -37,24 +37,6 @@ class LearnedPrior(nn.Module):
         with torch.autocast(context.device.type, enabled=False):
             loc, scale = self.net(context.float()).chunk(2, -1)
         return DiagonalNormal(loc, positive_scale(scale))
-
-
-@dataclass(frozen=True)
-class Subspace:
-    """The dimensions of a code that belong to one attribute.
-
-    Arguments:
-        name: of the attribute.
-        dims: which of the code's dimensions.
-        off, on: mean of its prior where the attribute is 0, and where it is 1.
-        scales: deviation of its prior where it is 0, and where it is 1.
-    """
-
-    name: str
-    dims: slice
-    off: float
-    on: float
-    scales: tuple[float, float]
 
 
 class SubspacePrior(nn.Module):
@@ -84,9 +66,7 @@ class SubspacePrior(nn.Module):
         super().__init__()
         self.dim, self.width, self.means, self.scales = dim, width, means, scales
         self.subspaces = {
-            name: Subspace(
-                name, slice(dim + i * width, dim + (i + 1) * width), *means, scales
-            )
+            name: Subspace(name, slice(dim + i * width, dim + (i + 1) * width), means, scales)
             for i, name in enumerate(names)
         }
 

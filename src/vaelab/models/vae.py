@@ -26,11 +26,12 @@ from vaelab.config import Binarize
 from vaelab.data.batches import Batch, binarize
 from vaelab.errors import ConfigError, DataError
 from vaelab.models.conditioning import Conditioning, drop
+from vaelab.models.handles import Handle, Subspace
 from vaelab.models.kl import analytic_kl, monte_carlo_kl
 from vaelab.models.likelihoods import Likelihood
 from vaelab.models.model import Images, Model, seeded
 from vaelab.models.priors import GaussianMixture, Prior
-from vaelab.models.subspaces import LearnedPrior, Subspace, SubspacePrior
+from vaelab.models.subspaces import LearnedPrior, SubspacePrior
 
 Part = Literal["encoder", "decoder", "prior"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -342,6 +343,59 @@ class Vae(Model):
                 "vaelab train cvae."
             )
         return torch.zeros(n, 0, device=self.device)
+
+    def subspace(self, attribute: str) -> Subspace:
+        """Return the dimensions of the code that belong to an attribute (CSVAE).
+
+        Raises:
+            ConfigError: the model has no subspace for it.
+        """
+        if attribute not in self.subspaces:
+            known = ", ".join(self.subspaces) or "none; train one with: vaelab train csvae"
+            raise ConfigError(f"{attribute}: this model has no subspace for it. Known: {known}.")
+        return self.subspaces[attribute]
+
+    def edit(
+        self,
+        images: Images,
+        attribute: str,
+        to: float | Tensor = 1.0,
+        strength: float = 1.0,
+        *,
+        handle: Handle | None = None,
+        **given: Any,
+    ) -> Tensor:
+        """Return images with an attribute changed, all else kept, ``(N, C, H, W)`` in [0, 1].
+
+        A CSVAE moves the attribute's subspace, a conditional model is told another value (and
+        ``strength`` is its guidance), any other needs a ``handle``: see
+        `vaelab.explore.directions`.
+
+        Arguments:
+            images: to edit.
+            attribute: name.
+            to: 0 or 1, or a share between; one for all, or one for each.
+            strength: 0 only reconstructs, 1 goes as far as images of that kind are on the mean,
+                more goes beyond.
+            handle: what moves the codes of a model without labels.
+            given: labels of the images, by name, where they are known.
+
+        Raises:
+            ConfigError: the model cannot edit this attribute.
+        """
+        x = self.as_images(images)
+        context = self.told_of(len(x), given)
+        where = torch.as_tensor(to, dtype=torch.float32, device=self.device).expand(len(x))
+        handle = handle or self.subspaces.get(attribute)
+        codes = self.encode(x, **given)
+        if handle is not None:
+            return self.decoded(handle.move(codes, where, strength), context)
+        if "decoder" not in self.told or self.conditioning is None:
+            raise ConfigError(
+                f"{attribute}: this model was trained without labels. Find a direction for the "
+                "attribute first (vaelab directions), or train a csvae or cvae."
+            )
+        return self.decoded(codes, self.conditioning.change(context, attribute, where), strength)
 
     def elbo(self, images: Images, samples: int = 1, seed: int = 0, **given: Any) -> Tensor:
         """Return the ELBO of each image, ``(N,)`` nats, with ``samples`` draws of z.

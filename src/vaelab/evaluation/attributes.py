@@ -1,0 +1,250 @@
+"""How well an attribute can be changed, what else changes with it, and where the code tells it.
+
+Images are judged by classifiers of real images that have no part in the model: one reads the
+attribute (above or below its cut), one the class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vaelab.data.batches import epoch_order
+from vaelab.data.images import ImageSet, Splits
+from vaelab.errors import ConfigError, DataError
+from vaelab.evaluation.features import Judge, trained_judge
+from vaelab.evaluation.figures import Figure, mean
+from vaelab.evaluation.measure import codes_of
+from vaelab.evaluation.probes import balanced, information_gap, probe, right
+from vaelab.models.conditioning import LABEL, cut_at, cut_of
+from vaelab.models.handles import Handle
+from vaelab.models.vae import Vae
+from vaelab.training.progress import Progress
+
+PROBED = 30_000
+"""Training images that a probe learns from, at most."""
+
+_CHUNK = 1_000
+SIDES = ("below", "above")
+
+
+@dataclass(frozen=True)
+class Judges:
+    """Who judges the images of one attribute.
+
+    Arguments:
+        attribute: name.
+        side: reads whether the attribute is above its cut.
+        kind: reads the class; None where there are no classes.
+    """
+
+    attribute: str
+    side: Judge
+    kind: Judge | None
+
+
+def find_judges(
+    splits: Splits, attribute: str, cache: Path | None = None, progress: Progress | None = None
+) -> Judges:
+    """Return the judges of an attribute, trained on the training images if they are not cached."""
+    sides = with_sides(splits, attribute)
+    classes = len(splits.train.class_names) > 1
+    return Judges(
+        attribute,
+        trained_judge(sides, cache, progress),
+        trained_judge(splits, cache, progress) if classes else None,
+    )
+
+
+def with_sides(splits: Splits, attribute: str) -> Splits:
+    """Return the images labelled by which side of the cut an attribute is on, 0 or 1.
+
+    The cut is that of the training images. Images of which it is unknown are left out.
+    """
+    at = cut_at(splits.train, attribute)
+
+    def sided(images: ImageSet) -> ImageSet:
+        values = cut_of(images, attribute, at)
+        known = (~values.isnan()).nonzero().squeeze(1)
+        labels = (values[known] > 0).long()
+        return replace(images.subset(known), labels=labels, class_names=SIDES)
+
+    return replace(
+        splits,
+        name=f"{splits.name} by {attribute}",
+        train=sided(splits.train),
+        validation=sided(splits.validation),
+        test=sided(splits.test),
+    )
+
+
+def attribute_figures(
+    model: Vae,
+    splits: Splits,
+    judges: Judges,
+    handle: Handle | None = None,
+    *,
+    limit: int = 10_000,
+    seed: int = 0,
+    report: Callable[[int], None] = lambda done: None,
+) -> dict[str, Figure]:
+    """Measure one attribute on test images; every figure's name ends in ``:ATTRIBUTE``.
+
+        switch    share of images whose attribute, edited to the other side, the judge reads so
+        kept      share of them whose class the judge of classes still reads rightly
+        drift     how far an edit moves an image in the features of the judge of classes, on the
+                  mean, in units of the mean distance between two images
+        leak_*    accuracy of a fresh probe, on balanced labels, that reads the attribute from the
+                  part of the code that should not tell it
+        told      accuracy of a fresh MLP on the part of the code that should (CSVAE)
+        gap       mutual information gap
+
+    Arguments:
+        model: edits; see `Vae.edit`.
+        splits: with the attribute.
+        judges: see `find_judges`.
+        handle: what moves the codes of a model without labels.
+        limit: test images at most, by chance.
+        seed: of every choice.
+        report: told the number of images edited since the last call.
+
+    Raises:
+        DataError: no test image of which the attribute is known.
+    """
+    name = judges.attribute
+    sides = with_sides(splits, name)
+    order = epoch_order(len(sides.test), seed, 0)[:limit]
+    if len(order) < 2:
+        raise DataError(f"{name}: is known of {len(order)} test images; it cannot be measured.")
+    test = sides.test.subset(order)
+    origin = with_classes(splits, name).test.subset(order) if judges.kind else None
+    assert test.labels is not None
+    on = test.labels == 1
+    found = _edited(model, test, origin, judges, handle, on, report)
+    where = f"Over {len(order):,} test images, seed {seed}. Judge: {judges.side.name}."
+    how = f"Every image edited to the other side of the cut of {name}. "
+    figures = {"switch": mean(found["switch"], "share of images", how + where)}
+    if judges.kind is not None:
+        kind = f"Judge of the class: {judges.kind.name}."
+        figures["kept"] = mean(found["kept"], "share of images", f"{how}{kind} {where}")
+        figures["drift"] = mean(found["drift"], "of a mean distance", f"{how}{kind} {where}")
+    figures |= _told(model, sides, on, test, name, seed)
+    return {f"{key}:{name}": figure for key, figure in figures.items()}
+
+
+def with_classes(splits: Splits, attribute: str) -> Splits:
+    """Return the images of which an attribute is known, with their own classes."""
+
+    def known(images: ImageSet) -> ImageSet:
+        return images.subset((~cut_of(images, attribute, 0.0).isnan()).nonzero().squeeze(1))
+
+    return replace(
+        splits,
+        train=known(splits.train),
+        validation=known(splits.validation),
+        test=known(splits.test),
+    )
+
+
+def _edited(
+    model: Vae,
+    images: ImageSet,
+    origin: ImageSet | None,
+    judges: Judges,
+    handle: Handle | None,
+    on: Tensor,
+    report: Callable[[int], None],
+) -> dict[str, Tensor]:
+    """Return one value for each image and figure: what the judges say of the edited images."""
+    parts: dict[str, list[Tensor]] = {"switch": [], "kept": [], "drift": [], "apart": []}
+    for rows in torch.arange(len(images)).split(_CHUNK):
+        x, to = images.take(rows), (~on[rows]).float()
+        given = _labels(model, origin, images, rows)
+        edited = model.edit(x, judges.attribute, to, handle=handle, **given)
+        said = judges.side.classifier.predict(edited).argmax(1) == 1
+        parts["switch"].append((said.cpu() != on[rows]).double())
+        if judges.kind is not None and origin is not None and origin.labels is not None:
+            kind = judges.kind.classifier
+            parts["kept"].append((kind.predict(edited).argmax(1).cpu() == origin.labels[rows]))
+            before = kind.features(model.reconstruct(x, **given))
+            parts["drift"].append((kind.features(edited) - before).norm(dim=1).cpu())
+            parts["apart"].append((before - before.roll(1, 0)).norm(dim=1).cpu())
+        report(len(rows))
+    found = {key: torch.cat(values).double() for key, values in parts.items() if values}
+    if "drift" in found:
+        found["drift"] /= found["apart"].mean().clamp(min=1e-12)
+    return found
+
+
+def _labels(
+    model: Vae, origin: ImageSet | None, images: ImageSet, rows: Tensor
+) -> dict[str, Any]:
+    """Return what a conditional model is told of images, as it was trained."""
+    if model.conditioning is None or "decoder" not in model.told:
+        return {}
+    given: dict[str, Any] = {}
+    if LABEL in model.conditioning.names and origin is not None and origin.labels is not None:
+        given[LABEL] = origin.labels[rows]
+    for name in model.conditioning.attribute_names:
+        assert images.attributes is not None
+        values = images.attributes[rows, images.attribute_names.index(name)]
+        given[name] = model.conditioning.side(name, values) if model.conditioning.cut else values
+    return given
+
+
+def _told(
+    model: Vae, sides: Splits, on: Tensor, test: ImageSet, name: str, seed: int
+) -> dict[str, Figure]:
+    """Return what fresh probes read from the code, and the mutual information gap."""
+    train = sides.train
+    assert train.labels is not None
+    index = epoch_order(len(train), seed, 1)[:PROBED]
+    index = index[balanced(train.labels[index] == 1, seed)]
+    rows = balanced(on, seed)
+    if len(index) < 2 or len(rows) < 2:
+        return {}
+    codes, known = codes_of(model, train, index), train.labels[index] == 1
+    here = codes_of(model, test, rows)
+    plain = slice(0, model.plain_dims)
+    over = (
+        f"A fresh probe of the posterior mean, trained on {len(index):,} training images, read "
+        f"{len(rows):,} test images, half of them on either side: chance is 0.5. Seed {seed}."
+    )
+    figures = {}
+    for key, kind, part in (
+        ("leak_linear", "linear", plain),
+        ("leak_mlp", "mlp", plain),
+        *((("told", "mlp", model.subspaces[name].dims),) if name in model.subspaces else ()),
+    ):
+        judge = probe(codes[:, part], known, "linear" if kind == "linear" else "mlp", seed)
+        read = right(judge, here[:, part], on[rows])
+        figures[key] = mean(read, "share of images", f"{over} Probe: {kind}.")
+    groups = [subspace.dims for subspace in model.subspaces.values()]
+    gap = information_gap(here, on[rows], groups)
+    how = "Mutual information gap (Chen et al., 2018), a subspace being one unit; 20 bins."
+    figures["gap"] = Figure(gap, None, len(rows), "of the label's entropy", how)
+    return figures
+
+
+def editable(model: Vae) -> tuple[str, ...]:
+    """Return the attributes that a model can edit by itself."""
+    if model.subspaces:
+        return tuple(model.subspaces)
+    if model.conditioning is not None and "decoder" in model.told:
+        return model.conditioning.attribute_names
+    return ()
+
+
+def check_attribute(images: ImageSet, attribute: str) -> None:
+    """Raise `ConfigError` for an attribute that images do not have."""
+    if attribute not in images.attribute_names:
+        known = ", ".join(images.attribute_names) or "none"
+        raise ConfigError(
+            f"{attribute}: is no attribute of these images; known: {known}. "
+            "data.attributes=[thickness] measures some on any images."
+        )
