@@ -16,6 +16,7 @@ from vaelab.data.images import Splits
 from vaelab.data.summary import mean_image
 from vaelab.errors import ConfigError
 from vaelab.evaluation.evaluate import evaluate
+from vaelab.models.conditioning import Told
 from vaelab.models.flows import FLOWS
 from vaelab.models.posteriors import DiagonalNormal
 from vaelab.models.priors import NormalPrior
@@ -36,6 +37,14 @@ CONTRACT: list[tuple[str, dict[str, Any]]] = [
     ("beta-vae", {"warmup": 0.5}),
     ("annealed-vae", {}),
     ("iwae", {"samples": 3, "binarize": "dynamic"}),
+    ("cvae", {}),
+    ("cvae", {"given": ["label", "size"], "learned_prior": True, "dropout": 0.5}),
+    ("cvae-info", {"encoder": {"kind": "mlp", "hidden": [8]}}),
+    ("csvae", {"attributes": ["size"]}),
+    ("csvae", {"width": 1, "scales": [1.0, 0.5], "critic_steps": 1}),
+    ("vae-gan", {"r1": 1.0}),
+    ("vae-gan", {"spectral": True, "pixels": 0.5}),
+    ("aae", {}),
     ("classifier", {}),
 ]
 
@@ -50,13 +59,15 @@ def test_gradients_reach_every_parameter(
 ) -> None:
     torch.manual_seed(0)
     config = configure({**settings_to_config({**SMALL, **settings}), "recipe": name})
-    setup = Setup(config.model, config.data.binarize, mean_image(spots.train), 10, classes=2)
+    sizes = torch.rand(len(spots.train), 1)
+    told = Told(("a", "b"), ("size",), torch.arange(len(spots.train)) % 2, sizes)
+    setup = Setup(config.model, config.data.binarize, mean_image(spots.train), 10, told)
     model, objective = build(config, setup)
     rows = torch.arange(16)
     x = spots.train.take(rows).float() / 255
     owned: set[str] = set()
     for player in objective.players(model).values():
-        loss = player.loss(Batch(x, x, rows % 2, None, rows), 9)
+        loss = player.loss(Batch(x, x, rows % 2, sizes[:16], rows), 9)
         assert loss.total.isfinite()
         loss.total.backward(inputs=list(player.parameters.values()))
         for parameter_name, parameter in player.parameters.items():

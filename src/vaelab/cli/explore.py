@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vaelab.data.images import ImageSet, Splits
+    from vaelab.models.handles import Handle
     from vaelab.models.vae import Vae
     from vaelab.training.run import Run
 
@@ -31,6 +32,16 @@ Out = Annotated[
 Split = Annotated[str, typer.Option(help="train, validation or test.")]
 Seed = Annotated[int, typer.Option(help="Seed of every draw.")]
 Sampler = Annotated[str, typer.Option(help="Codes from the prior, gmm, flow or pool.")]
+Attribute = Annotated[
+    str | None,
+    typer.Option("--attribute", "-a", help="Which.", show_default="the only one"),
+]
+How = Annotated[str, typer.Option(help="difference of means, or logistic: of models without labels.")]
+
+_NO_ATTRIBUTES = (
+    "the images have no attributes. Some can be measured on any images: train with "
+    "-s data.attributes=[thickness,slant]."
+)
 
 
 def evaluate(
@@ -127,8 +138,15 @@ def sample(
     ] = 1.0,
     sampler: Sampler = "prior",
     label: Annotated[
-        str | None, typer.Option(help="Class of the samplers gmm, flow and pool.")
+        str | None, typer.Option(help="Class to draw from: of a conditional model, or a sampler.")
     ] = None,
+    given: Annotated[
+        list[str] | None,
+        typer.Option(help="An attribute of a conditional model, such as thickness=1."),
+    ] = None,
+    guidance: Annotated[
+        float, typer.Option(min=0, max=100, help="Above 1: follow label and attributes further.")
+    ] = 1.0,
     out: Out = None,
     seed: Seed = 0,
 ) -> None:
@@ -137,9 +155,112 @@ def sample(
     from vaelab.training.run import Run
 
     model, folder = _model(run)
-    images = None if sampler == "prior" and label is None else _splits(Run(run), None).train
-    made = samples(model, n, temperature, seed, sampler=sampler, images=images, label=label)
+    told = model.conditioning is not None
+    alone = sampler == "prior" and (told or label is None)
+    made = samples(
+        model,
+        n,
+        temperature,
+        seed,
+        sampler=sampler,
+        images=None if alone else _splits(Run(run), None).train,
+        label=label,
+        guidance=guidance,
+        given=_given(given or []),
+    )
     _save(made, out or folder / "samples.png")
+
+
+def edit(
+    run: RunPath,
+    images: Annotated[
+        str | None,
+        typer.Argument(metavar="[IMAGES]", help="Images to edit.", show_default="the run's own"),
+    ] = None,
+    attribute: Attribute = None,
+    to: Annotated[float, typer.Option(min=0, max=1, help="0, 1, or between.")] = 1.0,
+    strength: Annotated[float, typer.Option(min=0, max=10, help="Above 1: beyond.")] = 1.0,
+    n: Annotated[int, typer.Option("--n", min=1, help="Number of images.")] = 16,
+    how: How = "difference",
+    split: Split = "test",
+    out: Out = None,
+) -> None:
+    """Change an attribute of images and keep all else: each image, its reconstruction, the edit.
+
+    A model without labels is moved along a direction that is found on its training images.
+    """
+    from vaelab.explore.edits import strips
+    from vaelab.training.run import Run
+
+    model, folder = _model(run)
+    name, handle = _handle(Run(run), model, attribute, how)
+    shown = _first(_images(run, images, split), n)
+    made = strips(model, shown, name, to, strength, handle)
+    _save(made.flatten(0, 1), out or folder / f"edit-{name}.png", columns=made.shape[1] * 4)
+
+
+def transfer(
+    run: RunPath,
+    data: Data = None,
+    attribute: Attribute = None,
+    start: Annotated[int, typer.Option("--from", min=0, help="Image that has it.")] = 0,
+    end: Annotated[int, typer.Option("--to", min=0, help="Image that is to have it.")] = 1,
+    how: How = "difference",
+    split: Split = "test",
+    out: Out = None,
+) -> None:
+    """Give an image an attribute of another: the first, the second, and the second changed."""
+    import torch
+
+    from vaelab.explore.edits import transferred
+    from vaelab.training.run import Run
+
+    model, folder = _model(run)
+    name, handle = _handle(Run(run), model, attribute, how)
+    images = _images(run, data, split)
+    pair = torch.stack([_at(images, start, "--from"), _at(images, end, "--to")])
+    made = transferred(model, pair[:1], pair[1:], name, handle)
+    shown = torch.cat([model.as_images(pair), made])
+    _save(shown, out or folder / f"transfer-{name}.png", columns=3)
+
+
+def directions(
+    run: RunPath,
+    data: Data = None,
+    how: How = "difference",
+    n: Annotated[int, typer.Option("--n", min=1, help="Images a strip.")] = 8,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help=".npz for the directions.", show_default=False),
+    ] = None,
+) -> None:
+    """Find the direction of every attribute in the latent space, and show what it changes."""
+    import torch
+
+    from vaelab.explore.directions import check_how, find_direction
+    from vaelab.explore.edits import walks
+    from vaelab.explore.grids import save_arrays, save_images
+    from vaelab.training.run import Run
+
+    model, folder = _model(run)
+    splits = _splits(Run(run), data)
+    if not splits.train.attribute_names:
+        raise ConfigError(_NO_ATTRIBUTES)
+    found = [
+        find_direction(model, splits.train, name, check_how(how))
+        for name in splits.train.attribute_names
+    ]
+    path = out or folder / "directions.npz"
+    save_arrays(path, **{each.name: each.vector.numpy() for each in found})
+    rows = [("attribute", "below", "above", "found by")]
+    rows += [(d.name, f"{d.means[0]:.2f}", f"{d.means[1]:.2f}", d.how) for d in found]
+    pictures = []
+    for each in found:
+        picture = folder / f"direction-{each.name}.png"
+        strip = walks(model, _first(splits.test, n), each.name, each)
+        save_images(picture, torch.cat(list(strip)), columns=strip.shape[1])
+        pictures.append(str(picture))
+    output.result({"out": str(path), "pictures": pictures}, [*table(rows), str(path), *pictures])
 
 
 def reconstruct(
@@ -218,6 +339,38 @@ def encode(
     output.result({"out": str(path)}, [str(path)])
 
 
+def _given(pairs: list[str]) -> dict[str, float]:
+    """Return the numbers of NAME=NUMBER."""
+    given = {}
+    for pair in pairs:
+        name, _, number = pair.partition("=")
+        try:
+            given[name] = float(number)
+        except ValueError:
+            raise ConfigError(
+                f"--given {pair}: write NAME=NUMBER, such as thickness=1."
+            ) from None
+    return given
+
+
+def _handle(run: Run, model: Vae, attribute: str | None, how: str) -> tuple[str, Handle | None]:
+    """Return which attribute is meant, and what moves it in a model without labels."""
+    from vaelab.evaluation.attributes import editable
+    from vaelab.explore.directions import check_how, find_direction
+
+    known = editable(model)
+    images = None if known else _splits(run, None).train
+    names = known or (images.attribute_names if images else ())
+    if not names:
+        raise ConfigError(_NO_ATTRIBUTES)
+    if attribute is None and len(names) > 1:
+        raise ConfigError(f"--attribute: name one of {', '.join(names)}.")
+    name = attribute or names[0]
+    if images is None:
+        return name, None
+    return name, find_direction(model, images, name, check_how(how))
+
+
 def _model(path: Path) -> tuple[Vae, Path]:
     from vaelab.training.run import Run
 
@@ -282,4 +435,15 @@ def _save(images: Tensor, path: Path, columns: int | None = None) -> None:
     output.result({"out": str(path), "images": len(images)}, [str(path)])
 
 
-COMMANDS = (evaluate, report, sample, reconstruct, interpolate, traverse, encode)
+COMMANDS = (
+    evaluate,
+    report,
+    sample,
+    reconstruct,
+    interpolate,
+    traverse,
+    encode,
+    edit,
+    transfer,
+    directions,
+)

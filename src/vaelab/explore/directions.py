@@ -19,6 +19,14 @@ IMAGES = 20_000
 """Images that a direction is found from, at most, evenly spread."""
 
 
+def check_how(how: str) -> How:
+    """Return ``how`` if it is known; raises `ConfigError` if not."""
+    for known in get_args(How):
+        if how == known:
+            return known  # type: ignore[no-any-return]
+    raise ConfigError(f"how: {how!r} is unknown; use difference or logistic.")
+
+
 def find_direction(
     model: Vae, images: ImageSet, attribute: str, how: How = "difference"
 ) -> Direction:
@@ -37,8 +45,6 @@ def find_direction(
     Raises:
         ConfigError: no such attribute or way, or one side holds no image.
     """
-    if how not in get_args(How):
-        raise ConfigError(f"how: {how!r} is unknown; use difference or logistic.")
     index = torch.arange(min(len(images), IMAGES)) * len(images) // min(len(images), IMAGES)
     values = cut_of(images, attribute, cut_at(images, attribute))[index]
     index, on = index[~values.isnan()], values[~values.isnan()] > 0

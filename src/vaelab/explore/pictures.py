@@ -6,8 +6,8 @@ same seed they are the same. D is the number of latent dimensions, (C, H, W) the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from vaelab.data.batches import Batch
 from vaelab.data.images import ImageSet
 from vaelab.errors import ConfigError
 from vaelab.evaluation.samplers import find_sampler
+from vaelab.models.conditioning import LABEL
 from vaelab.models.kl import kl_per_dimension
 from vaelab.models.model import Images, evaluating, seeded
 from vaelab.models.priors import NormalPrior
@@ -36,6 +37,8 @@ def samples(
     sampler: str = "prior",
     images: ImageSet | None = None,
     label: str | None = None,
+    guidance: float = 1.0,
+    given: Mapping[str, Any] | None = None,
 ) -> Tensor:
     """Return images of n draws, ``(n, C, H, W)``: from the prior as `Vae.sample` gives them.
 
@@ -45,17 +48,22 @@ def samples(
         temperature: factor on the prior's noise.
         seed: of the draws.
         sampler: ``prior``, or one fitted to the codes of ``images``: see `find_sampler`.
-        images: the training images.
+        images: the training images, which all samplers but the prior need.
         label: name of the class to draw from.
+        guidance: how far a conditional model follows what is given: see `Vae.guided`.
+        given: other labels by name, for a conditional model.
 
     Raises:
         ConfigError: an unknown sampler or class.
     """
-    if sampler == "prior" and label is None:
+    told = {**({} if label is None else {LABEL: label}), **(given or {})}
+    if sampler == "prior" and (model.conditioning is not None or not told):
         with seeded(seed, model.device):
-            return model.sample(n, temperature)
+            return model.sample(n, temperature, guidance, **told)
     if images is None:
         raise ConfigError(f"samples: the sampler {sampler} with a label {label} needs `images`.")
+    if given or guidance != 1:
+        raise ConfigError("given, guidance: only the prior of a conditional model (cvae) has them.")
     chosen = None if label is None else images.class_number(label)
     fitted = find_sampler(sampler, model, images, label=chosen, temperature=temperature, seed=seed)
     with seeded(seed, model.device):
