@@ -122,7 +122,9 @@ def test_a_subspace_has_the_prior_of_its_label() -> None:
     given = prior()(context)
     assert isinstance(given, DiagonalNormal)
     torch.testing.assert_close(given.loc, torch.tensor([[0.0, 3, 3, 0, 0], [0, 0, 0, 3, 3]]))
-    torch.testing.assert_close(given.scale, torch.tensor([[1, 0.5, 0.5, 1, 1], [1, 1, 1, 0.5, 0.5]]))
+    torch.testing.assert_close(
+        given.scale, torch.tensor([[1, 0.5, 0.5, 1, 1], [1, 1, 1, 0.5, 0.5]])
+    )
     assert prior().subspaces["tame"] == Subspace("tame", slice(3, 5), (0.0, 3.0), (1.0, 0.5))
 
 
@@ -237,9 +239,7 @@ def test_guidance_extrapolates_from_the_unknown(conditional: Vae) -> None:
     z = torch.zeros(1, 1)
     context = conditional.told_of(1, {"label": "bright"})
     with torch.no_grad():
-        raw = [
-            conditional.decoder.network(z, c) for c in (torch.zeros_like(context), context)
-        ]
+        raw = [conditional.decoder.network(z, c) for c in (torch.zeros_like(context), context)]
         family = conditional.decoder.family
         expected = family(raw[0] + 3 * (raw[1] - raw[0])).mean
         torch.testing.assert_close(conditional.guided(z, context, 3.0).mean, expected)

@@ -31,16 +31,17 @@ from vaelab.config import (
 )
 from vaelab.errors import ConfigError
 from vaelab.models.build import build_vae
-from vaelab.models.classifier import build_classifier
-from vaelab.models.conditioning import Conditioning, Told
-from vaelab.models.model import Model
+from vaelab.models.classifier import Classifier, build_classifier
+from vaelab.models.conditioning import LABEL, Conditioning, Told
 from vaelab.models.discriminator import AdversarialLoss, build_discriminator, code_judge
+from vaelab.models.model import Model
 from vaelab.models.subspaces import SubspacePrior
 from vaelab.models.vae import Part, Vae
 from vaelab.objectives import terms
 from vaelab.objectives.adversarial import Adversarial, VaeGan
 from vaelab.objectives.classify import Classification
 from vaelab.objectives.critics import Independence, LabelCritic
+from vaelab.objectives.guided import Guided, Weights
 from vaelab.objectives.objective import Objective
 from vaelab.objectives.schedules import Schedule, constant, linear
 from vaelab.objectives.terms import Capacity, Distortion, ImportanceWeighted, Term
@@ -56,6 +57,7 @@ class Setup:
         mean: mean training image, ``(C, H, W)`` in [0, 1].
         steps: number of steps of the whole training.
         told: what the training images are labelled with.
+        judge: gives a classifier that was trained on the real images.
     """
 
     model: ModelConfig
@@ -63,6 +65,7 @@ class Setup:
     mean: Tensor
     steps: int
     told: Told = Told()
+    judge: Callable[[], Classifier] = lambda: _no_judge()
 
     def vae(self) -> Vae:
         """Return the model that the configuration describes, freshly initialised."""
@@ -319,6 +322,44 @@ def aae(
     return setup.vae(), Adversarial(code_judge(setup.model.latent_dim), adversarial, gan)
 
 
+@recipe("guided-vae")
+def guided_vae(
+    setup: Setup,
+    *,
+    head: NonNegative = 10.0,
+    reconstructions: NonNegative = 10.0,
+    samples: NonNegative = 10.0,
+    given: list[str] = [],  # noqa: B006 (pydantic copies it)
+    dropout: Rate = 0.1,
+    beta: NonNegative = 1.0,
+    warmup: Fraction = 0.0,
+) -> Built:
+    """VAE with a classifier in the loss: on the code, on reconstructions, on asked-for samples.
+
+    loss = −ELBO − `head` log p(y|z) − `reconstructions` log p(y|x̃) − `samples` log p(y|x_s);
+    conditional where `samples` > 0
+    """
+    _needs_density(setup, "guided-vae")
+    classes = len(setup.told.class_names)
+    _needs_classes(classes)
+    weights = Weights(head, reconstructions, samples)
+    model = setup.vae()
+    if samples:
+        conditioning = Conditioning(setup.told, given or (LABEL,))
+        model = build_vae(
+            setup.model,
+            setup.mean,
+            setup.binarize,
+            conditioning=conditioning,
+            told=("encoder", "decoder"),
+            dropout=dropout,
+        )
+    objective = Guided(
+        _elbo(setup, beta, warmup), weights, setup.model.latent_dim, classes, setup.judge
+    )
+    return model, objective
+
+
 def _independent(
     setup: Setup,
     model: Vae,
@@ -350,16 +391,24 @@ def classifier(
     loss = −Σ_k t_k log p(k|x), labels t smoothed by `smoothing`, shifts of up to `shift` pixels
     """
     classes = len(setup.told.class_names)
-    if classes < 2:
-        raise ConfigError(
-            "data: a classifier needs images labelled with two classes or more: sub-folders named "
-            "by class, a labels file, or `labels` in an npz."
-        )
+    _needs_classes(classes)
     channels, height, width = setup.mean.shape
     return (
         build_classifier((channels, height, width), classes),
         Classification(smoothing, shift),
     )
+
+
+def _needs_classes(classes: int) -> None:
+    if classes < 2:
+        raise ConfigError(
+            "data: a classifier needs images labelled with two classes or more: sub-folders named "
+            "by class, a labels file, or `labels` in an npz."
+        )
+
+
+def _no_judge() -> Classifier:
+    raise ConfigError("this objective needs a classifier of real images, and none was given.")
 
 
 def find_recipe(name: str) -> Recipe:

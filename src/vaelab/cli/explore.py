@@ -36,7 +36,9 @@ Attribute = Annotated[
     str | None,
     typer.Option("--attribute", "-a", help="Which.", show_default="the only one"),
 ]
-How = Annotated[str, typer.Option(help="difference of means, or logistic: of models without labels.")]
+How = Annotated[
+    str, typer.Option(help="difference of means, or logistic: of models without labels.")
+]
 
 _NO_ATTRIBUTES = (
     "the images have no attributes. Some can be measured on any images: train with "
@@ -347,9 +349,7 @@ def _given(pairs: list[str]) -> dict[str, float]:
         try:
             given[name] = float(number)
         except ValueError:
-            raise ConfigError(
-                f"--given {pair}: write NAME=NUMBER, such as thickness=1."
-            ) from None
+            raise ConfigError(f"--given {pair}: write NAME=NUMBER, such as thickness=1.") from None
     return given
 
 

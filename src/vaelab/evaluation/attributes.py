@@ -17,13 +17,13 @@ from torch import Tensor
 from vaelab.data.batches import epoch_order
 from vaelab.data.images import ImageSet, Splits
 from vaelab.errors import ConfigError, DataError
-from vaelab.evaluation.features import Judge, trained_judge
 from vaelab.evaluation.figures import Figure, mean
 from vaelab.evaluation.measure import codes_of
 from vaelab.evaluation.probes import balanced, information_gap, probe, right
 from vaelab.models.conditioning import LABEL, cut_at, cut_of
 from vaelab.models.handles import Handle
 from vaelab.models.vae import Vae
+from vaelab.training.judge import Judge, trained_judge
 from vaelab.training.progress import Progress
 
 PROBED = 30_000
@@ -170,7 +170,7 @@ def _edited(
         parts["switch"].append((said.cpu() != on[rows]).double())
         if judges.kind is not None and origin is not None and origin.labels is not None:
             kind = judges.kind.classifier
-            parts["kept"].append((kind.predict(edited).argmax(1).cpu() == origin.labels[rows]))
+            parts["kept"].append(kind.predict(edited).argmax(1).cpu() == origin.labels[rows])
             before = kind.features(model.reconstruct(x, **given))
             parts["drift"].append((kind.features(edited) - before).norm(dim=1).cpu())
             parts["apart"].append((before - before.roll(1, 0)).norm(dim=1).cpu())
@@ -181,9 +181,7 @@ def _edited(
     return found
 
 
-def _labels(
-    model: Vae, origin: ImageSet | None, images: ImageSet, rows: Tensor
-) -> dict[str, Any]:
+def _labels(model: Vae, origin: ImageSet | None, images: ImageSet, rows: Tensor) -> dict[str, Any]:
     """Return what a conditional model is told of images, as it was trained."""
     if model.conditioning is None or "decoder" not in model.told:
         return {}

@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.resources import as_file
-from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +17,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from vaelab import files
-from vaelab.config import merge, read_yaml
 from vaelab.data.images import Splits
-from vaelab.data.store import default_cache
-from vaelab.data.summary import fingerprint
-from vaelab.errors import BusyError, ConfigError, DataError, RunError
-from vaelab.models.classifier import Classifier
+from vaelab.errors import ConfigError, DataError
 from vaelab.models.model import Images
-from vaelab.recipes import resolve
-from vaelab.training.fit import train_config
+from vaelab.training.judge import trained_judge
 from vaelab.training.progress import Progress, Silent
-from vaelab.training.run import Run, check_same
-
-PRESET = "classifier.yaml"
 
 
 @dataclass(frozen=True)
@@ -75,50 +63,6 @@ def classifier_features(splits: Splits, cache: Path | None, progress: Progress) 
     """Return the last hidden layer of a small classifier of these images; see `trained_judge`."""
     judge = trained_judge(splits, cache, progress)
     return Features(f"last hidden layer of {judge.name}", judge.classifier.features)
-
-
-@dataclass(frozen=True)
-class Judge:
-    """A classifier that was trained on real images, and has no part in the model it judges.
-
-    Arguments:
-        name: which classifier it is, for the protocol.
-        classifier: the network.
-    """
-
-    name: str
-    classifier: Classifier
-
-
-def trained_judge(
-    splits: Splits, cache: Path | None = None, progress: Progress | None = None
-) -> Judge:
-    """Return a small classifier of these images.
-
-    It is trained on the training part the first time, with a fixed seed, and kept in the cache
-    under the fingerprint of the data, labels included.
-    """
-    with as_file(resources("vaelab") / "presets" / PRESET) as preset:
-        values = merge(read_yaml(preset), {"data": {"spec": splits.name}})
-    config = resolve(values, PRESET)
-    run = Run((cache or default_cache()) / "classifiers" / fingerprint(splits))
-    if run.exists:
-        try:
-            check_same(run.read_config(), config, run.config_file)
-        except RunError:  # of another version of vaelab
-            run = Run(run.path.with_name(f"{run.path.name}-{_digest(config.model_dump_json())}"))
-    while True:
-        try:
-            train_config(config, splits, run, progress or Silent())
-            break
-        except BusyError:  # another process trains it
-            time.sleep(1)
-    accuracy = run.read_log("epoch")[-1]["validation/accuracy"]
-    name = (
-        f"a small classifier of {splits.name}, trained by vaelab to {accuracy:.1%} on validation "
-        f"images (weights {files.checksum(run.model_file)[:12]})"
-    )
-    return Judge(name, run.load_classifier())
 
 
 def onnx_features(path: Path) -> Features:

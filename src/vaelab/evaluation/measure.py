@@ -78,7 +78,9 @@ def observe(model: Vae, images: ImageSet, index: Tensor, samples: int, report: R
             "means": latent.posterior.mean,
             "codes": latent.value[0],
             **_rate(trace),
-            **_fidelity(batch.images, model.decode(latent.posterior.mean, trace.context).mean.clamp(0, 1)),
+            **_fidelity(
+                batch.images, model.decode(latent.posterior.mean, trace.context).mean.clamp(0, 1)
+            ),
         }
         closed = closed and analytic_kl(latent.posterior, latent.prior) is not None
         for name, values in row.items():

@@ -62,8 +62,8 @@ def code_judge(dim: int, hidden: int = 256) -> nn.Sequential:
 def judge_loss(real: Tensor, made: Tensor, kind: AdversarialLoss) -> Tensor:
     """Return what the discriminator minimises, from logits ``(B,)`` of real and made.
 
-        minimax   −log σ(D(x)) − log(1 − σ(D(x̃)))      (Goodfellow et al., 2014)
-        hinge     max(0, 1 − D(x)) + max(0, 1 + D(x̃))  (Lim and Ye, 2017)
+    minimax   −log σ(D(x)) − log(1 − σ(D(x̃)))      (Goodfellow et al., 2014)
+    hinge     max(0, 1 − D(x)) + max(0, 1 + D(x̃))  (Lim and Ye, 2017)
     """
     if kind == "hinge":
         return functional.relu(1 - real).mean() + functional.relu(1 + made).mean()

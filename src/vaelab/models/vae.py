@@ -190,9 +190,7 @@ class Vae(Model):
     def features(self, batch: Batch) -> Tensor:
         """Return what the encoder's network makes of a batch, before it is a distribution."""
         context = self._tell("encoder", self.context(batch))
-        found: Tensor = self.encoder.network(
-            batch.images, *([] if context is None else [context])
-        )
+        found: Tensor = self.encoder.network(batch.images, *([] if context is None else [context]))
         return found
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Distribution:

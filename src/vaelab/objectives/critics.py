@@ -32,6 +32,7 @@ class LabelCritic(nn.Module):
         self.classes = len(conditioning.class_names)
         self.attributes = len(conditioning.attribute_names)
         self.net = nn.Sequential(
+            nn.BatchNorm1d(dim, affine=False),  # what is small may still tell
             nn.Linear(dim, HIDDEN), nn.LeakyReLU(0.2),
             nn.Linear(HIDDEN, HIDDEN), nn.LeakyReLU(0.2),
             nn.Linear(HIDDEN, self.classes + self.attributes),
@@ -39,8 +40,9 @@ class LabelCritic(nn.Module):
 
     def forward(self, code: Tensor) -> Tensor:
         """Return logits of codes ``(..., D)``: one a class, then one an attribute."""
-        logits: Tensor = self.net(code[..., : self.dim]).float()
-        return logits
+        flat = code[..., : self.dim].flatten(0, -2)
+        logits: Tensor = self.net(flat).float()
+        return logits.unflatten(0, code.shape[:-1])
 
     def cost(self, code: Tensor, context: Tensor) -> Tensor:
         """Return −log q_δ(y|z) of what is known of each image, ``(B,)`` nats."""
@@ -83,8 +85,8 @@ class Leak:
     def __call__(self, trace: Trace, step: int) -> Tensor:
         """Return the cost of each image, over its draws of z and over the mean of q(z|x)."""
         latent = trace.latents["z"]
-        codes = torch.cat([latent.value, latent.posterior.mean.unsqueeze(0)])
-        return self.weight * self.critic.negative_entropy(codes).mean(0)
+        drawn = self.critic.negative_entropy(latent.value).mean(0)
+        return self.weight * (drawn + self.critic.negative_entropy(latent.posterior.mean)) / 2
 
 
 class Independence(Objective):
@@ -125,10 +127,11 @@ class Independence(Objective):
         def reading(batch: Batch, step: int) -> Loss:
             with torch.no_grad():
                 posterior, _ = model.distributions(batch)
-                codes = torch.cat([posterior.sample(), posterior.mean])
+                drawn, mean = posterior.sample(), posterior.mean
                 assert model.conditioning is not None
-                context = model.conditioning(batch).repeat(2, 1)
-            total = self.critic.cost(codes, context).mean()
+                context = model.conditioning(batch)
+            both = self.critic.cost(drawn, context) + self.critic.cost(mean, context)
+            total = both.mean() / 2
             return Loss(total, {"loss": total.detach()})
 
         own = {f"model.{name}": value for name, value in model.named_parameters()}

@@ -37,6 +37,7 @@ from vaelab.training.checkpoint import (
     unpack_optimizer,
 )
 from vaelab.training.interrupt import Interrupt, Interrupted
+from vaelab.training.judge import GUIDES, trained_judge
 from vaelab.training.meter import Meter
 from vaelab.training.progress import Progress
 from vaelab.training.run import Run, check_same
@@ -78,7 +79,14 @@ class Trainer:
         torch.manual_seed(mix_seed(training.seed))  # before the networks are built
         self.told = Told.by(splits.train)
         mean = mean_image(splits.train)
-        setup = Setup(config.model, config.data.binarize, mean, self.steps, self.told)
+        setup = Setup(
+            config.model,
+            config.data.binarize,
+            mean,
+            self.steps,
+            self.told,
+            judge=lambda: trained_judge(splits, seed=GUIDES).classifier,
+        )
         self.model, self.objective = build(config, setup)
         self.model.config = config
         self.model.to(self.backend.device)
