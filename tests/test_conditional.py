@@ -197,11 +197,16 @@ def shades(n: int = 240) -> Splits:
     return Splits("shades", whole.subset(train), whole.subset(third), whole.subset(third + n // 4))
 
 
-QUICK = {
-    "latent_dim": 1, "encoder": {"kind": "mlp", "hidden": [32], "activation": "tanh"}, "epochs": 60, "batch_size": 32,
+QUICK: dict[str, Any] = {
+    "latent_dim": 1, "encoder": {"kind": "mlp", "hidden": [32], "activation": "tanh"},
+    "epochs": 60, "batch_size": 32,
     "optimizer": "adam", "lr": 0.01, "likelihood": "gaussian", "device": "cpu",
     "precision": "fp32",
 }  # fmt: skip
+
+
+def pixels(images: ImageSet) -> torch.Tensor:
+    return images.take(torch.arange(len(images)))
 
 
 @pytest.fixture(scope="module")
@@ -228,10 +233,12 @@ def test_a_conditional_model_makes_what_is_asked_for(conditional: Vae) -> None:
 
 def test_labels_that_are_given_raise_the_elbo(conditional: Vae) -> None:
     test = shades().test
-    assert test.labels is not None and test.attributes is not None
-    right_ = conditional.elbo(test.images, 20, label=test.labels, left=test.attributes[:, 0])
-    wrong = conditional.elbo(test.images, 20, label=1 - test.labels, left=test.attributes[:, 0])
-    without = conditional.elbo(test.images, 20)
+    assert test.labels is not None
+    assert test.attributes is not None
+    x, left = pixels(test), test.attributes[:, 0]
+    right_ = conditional.elbo(x, 20, label=test.labels, left=left)
+    wrong = conditional.elbo(x, 20, label=1 - test.labels, left=left)
+    without = conditional.elbo(x, 20)
     assert right_.mean() > without.mean() > wrong.mean()
 
 
@@ -252,7 +259,7 @@ def test_guidance_extrapolates_from_the_unknown(conditional: Vae) -> None:
 def test_a_conditional_model_edits_what_it_is_told(conditional: Vae) -> None:
     test = shades().test
     assert test.labels is not None
-    edited = conditional.edit(test.images, "left", 1.0, label=test.labels)
+    edited = conditional.edit(pixels(test), "left", 1.0, label=test.labels)
     assert edited[..., :4].mean() == pytest.approx(0.8, abs=0.05)
     moved = edited[..., 4:].mean((1, 2, 3)) > 0.5
     assert (moved == (test.labels == 1)).float().mean() > 0.95
@@ -263,17 +270,17 @@ def test_a_subspace_holds_its_attribute_and_nothing_else(structured: Vae) -> Non
     space = structured.subspace("left")
     assert space.dims == slice(1, 2)
     assert structured.plain_dims == 1
-    codes = structured.encode(test.images)
+    codes = structured.encode(pixels(test))
     assert codes.shape[1] == 2
-    edited = structured.edit(test.images, "left", torch.arange(len(test)) % 2)
+    edited = structured.edit(pixels(test), "left", torch.arange(len(test)) % 2)
     bright = edited[..., :4].mean((1, 2, 3))
     assert bright[1::2].mean() == pytest.approx(0.8, abs=0.08)
     assert bright[::2].mean() == pytest.approx(0.2, abs=0.08)
     assert test.labels is not None
     assert ((edited[..., 4:].mean((1, 2, 3)) > 0.5) == (test.labels == 1)).float().mean() > 0.95
-    still = structured.edit(test.images, "left", strength=0.0)
-    torch.testing.assert_close(still, structured.reconstruct(test.images))
-    pair = test.images[:2]
+    still = structured.edit(pixels(test), "left", strength=0.0)
+    torch.testing.assert_close(still, structured.reconstruct(pixels(test)))
+    pair = pixels(test)[:2]
     swapped = transferred(structured, pair[:1], pair[1:], "left")
     mixed = codes[1:2].clone()
     mixed[:, space.dims] = codes[:1, space.dims]
@@ -285,7 +292,7 @@ def test_a_subspace_holds_its_attribute_and_nothing_else(structured: Vae) -> Non
 def test_a_model_says_what_it_cannot_edit(structured: Vae) -> None:
     plain = train("vae", shades(), **{**QUICK, "epochs": 1})
     with pytest.raises(ConfigError, match="trained without labels"):
-        plain.edit(shades().test.images, "left")
+        plain.edit(pixels(shades().test), "left")
     with pytest.raises(ConfigError, match="knows no labels"):
         plain.sample(4, label=1)
     with pytest.raises(ConfigError, match="no subspace"):
@@ -308,7 +315,7 @@ def test_directions_of_a_plain_model_edit_it(how: Any) -> None:
     handle = find_direction(plain, splits.train, "left", how)
     assert handle.vector.norm() == pytest.approx(1)
     assert handle.means[1] > handle.means[0]
-    low, high = (plain.edit(splits.test.images, "left", to, handle=handle) for to in (0.0, 1.0))
+    low, high = (plain.edit(pixels(splits.test), "left", to, handle=handle) for to in (0.0, 1.0))
     assert (high - low)[..., :4].mean() == pytest.approx(0.6, abs=0.15)
     assert abs((high - low)[..., 4:].mean()) < 0.1
 
@@ -326,7 +333,8 @@ def test_players_move_no_parameter_of_another() -> None:
         everything |= dict(objective.named_parameters(prefix="objective"))
         rows = torch.arange(16)
         x = splits.train.take(rows).float() / 255
-        assert splits.train.labels is not None and splits.train.attributes is not None
+        assert splits.train.labels is not None
+        assert splits.train.attributes is not None
         batch = Batch(x, x, splits.train.labels[rows], splits.train.attributes[rows], rows)
         for number, player in enumerate(players.values()):
             update = Update(

@@ -190,7 +190,7 @@ def test_too_few_images_are_named(model: Vae, spots: Splits) -> None:
 def test_samplers_have_the_moments_of_the_codes(name: str, model: Vae, spots: Splits) -> None:
     mean, deviation = model.posterior(spots.train.take(torch.arange(len(spots.train))))
     torch.manual_seed(0)
-    codes = find_sampler(name, model, spots.train).draw(4000)
+    codes = find_sampler(name, model, spots.train).draw(4000)[0]
     assert codes.shape == (4000, 2)
     spread = (mean.var(0) + deviation.square().mean(0)).sqrt()
     assert torch.allclose(codes.mean(0), mean.mean(0), atol=0.15)
@@ -201,7 +201,7 @@ def test_the_pool_of_a_class_holds_only_it(points: Vae, spots: Splits) -> None:
     assert spots.train.labels is not None
     codes = points.encode(spots.train.take(torch.arange(len(spots.train))))
     torch.manual_seed(0)
-    drawn = find_sampler("pool", points, spots.train, label=1).draw(300)
+    drawn = find_sampler("pool", points, spots.train, label=1).draw(300)[0]
     own = codes[spots.train.labels == 1]
     width = codes.std(0) * (len(own)) ** (-1 / 6)
     gaps = (drawn[:, None] - own).abs() / width

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Annotated, Any, get_type_hints
 
@@ -64,7 +64,7 @@ class Setup:
     binarize: Binarize
     mean: Tensor
     steps: int
-    told: Told = Told()
+    told: Told = field(default_factory=Told)
     judge: Callable[[], Classifier] = lambda: _no_judge()
 
     def vae(self) -> Vae:

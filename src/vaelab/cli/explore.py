@@ -36,9 +36,7 @@ Attribute = Annotated[
     str | None,
     typer.Option("--attribute", "-a", help="Which.", show_default="the only one"),
 ]
-How = Annotated[
-    str, typer.Option(help="difference of means, or logistic: of models without labels.")
-]
+How = Annotated[str, typer.Option(help="How directions are found: difference or logistic.")]
 
 _NO_ATTRIBUTES = (
     "the images have no attributes. Some can be measured on any images: train with "

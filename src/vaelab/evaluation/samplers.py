@@ -42,11 +42,20 @@ class Sampler:
 
     Arguments:
         name: in plain words, for a protocol.
-        images: number n to images ``(n, C, H, W)`` in [0, 1]; follows the global random numbers.
+        model: decodes.
+        draw: number n to codes ``(n, D)`` and what the decoder is told, ``(n, K)``; follows the
+            global random numbers.
     """
 
     name: str
-    images: Callable[[int], Tensor]
+    model: Vae
+    draw: Callable[[int], tuple[Tensor, Tensor]]
+
+    def images(self, n: int) -> Tensor:
+        """Return n images, ``(n, C, H, W)`` in [0, 1]."""
+        with torch.no_grad():
+            codes, context = self.draw(n)
+            return self.model.decoded(codes, context)
 
 
 def find_sampler(
@@ -90,24 +99,29 @@ def find_sampler(
                 "train a conditional model (cvae)."
             )
         words = "the prior p(z)" if model.conditioning is None else "the prior p(z|y), y as trained"
-        return Sampler(words, lambda n: model.sample(n, temperature, **given))
+
+        def draw(n: int) -> tuple[Tensor, Tensor]:
+            context = model.told_of(n, given, draw=True)
+            return model.draw(context, temperature), context
+
+        return Sampler(words, model, draw)
+
+    def with_labels(codes: Callable[[int], Tensor]) -> Callable[[int], tuple[Tensor, Tensor]]:
+        return lambda n: (codes(n), model.told_of(n, given))
+
     if temperature != 1:
         raise ConfigError(f"temperature: only the prior has one, not the sampler {name}.")
     index = _members(images, label, seed)
     of = "training images" if label is None else f"training images of {images.class_names[label]}"
     if name == "pool":
-        pool = _pool(model, images, index)
-        return Sampler(
-            f"q(z|x) of {of} drawn by chance", lambda n: model.generate(pool(n), **given)
-        )
+        pool = with_labels(_pool(model, images, index))
+        return Sampler(f"q(z|x) of {of} drawn by chance", model, pool)
     with seeded(seed, model.device):
         codes = _codes(model, images, index)
         fitted = _mixture(codes, seed) if name == "gmm" else _flow(codes)
     words = f"a mixture of {COMPONENTS} normals" if name == "gmm" else "a spline flow"
-    return Sampler(
-        f"{words} fitted to the codes of {len(codes):,} {of}",
-        lambda n: model.generate(fitted(n), **given),
-    )
+    name = f"{words} fitted to the codes of {len(codes):,} {of}"
+    return Sampler(name, model, with_labels(fitted))
 
 
 def _members(images: ImageSet, label: int | None, seed: int) -> Tensor:

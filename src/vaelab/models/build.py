@@ -33,7 +33,9 @@ def build_vae(
         mean: mean training image, ``(C, H, W)`` in [0, 1]: gives the shape, and the decoder's
             output bias, so that training starts from the right mean per channel.
         binarize: how the targets are made.
-        conditioning, told, dropout: see `Vae`.
+        conditioning: see `Vae`, as for the next two.
+        told: which distributions are told labels.
+        dropout: share of images whose labels are withheld.
         subspaces: prior of a code that has more dimensions than ``config`` says.
     """
     channels, height, width = mean.shape

@@ -140,7 +140,7 @@ class Adversarial(Objective):
 
     def _judge(self, model: Vae, batch: Batch, step: int) -> Loss:
         with torch.no_grad():
-            posterior, prior = model.distributions(batch)
+            posterior, _ = model.distributions(batch)
             z = posterior.rsample()
             drawn = noise.normal(z.shape, batch_dim=0, device=z.device)
         total = judge_loss(self.judge(drawn)[:, 0], self.judge(z)[:, 0], self.kind)

@@ -42,7 +42,8 @@ class LabelCritic(nn.Module):
         """Return logits of codes ``(..., D)``: one a class, then one an attribute."""
         flat = code[..., : self.dim].flatten(0, -2)
         logits: Tensor = self.net(flat).float()
-        return logits.unflatten(0, code.shape[:-1])
+        shaped: Tensor = logits.unflatten(0, code.shape[:-1])
+        return shaped
 
     def cost(self, code: Tensor, context: Tensor) -> Tensor:
         """Return −log q_δ(y|z) of what is known of each image, ``(B,)`` nats."""
