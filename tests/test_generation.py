@@ -21,7 +21,7 @@ from vaelab.evaluation.features import Features, find_features
 from vaelab.evaluation.generate import generation_figures
 from vaelab.evaluation.generation import frechet, kernel_distance, nearest, neighbourhoods
 from vaelab.evaluation.neighbours import neighbour_figures, vote
-from vaelab.evaluation.samplers import find_sampler
+from vaelab.evaluation.samplers import Sampler, find_sampler
 from vaelab.models.vae import Vae
 
 
@@ -150,7 +150,7 @@ def test_generation_figures_tell_a_model_from_noise(model: Vae, spots: Splits) -
 
     def figures(sampler: str, seed: int = 0) -> dict[str, Any]:
         drawn = find_sampler(sampler, model, spots.train)
-        return generation_figures(model, both, scaled, drawn, known=spots.train, seed=seed, sets=2)
+        return generation_figures(both, scaled, drawn, known=spots.train, seed=seed, sets=2)
 
     found = figures("pool")
     assert found["frechet"].n == 66
@@ -164,12 +164,12 @@ def test_generation_figures_tell_a_model_from_noise(model: Vae, spots: Splits) -
     class Noise:
         device = torch.device("cpu")
 
-        def generate(self, z: torch.Tensor) -> torch.Tensor:
+        def decoded(self, z: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
             return torch.rand(len(z), 1, 12, 10)
 
     noise: Any = Noise()
-    sampler = find_sampler("prior", model, spots.train)
-    worse = generation_figures(noise, both, scaled, sampler, sets=2)
+    sampler = Sampler("noise", noise, lambda n: (torch.zeros(n, 1), torch.zeros(n, 0)))
+    worse = generation_figures(both, scaled, sampler, sets=2)
     assert worse["frechet"].value > 5 * found["frechet"].value
     assert worse["coverage"].value == 0
 
@@ -183,7 +183,7 @@ def test_too_few_images_are_named(model: Vae, spots: Splits) -> None:
     few = spots.train.subset(torch.arange(5))
     sampler = find_sampler("prior", model, spots.train)
     with pytest.raises(DataError, match="5 images are too few"):
-        generation_figures(model, few, PIXELS, sampler)
+        generation_figures(few, PIXELS, sampler)
 
 
 @pytest.mark.parametrize("name", ["gmm", "flow", "pool"])

@@ -99,7 +99,6 @@ def evaluate(
         )
     if network is not None:
         figures = generation_figures(
-            model,
             images,
             network,
             find_sampler(sampler, model, splits.train, seed=seed),

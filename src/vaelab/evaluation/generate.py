@@ -17,7 +17,6 @@ from vaelab.evaluation.figures import Figure
 from vaelab.evaluation.generation import frechet, kernel_distance, neighbourhoods
 from vaelab.evaluation.samplers import Sampler
 from vaelab.models.model import seeded
-from vaelab.models.vae import Vae
 from vaelab.training.step import mix_seed
 
 IMAGES, SETS, K = 10_000, 3, 5
@@ -37,7 +36,6 @@ UNITS = {
 
 
 def generation_figures(
-    model: Vae,
     images: ImageSet,
     features: Features,
     sampler: Sampler,
@@ -52,10 +50,9 @@ def generation_figures(
     """Compare generated images with real ones; see `generation` for the equations.
 
     Arguments:
-        model: generates.
         images: real images, usually some that it was not trained on.
         features: where they are compared.
-        sampler: of the codes.
+        sampler: makes the images.
         known: training images; with them the Fréchet distance of as many of these is given too,
             the floor that a perfect model would reach.
         held_out: whether the real images were kept from training; the protocol says it.
@@ -73,7 +70,7 @@ def generation_figures(
     real = _features(images, epoch_order(len(images), seed, 0)[:count], features)
     drawn: dict[str, list[float]] = {}
     for number in range(sets):
-        with seeded(mix_seed(seed, _SEED, number), model.device):
+        with seeded(mix_seed(seed, _SEED, number), sampler.model.device):
             made = _made(sampler, count, features)
         for name, value in _compare(real, made).items():
             drawn.setdefault(name, []).append(value)
@@ -81,7 +78,7 @@ def generation_figures(
     origin = "that training did not see" if held_out else "that training used, some or all of them"
     how = (
         f"{count:,} generated images against {count:,} real ones {origin}; mean over {sets} such "
-        f"sets, whose spread gives the standard error. Codes from {sampler.name}. Features: "
+        f"sets, whose spread gives the standard error. Drawn from {sampler.name}. Features: "
         f"{features.name}. Double precision, seed {seed}. Compare only figures made the same way."
     )
     ball = f" A neighbourhood reaches to the {K}th neighbour."

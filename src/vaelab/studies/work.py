@@ -158,7 +158,6 @@ def measure(
     if features is not None and splits.held_out:  # else every sample is farther than 0 from all
         measures["paths"] = lambda: path_figures(model, splits.test, features, prior, splits.train)
         measures["generation"] = lambda: generation_figures(
-            model,
             splits.test,
             features,
             prior,
