@@ -38,7 +38,7 @@ Attribute = Annotated[
 ]
 How = Annotated[str, typer.Option(help="How directions are found: difference or logistic.")]
 
-_NO_ATTRIBUTES = (
+NO_ATTRIBUTES = (
     "the images have no attributes. Some can be measured on any images: train with "
     "-s data.attributes=[thickness,slant]."
 )
@@ -61,6 +61,9 @@ def evaluate(
         typer.Option(help="ONNX network to compare in.", show_default="a classifier of the data"),
     ] = None,
     sampler: Sampler = "prior",
+    attributes: Annotated[
+        bool, typer.Option("--attributes", help="Measure edits of the attributes too.")
+    ] = False,
     seed: Seed = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
 ) -> None:
@@ -70,11 +73,13 @@ def evaluate(
     """
     from dataclasses import asdict, replace
 
+    from vaelab.evaluation.attributes import attribute_figures, editable, find_judges
     from vaelab.evaluation.evaluate import evaluate as measure
     from vaelab.evaluation.features import find_features
     from vaelab.evaluation.generate import IMAGES, generation_figures
     from vaelab.evaluation.record import verdict, write
     from vaelab.evaluation.samplers import find_sampler
+    from vaelab.explore.directions import find_direction
     from vaelab.training.backend import find_device
     from vaelab.training.run import Run
 
@@ -107,6 +112,17 @@ def evaluate(
             limit=limit or IMAGES,
             seed=seed,
         )
+        result = replace(result, figures={**result.figures, **figures})
+    if attributes:
+        figures = {}
+        for name in splits.train.attribute_names:
+            judges = find_judges(splits, name, progress=output.progress())
+            handle = None if name in editable(model) else find_direction(model, splits.train, name)
+            figures |= attribute_figures(
+                model, splits, judges, handle, limit=limit or IMAGES, seed=seed
+            )
+        if not figures:
+            raise ConfigError(NO_ATTRIBUTES)
         result = replace(result, figures={**result.figures, **figures})
     kept = data is None and split == "test" and sampler == "prior"
     if kept:
@@ -244,7 +260,7 @@ def directions(
     model, folder = _model(run)
     splits = _splits(Run(run), data)
     if not splits.train.attribute_names:
-        raise ConfigError(_NO_ATTRIBUTES)
+        raise ConfigError(NO_ATTRIBUTES)
     found = [
         find_direction(model, splits.train, name, check_how(how))
         for name in splits.train.attribute_names
@@ -359,7 +375,7 @@ def _handle(run: Run, model: Vae, attribute: str | None, how: str) -> tuple[str,
     images = None if known else _splits(run, None).train
     names = known or (images.attribute_names if images else ())
     if not names:
-        raise ConfigError(_NO_ATTRIBUTES)
+        raise ConfigError(NO_ATTRIBUTES)
     if attribute is None and len(names) > 1:
         raise ConfigError(f"--attribute: name one of {', '.join(names)}.")
     name = attribute or names[0]

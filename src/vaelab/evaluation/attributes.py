@@ -22,6 +22,7 @@ from vaelab.evaluation.measure import codes_of
 from vaelab.evaluation.probes import balanced, information_gap, probe, right
 from vaelab.models.conditioning import LABEL, cut_at, cut_of
 from vaelab.models.handles import Handle
+from vaelab.models.model import seeded
 from vaelab.models.vae import Vae
 from vaelab.training.judge import Judge, trained_judge
 from vaelab.training.progress import Progress
@@ -227,6 +228,35 @@ def _told(
     how = "Mutual information gap (Chen et al., 2018), a subspace being one unit; 20 bins."
     figures["gap"] = Figure(gap, None, len(rows), "of the label's entropy", how)
     return figures
+
+
+def recognized(
+    model: Vae, judge: Judge, *, count: int = 10_000, guidance: float = 1.0, seed: int = 0
+) -> dict[str, Figure]:
+    """Return the share of samples of every class that a judge reads as the class asked for.
+
+    Nothing for a model that knows no classes.
+
+    Arguments:
+        model: conditional on the class.
+        judge: of classes.
+        count: samples, evenly over the classes.
+        guidance: see `Vae.guided`.
+        seed: of the samples.
+    """
+    if model.conditioning is None or "decoder" not in model.told or not model.classes:
+        return {}
+    parts = []
+    asked = torch.arange(count) % model.classes
+    with seeded(seed, model.device):
+        for labels in asked.split(_CHUNK):
+            made = model.sample(len(labels), guidance=guidance, label=labels)
+            parts.append(judge.classifier.predict(made).argmax(1).cpu() == labels)
+    how = (
+        f"{count:,} samples, evenly over the classes; prior p(z), guidance {guidance:g}, seed "
+        f"{seed}. Judge: {judge.name}."
+    )
+    return {"recognized": mean(torch.cat(parts).double(), "share of images", how)}
 
 
 def editable(model: Vae) -> tuple[str, ...]:

@@ -162,6 +162,11 @@ class Vae(Model):
         return self.prior.subspaces if isinstance(self.prior, SubspacePrior) else {}
 
     @property
+    def classes(self) -> int:
+        """How many classes the model can be told; 0 if none."""
+        return 0 if self.conditioning is None else len(self.conditioning.class_names)
+
+    @property
     def plain_dims(self) -> int:
         """How many dimensions of the code, the first ones, belong to no attribute."""
         taken: int = sum(s.dims.stop - s.dims.start for s in self.subspaces.values())
