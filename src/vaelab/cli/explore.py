@@ -38,11 +38,6 @@ Attribute = Annotated[
 ]
 How = Annotated[str, typer.Option(help="How directions are found: difference or logistic.")]
 
-NO_ATTRIBUTES = (
-    "the images have no attributes. Some can be measured on any images: train with "
-    "-s data.attributes=[thickness,slant]."
-)
-
 
 def evaluate(
     run: RunPath,
@@ -73,13 +68,12 @@ def evaluate(
     """
     from dataclasses import asdict, replace
 
-    from vaelab.evaluation.attributes import attribute_figures, editable, find_judges
     from vaelab.evaluation.evaluate import evaluate as measure
     from vaelab.evaluation.features import find_features
     from vaelab.evaluation.generate import IMAGES, generation_figures
     from vaelab.evaluation.record import verdict, write
     from vaelab.evaluation.samplers import find_sampler
-    from vaelab.explore.directions import find_direction
+    from vaelab.explore.directions import all_attributes
     from vaelab.training.backend import find_device
     from vaelab.training.run import Run
 
@@ -114,15 +108,9 @@ def evaluate(
         )
         result = replace(result, figures={**result.figures, **figures})
     if attributes:
-        figures = {}
-        for name in splits.train.attribute_names:
-            judges = find_judges(splits, name, progress=output.progress())
-            handle = None if name in editable(model) else find_direction(model, splits.train, name)
-            figures |= attribute_figures(
-                model, splits, judges, handle, limit=limit or IMAGES, seed=seed
-            )
-        if not figures:
-            raise ConfigError(NO_ATTRIBUTES)
+        figures = all_attributes(
+            model, splits, limit=limit or IMAGES, seed=seed, progress=output.progress()
+        )
         result = replace(result, figures={**result.figures, **figures})
     kept = data is None and split == "test" and sampler == "prior"
     if kept:
@@ -252,7 +240,7 @@ def directions(
     """Find the direction of every attribute in the latent space, and show what it changes."""
     import torch
 
-    from vaelab.explore.directions import check_how, find_direction
+    from vaelab.explore.directions import NO_ATTRIBUTES, check_how, find_direction
     from vaelab.explore.edits import walks
     from vaelab.explore.grids import save_arrays, save_images
     from vaelab.training.run import Run
@@ -369,7 +357,7 @@ def _given(pairs: list[str]) -> dict[str, float]:
 def _handle(run: Run, model: Vae, attribute: str | None, how: str) -> tuple[str, Handle | None]:
     """Return which attribute is meant, and what moves it in a model without labels."""
     from vaelab.evaluation.attributes import editable
-    from vaelab.explore.directions import check_how, find_direction
+    from vaelab.explore.directions import NO_ATTRIBUTES, check_how, find_direction
 
     known = editable(model)
     images = None if known else _splits(run, None).train

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from vaelab.data.images import ImageSet
+from vaelab.data.images import ImageSet, Splits
 from vaelab.errors import ConfigError
+from vaelab.evaluation.attributes import attribute_figures, editable, find_judges
+from vaelab.evaluation.figures import Figure
 from vaelab.evaluation.measure import codes_of
 from vaelab.models.conditioning import cut_at, cut_of
 from vaelab.models.handles import Direction
 from vaelab.models.vae import Vae
+from vaelab.training.progress import Progress
+
+NO_ATTRIBUTES = (
+    "the images have no attributes. Some can be measured on any images: train with "
+    "-s data.attributes=[thickness,slant]."
+)
 
 How = Literal["difference", "logistic"]
 IMAGES = 20_000
@@ -66,3 +75,27 @@ def _normal(codes: Tensor, on: Tensor) -> Tensor:
     scale = codes.std(0).clamp(min=1e-6)
     fitted = LogisticRegression(C=1.0, max_iter=1000).fit((codes / scale).numpy(), on.numpy())
     return torch.from_numpy(fitted.coef_[0]).float() / scale
+
+
+def all_attributes(
+    model: Vae,
+    splits: Splits,
+    cache: Path | None = None,
+    *,
+    limit: int = 10_000,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> dict[str, Figure]:
+    """Return `attribute_figures` of every attribute; a model without labels gets directions.
+
+    Raises:
+        ConfigError: the images have no attributes.
+    """
+    if not splits.train.attribute_names:
+        raise ConfigError(NO_ATTRIBUTES)
+    figures: dict[str, Figure] = {}
+    for name in splits.train.attribute_names:
+        handle = None if name in editable(model) else find_direction(model, splits.train, name)
+        judges = find_judges(splits, name, cache, progress)
+        figures |= attribute_figures(model, splits, judges, handle, limit=limit, seed=seed)
+    return figures

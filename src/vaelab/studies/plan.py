@@ -29,7 +29,7 @@ from vaelab.evaluation.figures import check_lead
 from vaelab.recipes import find_recipe, resolve
 from vaelab.training.run import versions
 
-MeasureName = Literal["generation", "neighbours", "paths", "bounds"]
+MeasureName = Literal["generation", "neighbours", "paths", "bounds", "attributes", "recognized"]
 ExtraName = Literal["pools", "surfaces", "knee"]
 
 

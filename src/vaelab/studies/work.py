@@ -11,11 +11,13 @@ import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 from vaelab.config import DataConfig
 from vaelab.data.images import Splits
 from vaelab.data.load import load_config
 from vaelab.errors import ConfigError, DataError, VaelabError
+from vaelab.evaluation.attributes import recognized
 from vaelab.evaluation.bounds import bound_figures
 from vaelab.evaluation.evaluate import evaluate, finite
 from vaelab.evaluation.features import Features, find_features
@@ -25,10 +27,12 @@ from vaelab.evaluation.neighbours import neighbour_figures
 from vaelab.evaluation.paths import path_figures
 from vaelab.evaluation.record import Evaluation, write
 from vaelab.evaluation.samplers import find_sampler
+from vaelab.explore.directions import all_attributes
 from vaelab.models.vae import Vae
 from vaelab.studies.plan import Case, MeasureConfig, MeasureName, Plan
 from vaelab.studies.study import Job, Study
 from vaelab.training.fit import train_config
+from vaelab.training.judge import trained_judge
 from vaelab.training.progress import Silent
 
 Say = Callable[[str], None]
@@ -129,13 +133,17 @@ class _Room:
         train_config(config, splits, job.run, Silent())
         model = job.run.load_model()
         features = self.features(spec) if _compares(self.plan.measure) else None
-        result = measure(model, splits, self.plan.measure, features)
+        result = measure(model, splits, self.plan.measure, features, self.study.path)
         write(job.run, result)
         write(job.run, result, job.measured_file)
 
 
 def measure(
-    model: Vae, splits: Splits, how: MeasureConfig, features: Features | None
+    model: Vae,
+    splits: Splits,
+    how: MeasureConfig,
+    features: Features | None,
+    cache: Path | None = None,
 ) -> Evaluation:
     """Return all that a study measures of a model, on the test images.
 
@@ -154,7 +162,12 @@ def measure(
     measures: dict[MeasureName, Callable[[], dict[str, Figure]]] = {
         "neighbours": lambda: neighbour_figures(model, splits.train, splits.test),
         "bounds": lambda: bound_figures(model, splits.test),
+        "attributes": lambda: all_attributes(model, splits, cache),
     }
+    if len(splits.train.class_names) > 1:
+        measures["recognized"] = lambda: recognized(
+            model, trained_judge(splits, cache), count=how.generated
+        )
     if features is not None and splits.held_out:  # else every sample is farther than 0 from all
         measures["paths"] = lambda: path_figures(model, splits.test, features, prior, splits.train)
         measures["generation"] = lambda: generation_figures(
