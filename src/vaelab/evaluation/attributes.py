@@ -123,7 +123,7 @@ def attribute_figures(
     if len(order) < 2:
         raise DataError(f"{name}: is known of {len(order)} test images; it cannot be measured.")
     test = sides.test.subset(order)
-    origin = with_classes(splits, name).test.subset(order) if judges.kind else None
+    origin = with_classes(splits, name).test.subset(order)
     assert test.labels is not None
     on = test.labels == 1
     found = _edited(model, test, origin, judges, handle, on, report)
@@ -155,7 +155,7 @@ def with_classes(splits: Splits, attribute: str) -> Splits:
 def _edited(
     model: Vae,
     images: ImageSet,
-    origin: ImageSet | None,
+    origin: ImageSet,
     judges: Judges,
     handle: Handle | None,
     on: Tensor,
@@ -165,11 +165,11 @@ def _edited(
     parts: dict[str, list[Tensor]] = {"switch": [], "kept": [], "drift": [], "apart": []}
     for rows in torch.arange(len(images)).split(_CHUNK):
         x, to = images.take(rows), (~on[rows]).float()
-        given = _labels(model, origin, images, rows)
+        given = given_of(model, origin, rows)
         edited = model.edit(x, judges.attribute, to, handle=handle, **given)
         said = judges.side.classifier.predict(edited).argmax(1) == 1
         parts["switch"].append((said.cpu() != on[rows]).double())
-        if judges.kind is not None and origin is not None and origin.labels is not None:
+        if judges.kind is not None and origin.labels is not None:
             kind = judges.kind.classifier
             parts["kept"].append(kind.predict(edited).argmax(1).cpu() == origin.labels[rows])
             before = kind.features(model.reconstruct(x, **given))
@@ -182,17 +182,19 @@ def _edited(
     return found
 
 
-def _labels(model: Vae, origin: ImageSet | None, images: ImageSet, rows: Tensor) -> dict[str, Any]:
-    """Return what a conditional model is told of images, as it was trained."""
-    if model.conditioning is None or "decoder" not in model.told:
+def given_of(model: Vae, images: ImageSet, rows: Tensor) -> dict[str, Any]:
+    """Return what a conditional model is told of images, as it was trained; else nothing."""
+    conditioning = model.conditioning
+    if conditioning is None or "decoder" not in model.told:
         return {}
     given: dict[str, Any] = {}
-    if LABEL in model.conditioning.names and origin is not None and origin.labels is not None:
-        given[LABEL] = origin.labels[rows]
-    for name in model.conditioning.attribute_names:
-        assert images.attributes is not None
+    if LABEL in conditioning.names and images.labels is not None:
+        given[LABEL] = images.labels[rows]
+    for name in conditioning.attribute_names:
+        if images.attributes is None or name not in images.attribute_names:
+            continue
         values = images.attributes[rows, images.attribute_names.index(name)]
-        given[name] = model.conditioning.side(name, values) if model.conditioning.cut else values
+        given[name] = conditioning.side(name, values) if conditioning.cut else values
     return given
 
 

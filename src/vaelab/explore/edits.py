@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,6 +36,7 @@ def walks(
     attribute: str,
     handle: Handle | None = None,
     ends: Sequence[float] = (-0.5, 0.0, 0.5, 1.0, 1.5),
+    **given: Any,
 ) -> Tensor:
     """Return every image and its edits from one end of an attribute to the other.
 
@@ -42,7 +44,8 @@ def walks(
     outside goes beyond them.
     """
     x = model.as_images(images)
-    return torch.stack([x, *(model.edit(x, attribute, e, handle=handle).cpu() for e in ends)], 1)
+    edits = (model.edit(x, attribute, end, handle=handle, **given).cpu() for end in ends)
+    return torch.stack([x, *edits], 1)
 
 
 def transferred(

@@ -148,6 +148,13 @@ class Conditioning(nn.Module):
                 self._set(vectors, name, values)
         return vectors
 
+    def with_class(self, contexts: Tensor, number: int) -> Tensor:
+        """Return vectors ``(n, width)`` in which the class is that of a number."""
+        changed = contexts.clone()
+        changed[:, : len(self.class_names)] = 0
+        changed[:, number] = 1
+        return changed
+
     def side(self, attribute: str, values: Tensor) -> Tensor:
         """Return values of an attribute in its unit as 0 or 1 by the cut, NaN where unknown."""
         at = self.location[self.attribute_names.index(attribute)].to(values)

@@ -17,6 +17,7 @@ from vaelab.evaluation.record import Evaluation, is_current, read, verdict
 from vaelab.models.vae import Vae
 from vaelab.report import words
 from vaelab.report.curves import learning_curves
+from vaelab.report.labelled import labelled_sections
 from vaelab.report.latent_plots import aggregate_plots, deviations_plot, latent_map, legend
 from vaelab.report.latents import Latents, find_latents
 from vaelab.report.palette import variables
@@ -63,6 +64,7 @@ def write_report(run: Run, splits: Splits, *, progress: Progress | None = None) 
             **words.captions(latents),
             **plots,
             "pictures": pictures,
+            "labelled": labelled_sections(model, splits.test),
             "hero": pictures.hero,
             "structure": structure(model),
             "dims": model.latent_dim,

@@ -237,6 +237,12 @@ def reduced(images: Tensor) -> Tensor:
     return blocks.reshape(*images.shape[:-2], *blocks.shape[-2:])
 
 
+def lay_out(images: Tensor, columns: int, alt: str) -> Picture:
+    """Return images ``(N, C, H, W)`` as one picture of so many columns."""
+    small = reduced(images)
+    return _picture(grid(small, columns, _scale(columns, small.shape[-1], _WIDE)), alt, "")
+
+
 def reduced_shape(model: Vae) -> tuple[int, int, int]:
     """Return the shape ``(C, H, W)`` of an image of the model after `reduced`."""
     channels, height, width = model.shape

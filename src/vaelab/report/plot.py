@@ -77,9 +77,9 @@ class Plot:
         style = f"stroke:{color};stroke-width:{thick};stroke-linecap:{cap}"
         self._add(f'<path class="points" d="{path}"{_style(style)}/>', clip=True)
 
-    def circle(self, radius: float, cls: str) -> None:
-        """Draw the circle of a radius about the origin, in the units of the data."""
-        (x, y), (right, _) = self.at(0, 0), self.at(radius, 0)
+    def circle(self, radius: float, cls: str, about: tuple[float, float] = (0, 0)) -> None:
+        """Draw the circle of a radius about a point, in the units of the data."""
+        (x, y), (right, _) = self.at(*about), self.at(about[0] + radius, about[1])
         self._add(
             f'<circle class="{cls}" cx="{x:.1f}" cy="{y:.1f}" r="{right - x:.1f}"/>', clip=True
         )
