@@ -241,7 +241,27 @@ def test_labels_that_are_given_raise_the_elbo(conditional: Vae) -> None:
     assert true_.mean() > wrong.mean() + 200  # 32 pixels off by 6 deviations cost 576 nats
 
 
+def test_labels_that_nobody_says_are_read_from_the_image(conditional: Vae) -> None:
+    test = shades().test
+    x = pixels(test)
+    said = conditional.labels(x)
+    assert test.labels is not None
+    assert test.attributes is not None
+    assert (said["label"] == test.labels).float().mean() > 0.95
+    torch.testing.assert_close(said["left"], test.attributes[:, 0], atol=0.3, rtol=0)
+    told = conditional.encode(x, label=test.labels, left=test.attributes[:, 0])
+    partly = conditional.encode(x, left=test.attributes[:, 0])
+    torch.testing.assert_close(partly, told)
+    assert (conditional.reconstruct(x) - x.float() / 255).square().mean().sqrt() < 0.1
+    with pytest.raises(ConfigError, match="label: this model must be told it"):
+        conditional.generate(torch.zeros(1, 1))
+    assert conditional.ordinary() == {"label": "dark", "left": pytest.approx(0, abs=1)}
+
+
 def test_guidance_extrapolates_from_the_unknown(conditional: Vae) -> None:
+    with pytest.raises(ConfigError, match="also trained without labels"):
+        conditional.sample(1, guidance=2)
+    conditional = train("cvae", shades(), **{**QUICK, "epochs": 1}, dropout=0.1)
     z = torch.zeros(1, 1)
     context = conditional.told_of(1, {"label": "bright"})
     with torch.no_grad():

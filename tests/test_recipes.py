@@ -16,6 +16,7 @@ from vaelab.data.images import Splits
 from vaelab.data.summary import mean_image
 from vaelab.errors import ConfigError
 from vaelab.evaluation.evaluate import evaluate
+from vaelab.models.classifier import Classifier, build_classifier
 from vaelab.models.conditioning import Told
 from vaelab.models.flows import FLOWS
 from vaelab.models.posteriors import DiagonalNormal
@@ -45,6 +46,8 @@ CONTRACT: list[tuple[str, dict[str, Any]]] = [
     ("vae-gan", {"r1": 1.0}),
     ("vae-gan", {"spectral": True, "pixels": 0.5}),
     ("aae", {}),
+    ("guided-vae", {}),
+    ("guided-vae", {"samples": 0.0, "head": 0.0}),
     ("classifier", {}),
 ]
 
@@ -60,8 +63,12 @@ def test_gradients_reach_every_parameter(
     torch.manual_seed(0)
     config = configure({**settings_to_config({**SMALL, **settings}), "recipe": name})
     sizes = torch.rand(len(spots.train), 1)
+
+    def judge() -> Classifier:
+        return build_classifier(spots.train.shape, 2)
+
     told = Told(("a", "b"), ("size",), torch.arange(len(spots.train)) % 2, sizes)
-    setup = Setup(config.model, config.data.binarize, mean_image(spots.train), 10, told)
+    setup = Setup(config.model, config.data.binarize, mean_image(spots.train), 10, told, judge)
     model, objective = build(config, setup)
     rows = torch.arange(16)
     x = spots.train.take(rows).float() / 255

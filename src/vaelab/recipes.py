@@ -200,7 +200,7 @@ def cvae(
     setup: Setup,
     *,
     given: list[str] = [],  # noqa: B006 (pydantic copies it)
-    dropout: Rate = 0.1,
+    dropout: Rate = 0.0,
     learned_prior: bool = False,
     beta: NonNegative = 1.0,
     warmup: Fraction = 0.0,
@@ -208,7 +208,8 @@ def cvae(
 ) -> Built:
     """Conditional VAE (Sohn et al., 2015): encoder and decoder are told class and attributes.
 
-    loss = E_q(z|x,y)[−log p(x|z,y)] + β KL(q(z|x,y) ‖ p(z)), labels withheld with rate `dropout`
+    loss = E_q(z|x,y)[−log p(x|z,y)] + β KL(q(z|x,y) ‖ p(z)), labels withheld with rate `dropout`;
+    a labeler reads those that nobody says
     """
     _needs_density(setup, "cvae")
     told: list[Part] = ["encoder", "decoder"]
@@ -221,6 +222,7 @@ def cvae(
         conditioning=Conditioning(setup.told, given or setup.told.names),
         told=told,
         dropout=dropout,
+        reads=True,
     )
     return model, Objective(_elbo(setup, beta, warmup), samples)
 
@@ -230,7 +232,7 @@ def cvae_info(
     setup: Setup,
     *,
     given: list[str] = [],  # noqa: B006 (pydantic copies it)
-    dropout: Rate = 0.1,
+    dropout: Rate = 0.0,
     leak: NonNegative = 10.0,
     critic_steps: Count = 2,
     critic_lr: Positive = 1e-3,
@@ -250,6 +252,7 @@ def cvae_info(
         conditioning=Conditioning(setup.told, given or setup.told.names, cut=True),
         told=("encoder", "decoder"),
         dropout=dropout,
+        reads=True,
     )
     return model, _independent(setup, model, leak, critic_steps, critic_lr, beta, warmup, samples)
 
@@ -330,7 +333,7 @@ def guided_vae(
     reconstructions: NonNegative = 10.0,
     samples: NonNegative = 10.0,
     given: list[str] = [],  # noqa: B006 (pydantic copies it)
-    dropout: Rate = 0.1,
+    dropout: Rate = 0.0,
     beta: NonNegative = 1.0,
     warmup: Fraction = 0.0,
 ) -> Built:
@@ -353,6 +356,7 @@ def guided_vae(
             conditioning=conditioning,
             told=("encoder", "decoder"),
             dropout=dropout,
+            reads=True,
         )
     objective = Guided(
         _elbo(setup, beta, warmup), weights, setup.model.latent_dim, classes, setup.judge

@@ -98,7 +98,9 @@ def _walks(
     lengths: list[Tensor] = []
     jumps: list[Tensor] = []
     for start, end in pairwise(codes):
-        points = features.of(model.generate(torch.lerp(start, end, share))).double()
+        points = features.of(
+            model.generate(torch.lerp(start, end, share), **model.ordinary())
+        ).double()
         steps = (points[1:] - points[:-1]).norm(dim=1)
         whole = (points[-1] - points[0]).norm()
         if whole > 0:

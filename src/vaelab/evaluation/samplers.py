@@ -107,7 +107,7 @@ def find_sampler(
         return Sampler(words, model, draw)
 
     def with_labels(codes: Callable[[int], Tensor]) -> Callable[[int], tuple[Tensor, Tensor]]:
-        return lambda n: (codes(n), model.told_of(n, given))
+        return lambda n: (codes(n), model.told_of(n, {**model.ordinary(), **given}))
 
     if temperature != 1:
         raise ConfigError(f"temperature: only the prior has one, not the sampler {name}.")

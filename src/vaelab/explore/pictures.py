@@ -101,7 +101,16 @@ def interpolate(
     a, b = as_code(model, start), as_code(model, end)
     share = torch.linspace(0, 1, steps, device=a.device).unsqueeze(1)
     codes = torch.lerp(a, b, share) if how == "linear" else spherical(a, b, share)
-    return model.generate(codes)
+    told = torch.lerp(_context(model, start), _context(model, end), share)
+    return model.decoded(codes, told)
+
+
+def _context(model: Vae, given: Tensor) -> Tensor:
+    """Return what a decoder is told beside a code, or as it is read from an image, ``(K,)``."""
+    if given.shape == (model.latent_dim,):
+        return model.told_of(1, model.ordinary())[0]
+    x = model.as_images(given.unsqueeze(0))
+    return model.chunked(model.filled, x, model.told_of(1, {}))[0]
 
 
 def spherical(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
@@ -145,7 +154,7 @@ def traverse(
     codes = base.repeat(len(dims), len(values), 1)
     for row, dim in enumerate(dims):
         codes[row, :, dim] = at[:, dim]
-    images = model.generate(codes.reshape(-1, model.latent_dim))
+    images = model.generate(codes.reshape(-1, model.latent_dim), **model.ordinary())
     return images.reshape(len(dims), len(values), *model.shape)
 
 
@@ -175,7 +184,8 @@ def manifold(
     codes = base.repeat(n, n, 1)
     codes[:, :, chosen[0]] = at[:, chosen[0]]
     codes[:, :, chosen[1]] = at[:, chosen[1]].flip(0).unsqueeze(1)
-    return model.generate(codes.reshape(-1, model.latent_dim)).reshape(n, n, *model.shape)
+    images = model.generate(codes.reshape(-1, model.latent_dim), **model.ordinary())
+    return images.reshape(n, n, *model.shape)
 
 
 def by_rate(model: Vae, images: Images) -> list[int]:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from vaelab.config import Binarize, ModelConfig
 from vaelab.models.conditioning import Conditioning
+from vaelab.models.labeler import Labeler
 from vaelab.models.likelihoods import build_likelihood
 from vaelab.models.networks import build_decoder, build_encoder
 from vaelab.models.posteriors import build_posterior
@@ -25,6 +26,7 @@ def build_vae(
     told: Collection[Part] = (),
     dropout: float = 0.0,
     subspaces: SubspacePrior | None = None,
+    reads: bool = False,
 ) -> Vae:
     """Return a freshly initialised `Vae`; seed torch before.
 
@@ -37,6 +39,7 @@ def build_vae(
         told: which distributions are told labels.
         dropout: share of images whose labels are withheld.
         subspaces: prior of a code that has more dimensions than ``config`` says.
+        reads: whether a labeler, built like the encoder, stands in for unknown labels.
     """
     channels, height, width = mean.shape
     shape = (channels, height, width)
@@ -58,6 +61,10 @@ def build_vae(
         prior = LearnedPrior(wide["prior"], dim)
     else:
         prior = build_prior(config.prior, dim, components=config.prior_components)
+    labeler = None
+    if reads and conditioning is not None:
+        count = len(conditioning.class_names) + len(conditioning.attribute_names)
+        labeler = Labeler(build_encoder(config.encoder, shape, count), conditioning)
     return Vae(
         Conditional(encoder, posterior, event_dims=3),
         Conditional(decoder, likelihood, event_dims=1),
@@ -68,4 +75,5 @@ def build_vae(
         conditioning,
         told,
         dropout,
+        labeler,
     )

@@ -148,6 +148,30 @@ class Conditioning(nn.Module):
                 self._set(vectors, name, values)
         return vectors
 
+    def say(self, contexts: Tensor) -> dict[str, Tensor]:
+        """Return what vectors ``(n, width)`` say, by name: class numbers, and attributes.
+
+        Attributes are in their own unit or, where they were cut, 0 or 1.
+        """
+        classes, count = len(self.class_names), len(self.attribute_names)
+        said = {LABEL: contexts[:, :classes].argmax(1)} if classes else {}
+        for place, name in enumerate(self.attribute_names):
+            values = contexts[:, classes + place]
+            said[name] = (
+                (values > 0).float()
+                if self.cut
+                else values * self.scale[place] + self.location[place]
+            )
+            known = contexts[:, classes + count + place] > 0
+            said[name] = said[name].where(known, torch.full_like(said[name], torch.nan))
+        return said
+
+    def ordinary(self) -> dict[str, Any]:
+        """Return the first class and the median of every attribute, by name."""
+        usual = self.rows.median(0, keepdim=True).values
+        said = {name: round(float(values[0]), 3) for name, values in self.say(usual).items()}
+        return {**said, **({LABEL: self.class_names[0]} if self.class_names else {})}
+
     def with_class(self, contexts: Tensor, number: int) -> Tensor:
         """Return vectors ``(n, width)`` in which the class is that of a number."""
         changed = contexts.clone()

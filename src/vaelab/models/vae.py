@@ -13,7 +13,7 @@ S samples of the latent for each, D latent dimensions, X = (C, H, W) the shape o
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, get_args
@@ -28,6 +28,7 @@ from vaelab.errors import ConfigError, DataError
 from vaelab.models.conditioning import Conditioning, drop
 from vaelab.models.handles import Handle, Subspace
 from vaelab.models.kl import analytic_kl, monte_carlo_kl
+from vaelab.models.labeler import Labeler
 from vaelab.models.likelihoods import Likelihood
 from vaelab.models.model import Images, Model, seeded
 from vaelab.models.priors import GaussianMixture, Prior
@@ -126,6 +127,7 @@ class Vae(Model):
         conditioning: makes a vector of the labels; None for a model of images alone.
         told: which of the three distributions are given that vector.
         dropout: share of training images whose labels the model is not told.
+        labeler: reads labels that nobody says; without one they stay unknown.
     """
 
     def __init__(
@@ -139,11 +141,13 @@ class Vae(Model):
         conditioning: Conditioning | None = None,
         told: Collection[Part] = (),
         dropout: float = 0.0,
+        labeler: Labeler | None = None,
     ) -> None:
         super().__init__(shape)
         self.encoder, self.decoder, self.prior = encoder, decoder, prior
         self.latent_dim, self.binarize = latent_dim, binarize
         self.conditioning, self.told, self.dropout = conditioning, frozenset(told), dropout
+        self.labeler = labeler
 
     @property
     def likelihood(self) -> Likelihood:
@@ -176,8 +180,12 @@ class Vae(Model):
         """Return what the model is told of a batch beside its images, ``(B, K)``."""
         if self.conditioning is None:
             return None
-        context: Tensor = self.conditioning(batch)
+        context = self.filled(batch.images, self.conditioning(batch))
         return drop(context, self.dropout) if self.training and self.dropout else context
+
+    def filled(self, images: Tensor, context: Tensor) -> Tensor:
+        """Return contexts with what is unknown as the labeler reads it, where there is one."""
+        return context if self.labeler is None else self.labeler.fill(images, context)
 
     def _tell(self, part: Part, context: Tensor | None) -> Tensor | None:
         return context if part in self.told else None
@@ -242,7 +250,7 @@ class Vae(Model):
         """Return mean and standard deviation of q(z|x) of images, each ``(N, D)``."""
 
         def moments(x: Tensor, context: Tensor) -> Tensor:
-            posterior = self.encoder(x, self._tell("encoder", context))
+            posterior = self.encoder(x, self._tell("encoder", self.filled(x, context)))
             return torch.stack([posterior.mean, posterior.stddev], 1)
 
         x = self.as_images(images)
@@ -256,6 +264,7 @@ class Vae(Model):
         """
 
         def once(x: Tensor, context: Tensor) -> Tensor:
+            context = self.filled(x, context)
             posterior = self.encoder(x, self._tell("encoder", context))
             z = posterior.rsample() if sample else posterior.mean
             return self.decode(z, context).mean
@@ -272,7 +281,29 @@ class Vae(Model):
             given: labels by name.
         """
         codes = self.as_codes(z)
-        return self.decoded(codes, self.told_of(len(codes), given), guidance)
+        return self.decoded(codes, self.told_to_decode(len(codes), given), guidance)
+
+    def told_to_decode(self, n: int, given: Mapping[str, Any]) -> Tensor:
+        """Return as `told_of` does; nothing that the decoder needs may be missing.
+
+        Raises:
+            ConfigError: something is, and the model never learned to do without.
+        """
+        if self.conditioning is not None and "decoder" in self.told and not self.dropout:
+            missing = [name for name in self.conditioning.names if name not in given]
+            if missing:
+                raise ConfigError(
+                    f"{missing[0]}: this model must be told it to decode a code, such as "
+                    f"{missing[0]}={next(iter(self.ordinary(missing[0]).values()))!r}."
+                )
+        return self.told_of(n, given)
+
+    def ordinary(self, *names: str) -> dict[str, Any]:
+        """Return ordinary labels by name: the first class, and the median of attributes."""
+        if self.conditioning is None or "decoder" not in self.told:
+            return {}
+        every = self.conditioning.ordinary()
+        return {name: every[name] for name in names} if names else every
 
     def decoded(self, codes: Tensor, context: Tensor, guidance: float = 1.0) -> Tensor:
         """Return the images of codes ``(N, D)`` under contexts ``(N, K)``."""
@@ -292,6 +323,11 @@ class Vae(Model):
         """
         if guidance == 1 or "decoder" not in self.told:
             return self.decode(z, context)
+        if not self.dropout:
+            raise ConfigError(
+                "guidance: needs a model that was also trained without labels: "
+                "-s options.dropout=0.1."
+            )
         network, family = self.decoder.network, self.decoder.family
         base = network(z, torch.zeros_like(context))
         told: Distribution = family(base + guidance * (network(z, context) - base))
@@ -330,7 +366,7 @@ class Vae(Model):
         each: Distribution = self.prior(context)
         return each.mean + temperature * (each.sample() - each.mean)
 
-    def told_of(self, n: int, given: dict[str, Any], draw: bool = False) -> Tensor:
+    def told_of(self, n: int, given: Mapping[str, Any], draw: bool = False) -> Tensor:
         """Return the context of n images for what is given by name, ``(n, K)``; K may be 0.
 
         ``draw`` lets what is not given follow the training images; else it is unknown.
@@ -357,6 +393,17 @@ class Vae(Model):
             known = ", ".join(self.subspaces) or "none; train one with: vaelab train csvae"
             raise ConfigError(f"{attribute}: this model has no subspace for it. Known: {known}.")
         return self.subspaces[attribute]
+
+    def labels(self, images: Images) -> dict[str, Tensor]:
+        """Return what the model reads from images: class numbers and attributes, each ``(N,)``.
+
+        Raises:
+            ConfigError: the model reads no labels.
+        """
+        if self.labeler is None or self.conditioning is None:
+            raise ConfigError("labels: only a conditional model (cvae) reads them.")
+        x = self.as_images(images)
+        return self.conditioning.say(self.chunked(self.filled, x, self.told_of(len(x), {})))
 
     def edit(
         self,
@@ -390,6 +437,8 @@ class Vae(Model):
         context = self.told_of(len(x), given)
         where = torch.as_tensor(to, dtype=torch.float32, device=self.device).expand(len(x))
         handle = handle or self.subspaces.get(attribute)
+        if self.labeler is not None:
+            context = self.chunked(self.filled, x, context)
         codes = self.encode(x, **given)
         if handle is not None:
             return self.decoded(handle.move(codes, where, strength), context)
@@ -468,6 +517,7 @@ class Vae(Model):
 
         def once(images: Tensor, target: Tensor, context: Tensor) -> Tensor:
             index = torch.arange(len(images), device=images.device)
+            context = self.filled(images, context)
             return measure(Batch(images, target, None, None, index), context)
 
         context = self.told_of(len(x), given)

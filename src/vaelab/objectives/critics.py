@@ -12,7 +12,13 @@ from vaelab.data.batches import Batch
 from vaelab.models.conditioning import Conditioning
 from vaelab.models.model import Model
 from vaelab.models.vae import Trace, Vae
-from vaelab.objectives.objective import Loss, Objective, Player
+from vaelab.objectives.objective import (
+    Loss,
+    Objective,
+    Player,
+    labeler_player,
+    own_parameters,
+)
 from vaelab.objectives.terms import Term
 
 HIDDEN = 256
@@ -135,10 +141,10 @@ class Independence(Objective):
             total = both.mean() / 2
             return Loss(total, {"loss": total.detach()})
 
-        own = {f"model.{name}": value for name, value in model.named_parameters()}
         critic = {f"objective.critic.{n}": p for n, p in self.critic.named_parameters()}
         adam = {"optimizer": "adam", "lr": self.lr, "schedule": "constant", "weight_decay": 0.0}
         return {
-            "model": Player("model", own, loss),
+            "model": Player("model", own_parameters(model), loss),
+            **labeler_player(model),
             "critic": Player("critic", critic, reading, self.steps, adam),
         }

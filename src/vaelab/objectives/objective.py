@@ -73,17 +73,40 @@ class Objective(nn.Module):
         return Loss(total, {"loss": total.detach(), **figures, **rate_distortion(trace)})
 
     def players(self, model: Model) -> dict[str, Player]:
-        """Return who optimises what: one player with all parameters."""
+        """Return who optimises what: one player with all parameters but those of a labeler."""
 
         def loss(batch: Batch, step: int) -> Loss:
             result: Loss = self(model, batch, step)
             return result
 
         parameters = {
-            **{f"model.{name}": value for name, value in model.named_parameters()},
+            **own_parameters(model),
             **{f"objective.{name}": value for name, value in self.named_parameters()},
         }
-        return {"model": Player("model", parameters, loss)}
+        return {"model": Player("model", parameters, loss), **labeler_player(model)}
+
+
+_LABELER = "labeler."
+
+
+def own_parameters(model: Model) -> dict[str, nn.Parameter]:
+    """Return the parameters of a model but those of its labeler, by name."""
+    return {f"model.{n}": p for n, p in model.named_parameters() if not n.startswith(_LABELER)}
+
+
+def labeler_player(model: Model) -> dict[str, Player]:
+    """Return the player that trains a model's labeler; none if it has none."""
+    if not isinstance(model, Vae) or model.labeler is None:
+        return {}
+    labeler, conditioning = model.labeler, model.conditioning
+    assert conditioning is not None
+
+    def loss(batch: Batch, step: int) -> Loss:
+        total = labeler.cost(batch.images, conditioning(batch))
+        return Loss(total, {"loss": total.detach()})
+
+    parameters = {f"model.{_LABELER}{n}": p for n, p in labeler.named_parameters()}
+    return {"labeler": Player("labeler", parameters, loss)}
 
 
 @torch.no_grad()

@@ -184,7 +184,7 @@ def _manifold(model: Vae, latents: Latents) -> Picture:
         low, high = latents.means.quantile(torch.tensor([0.01, 0.99]), 0)
         x, y = (low + (high - low) * torch.linspace(0, 1, side)[:, None]).T
         codes = torch.stack([x.repeat(side), y.flip(0).repeat_interleave(side)], 1)
-        images = model.generate(codes)
+        images = model.generate(codes, **model.ordinary())
         over = "an even grid over the middle 98 % of the codes of test images"
     else:
         images = manifold(model, side).flatten(0, 1)
@@ -211,7 +211,9 @@ def _traversals(model: Vae, latents: Latents) -> tuple[tuple[Picture, ...], byte
         spread = latents.means.std(0, correction=0)
         for row, dim in enumerate(dims):
             codes[row, :, dim] += values * spread[dim]
-        images = model.generate(codes.flatten(0, 1)).unflatten(0, (len(dims), steps))
+        images = model.generate(codes.flatten(0, 1), **model.ordinary()).unflatten(
+            0, (len(dims), steps)
+        )
     else:
         images = traverse(model, dims=dims, values=values.tolist())
     images = reduced(images)

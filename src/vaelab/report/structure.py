@@ -58,7 +58,7 @@ def structure(model: Vae) -> list[Part]:
     try:
         with torch.no_grad(), evaluating(model):
             model.posterior(torch.zeros(1, *model.shape))
-            model.generate(torch.zeros(1, model.latent_dim))
+            model.generate(torch.zeros(1, model.latent_dim), **model.ordinary())
     finally:
         for handle in handles:
             handle.remove()
