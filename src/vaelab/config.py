@@ -49,7 +49,9 @@ class Section(BaseModel):
 class DataConfig(Section):
     """Which images, in which shape, split how."""
 
-    spec: str = Field("mnist", description="mnist, or the path of images (folder, IDX, npy, npz)")
+    spec: str = Field(
+        "mnist", description="mnist, swiss-roll, or the path of images (folder, IDX, npy, npz)"
+    )
     size: Annotated[list[Count], Field(min_length=2, max_length=2)] | None = Field(
         None, description="height and width to fit every image to; default: as they are"
     )
@@ -63,6 +65,18 @@ class DataConfig(Section):
     binarize: Binarize = Field(
         "none", description="targets: grey as they are, drawn anew each time, or pixel > 1/2"
     )
+    attributes: list[str] = Field(
+        [],
+        description="attributes to use, by name: the data's own, or measured on the images: "
+        "thickness, slant, width, height, area, loops; default: the data's own",
+    )
+
+    @field_validator("attributes", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        if isinstance(value, str):  # thickness,slant
+            return [name.strip() for name in value.split(",") if name.strip()]
+        return value
 
     @field_validator("size", mode="before")
     @classmethod

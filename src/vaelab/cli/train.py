@@ -65,7 +65,8 @@ def train(
         str | None, typer.Argument(help="A recipe: see `vaelab recipes`.", show_default="vae")
     ] = None,
     data: Annotated[
-        str | None, typer.Option("--data", "-d", help="mnist, or a path.", show_default="mnist")
+        str | None,
+        typer.Option("--data", "-d", help="mnist, swiss-roll, or a path.", show_default="mnist"),
     ] = None,
     out: Out = None,
     latent_dim: Annotated[int | None, typer.Option(help="Dimensions of the latent space.")] = None,

@@ -27,7 +27,7 @@ class Batch:
         images: float32 in [0, 1], ``(B, C, H, W)``: what the encoder sees.
         target: what the likelihood sees: the images, or a binarised draw of them.
         labels: int64 ``(B,)``, or None.
-        attributes: float32 ``(B, A)`` of 0, 1 or NaN (unknown), or None.
+        attributes: float32 ``(B, A)``, NaN where unknown, or None.
         index: int64 ``(B,)``: position of each image in its set.
     """
 

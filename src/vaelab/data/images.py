@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -20,9 +20,12 @@ class ImageSet:
         images: uint8, ``(N, C, H, W)``, C one of 1, 3, 4; a tensor, or rows of a file where the
             images are larger than memory. Read them with `take`, which serves both.
         labels: optional int64 class of each image, ``(N,)``.
-        attributes: optional float32 ``(N, A)``: 0 or 1, NaN where unknown.
+        attributes: optional float32 ``(N, A)``: any finite number, NaN where unknown.
         class_names: name of each class, so that ``labels < len(class_names)``.
         attribute_names: name of each attribute.
+        units: unit of each attribute, "" where it is not known.
+        binary: whether each attribute is 0 or 1; see `binary_columns`. A subset keeps what holds
+            for the whole data set, so that its parts agree.
     """
 
     images: Tensor | FileImages
@@ -30,6 +33,12 @@ class ImageSet:
     attributes: Tensor | None = None
     class_names: tuple[str, ...] = ()
     attribute_names: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
+    binary: tuple[bool, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.attributes is not None and not self.binary:
+            object.__setattr__(self, "binary", binary_columns(self.attributes))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -59,13 +68,18 @@ class ImageSet:
     def subset(self, index: Tensor) -> ImageSet:
         """The images at ``index`` with their labels and attributes; a view of a file."""
         images = self.images
-        return ImageSet(
-            images.view(index) if isinstance(images, FileImages) else self.take(index),
-            None if self.labels is None else self.labels[index],
-            None if self.attributes is None else self.attributes[index],
-            self.class_names,
-            self.attribute_names,
+        return replace(
+            self,
+            images=images.view(index) if isinstance(images, FileImages) else self.take(index),
+            labels=None if self.labels is None else self.labels[index],
+            attributes=None if self.attributes is None else self.attributes[index],
         )
+
+
+def binary_columns(attributes: Tensor) -> tuple[bool, ...]:
+    """Whether all known values of each column of ``(N, A)`` are 0 or 1."""
+    either = (attributes == 0) | (attributes == 1) | attributes.isnan()
+    return tuple(either.all(0).tolist())
 
 
 @dataclass(frozen=True, eq=False)
