@@ -344,7 +344,9 @@ def _name(plot: Plot, points: Sequence[tuple[float, float, str]]) -> None:
 def _pictured(results: Results) -> str:
     """Say what the pictures are of, as far as it holds."""
     seeds = {runs[0].job.seed for case in results.plan.cases if (runs := results.of(case))}
-    images = {case.config.data.model_dump_json() for case in results.plan.cases}
+    images = {
+        case.config.data.model_dump_json(exclude={"attributes"}) for case in results.plan.cases
+    }
     of = (
         "the first seed" if seeds <= {results.plan.seeds[0]} else "the first seed that was measured"
     )
