@@ -183,6 +183,9 @@ class TrainingConfig(Section):
     compile: bool = Field(False, description="torch.compile the model")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    labelled: Count | None = Field(
+        None, description="show the labels of so many training images, evenly over the classes"
+    )
     log_every: Count = Field(50, description="steps between two lines of log.jsonl")
     checkpoint_seconds: NonNegative = Field(
         60.0, description="a checkpoint is also written when the last is this old"

@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, NoReturn, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from torch import Tensor
@@ -44,6 +44,7 @@ from vaelab.objectives.critics import Independence, LabelCritic
 from vaelab.objectives.guided import Guided, Weights
 from vaelab.objectives.objective import Objective
 from vaelab.objectives.schedules import Schedule, constant, linear
+from vaelab.objectives.semi import SemiSupervised
 from vaelab.objectives.terms import Capacity, Distortion, ImportanceWeighted, Term
 
 
@@ -58,6 +59,7 @@ class Setup:
         steps: number of steps of the whole training.
         told: what the training images are labelled with.
         judge: gives a classifier that was trained on the real images.
+        labelled: gives the training images that have a label, 8-bit, and their labels.
     """
 
     model: ModelConfig
@@ -65,7 +67,8 @@ class Setup:
     mean: Tensor
     steps: int
     told: Told = field(default_factory=Told)
-    judge: Callable[[], Classifier] = lambda: _no_judge()
+    judge: Callable[[], Classifier] = lambda: _missing("a classifier of real images")
+    labelled: Callable[[], tuple[Tensor, Tensor]] = lambda: _missing("labelled images")
 
     def vae(self) -> Vae:
         """Return the model that the configuration describes, freshly initialised."""
@@ -364,6 +367,25 @@ def guided_vae(
     return model, objective
 
 
+@recipe("m2")
+def m2(setup: Setup, *, alpha: NonNegative = 50.0) -> Built:
+    """Semi-supervised M2 (Kingma et al., 2014): a classifier from few labels; y is summed over.
+
+    loss = E U(x) + E_labelled [L(x, y) − `alpha` log q(y|x)], U = Σ_y q(y|x) (L(x, y) + log q(y|x))
+    """
+    _needs_density(setup, "m2")
+    _needs_classes(len(setup.told.class_names))
+    model = build_vae(
+        setup.model,
+        setup.mean,
+        setup.binarize,
+        conditioning=Conditioning(setup.told, (LABEL,)),
+        told=("encoder", "decoder"),
+        reads=True,
+    )
+    return model, SemiSupervised(alpha, setup.labelled)
+
+
 def _independent(
     setup: Setup,
     model: Vae,
@@ -411,8 +433,8 @@ def _needs_classes(classes: int) -> None:
         )
 
 
-def _no_judge() -> Classifier:
-    raise ConfigError("this objective needs a classifier of real images, and none was given.")
+def _missing(what: str) -> NoReturn:
+    raise ConfigError(f"this objective needs {what}, and none was given.")
 
 
 def find_recipe(name: str) -> Recipe:

@@ -82,6 +82,44 @@ def binary_columns(attributes: Tensor) -> tuple[bool, ...]:
     return tuple(either.all(0).tolist())
 
 
+def labelled(images: ImageSet) -> tuple[Tensor, Tensor]:
+    """Return the images whose class is known, uint8 ``(n, C, H, W)``, and their classes.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    index = torch.zeros(0) if images.labels is None else (images.labels >= 0).nonzero().squeeze(1)
+    if images.labels is None or len(index) == 0:
+        raise ConfigError("data: none of the training images has a label.")
+    return images.take(index), images.labels[index]
+
+
+def with_few_labels(images: ImageSet, count: int, seed: int) -> ImageSet:
+    """Return the set with the labels of ``count`` images, as evenly over the classes as can be.
+
+    Which, is drawn by chance; all others are −1, for unknown.
+
+    Raises:
+        ConfigError: there are no labels, or fewer labels than classes are asked for.
+    """
+    if images.labels is None or len(images.class_names) < 2:
+        raise ConfigError("training.labelled: these images have no classes.")
+    classes = len(images.class_names)
+    if count < classes:
+        raise ConfigError(f"training.labelled: {count} labels are too few for {classes} classes.")
+    labels = images.labels.cpu()
+    generator = torch.Generator().manual_seed(seed)
+    shuffled = torch.randperm(len(labels), generator=generator)
+    turn = torch.zeros(len(labels), dtype=torch.int64)  # how many of its class come before it
+    for k in range(classes):
+        rows = shuffled[labels[shuffled] == k]
+        turn[rows] = torch.arange(len(rows))
+    chosen = shuffled[turn[shuffled].argsort(stable=True)][:count]
+    kept = torch.full_like(labels, -1)
+    kept[chosen] = labels[chosen]
+    return replace(images, labels=kept)
+
+
 @dataclass(frozen=True, eq=False)
 class Splits:
     """One data set in three parts that share no image, unless ``held_out`` is false.

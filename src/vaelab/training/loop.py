@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor
 from vaelab import files
 from vaelab.config import RunConfig, parse_config
 from vaelab.data.batches import Batch, Batches, resident, shard
-from vaelab.data.images import Splits
+from vaelab.data.images import Splits, labelled, with_few_labels
 from vaelab.data.summary import fingerprint, mean_image
 from vaelab.errors import ConfigError, RunError, TrainingError
 from vaelab.models.conditioning import Told
@@ -63,7 +64,10 @@ class Trainer:
         self.config, self.run, self.progress = config, run, progress
         self.backend = Backend(config.training, str(run) if run else None)
         self.data = fingerprint(splits)
-        self.images = resident(splits.train, self.backend.device)
+        seen = splits.train
+        if config.training.labelled is not None:
+            seen = with_few_labels(seen, config.training.labelled, config.training.seed)
+        self.images = resident(seen, self.backend.device)
         self.held_out = splits.validation
         training = config.training
         if training.batch_size < self.backend.world:
@@ -77,7 +81,7 @@ class Trainer:
         per_epoch = -(-len(splits.train) // training.batch_size)
         self.steps = training.epochs * (1 if training.optimizer == WHOLE_SET else per_epoch)
         torch.manual_seed(mix_seed(training.seed))  # before the networks are built
-        self.told = Told.by(splits.train)
+        self.told = Told.by(seen)
         mean = mean_image(splits.train)
         setup = Setup(
             config.model,
@@ -85,7 +89,8 @@ class Trainer:
             mean,
             self.steps,
             self.told,
-            judge=lambda: trained_judge(splits, seed=GUIDES).classifier,
+            judge=lambda: trained_judge(replace(splits, train=seen), seed=GUIDES).classifier,
+            labelled=lambda: labelled(seen),
         )
         self.model, self.objective = build(config, setup)
         self.model.config = config
