@@ -10,7 +10,13 @@ from torch import Tensor
 from vaelab.config import PosteriorName
 from vaelab.errors import ConfigError
 from vaelab.models import noise
-from vaelab.models.posteriors import MIN_SCALE, build_posterior, positive_scale, raw_scale
+from vaelab.models.posteriors import (
+    MIN_SCALE,
+    FullNormal,
+    build_posterior,
+    positive_scale,
+    raw_scale,
+)
 
 NAMES: tuple[PosteriorName, ...] = get_args(PosteriorName)
 
@@ -98,14 +104,29 @@ def test_full_agrees_with_torch_and_lays_out_its_factor_row_by_row() -> None:
     raw = torch.randn(5, 9)
     q = posterior(raw)
     assert (q.batch_shape, q.event_shape) == ((5,), (3,))
-    factor = q.scale_tril[0]
-    torch.testing.assert_close(factor.diagonal(), positive_scale(raw[0, 3:6]))
-    assert torch.stack([factor[1, 0], factor[2, 0], factor[2, 1]]).equal(raw[0, 6:])
+    factor, sigma = q.scale_tril[0], positive_scale(raw[0, 3:6])
+    torch.testing.assert_close(factor.diagonal(), sigma)
+    below = torch.stack([factor[1, 0], factor[2, 0], factor[2, 1]])
+    torch.testing.assert_close(below, sigma[[1, 2, 2]] * raw[0, 6:])
     assert factor.triu(1).abs().max() == 0
     z = torch.randn(4, 5, 3)
     covariance = q.scale_tril @ q.scale_tril.mT
     reference = torch.distributions.MultivariateNormal(raw[:, :3], covariance)
     torch.testing.assert_close(q.log_prob(z), reference.log_prob(z), rtol=1e-3, atol=1e-3)
+
+
+def test_full_knows_the_density_of_its_draws_however_thin_it_is() -> None:
+    torch.manual_seed(0)
+    tril = torch.eye(5) * 1e-4
+    tril += torch.full((5, 5), 5.0).tril(-1)  # L⁻¹ has entries of 10²⁰ and more
+    q = FullNormal(torch.full((1, 5), 3.0), tril[None])
+    z = q.rsample((10_000,))
+    entropy = 0.5 * 5 * math.log(2 * math.pi * math.e) + 5 * math.log(1e-4)
+    error = math.sqrt(5 / 2 / 10_000)  # of the mean of ε²/2 over five dimensions
+    assert -q.log_prob(z).mean().item() == pytest.approx(entropy, abs=5 * error)
+    wide = FullNormal(torch.zeros(1, 2), torch.tensor([[[1.0, 0.0], [0.5, 2.0]]]))
+    z = wide.rsample((8,))
+    torch.testing.assert_close(wide.log_prob(z), wide.log_prob(z.clone()))
 
 
 @pytest.mark.parametrize("name", ["diagonal", "full"])

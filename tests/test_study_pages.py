@@ -122,6 +122,26 @@ def test_a_page_with_all_sections(study: Study, splits: Splits) -> None:
     assert again == page
 
 
+def test_the_summary_is_the_table_of_the_page(study: Study, splits: Splits) -> None:
+    write_study_report(study, lambda case: splits)
+    lines = study.summary_file.read_text().splitlines()
+    results = read_results(study)
+    assert lines[0].startswith("**")
+    rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("|")]
+    head, ruler, *cases = rows
+    assert head[:2] == ["case", "ELBO (nats)"]
+    assert {len(row) for row in rows} == {len(head)}
+    assert [row[0] for row in cases] == [case.name for case in results.plan.cases]
+    assert ruler[1] == "--:"
+    column = next(i for i, name in enumerate(head) if name.startswith("active units"))
+    means = results.means("active_units")
+    for case, row in zip(results.plan.cases, cases, strict=True):
+        assert float(row[column].split()[0]) == means[case.key].value
+    best = max(results.means("elbo").items(), key=lambda item: item[1].value)[0]
+    bold = [case.key for case, row in zip(results.plan.cases, cases, strict=True) if "*" in row[1]]
+    assert bold == [best]
+
+
 def test_a_page_before_anything_is_done(study: Study, splits: Splits, tmp_path: Path) -> None:
     fresh = Study(tmp_path / "s")
     fresh.begin(study.read_plan())

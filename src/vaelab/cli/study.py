@@ -98,7 +98,17 @@ def study(
     lead = verdict.headline(results)
     output.result(
         {"study": str(folder), "report": str(page), "verdict": [lead, *said]},
-        [lead, *said, *table([("report", str(page)), ("figures", str(folder.csv_file))])],
+        [
+            lead,
+            *said,
+            *table(
+                [
+                    ("report", str(page)),
+                    ("summary", str(folder.summary_file)),
+                    ("figures", str(folder.csv_file)),
+                ]
+            ),
+        ],
     )
 
 

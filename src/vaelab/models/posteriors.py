@@ -81,11 +81,14 @@ class DiagonalNormal(Independent[Normal]):
 class FullNormal(MultivariateNormal):
     """Normal with any covariance, N(μ, L Lᵀ), L lower triangular with positive diagonal.
 
-    Sampling draws from `vaelab.models.noise`, the last dimension of the batch being sharded.
+    Sampling draws from `vaelab.models.noise`, the last dimension of the batch being sharded. The
+    density of the last draw is computed from the noise ε that made it: where L is nearly singular,
+    L⁻¹ (z − μ) magnifies the rounding of z beyond all measure.
     """
 
     def __init__(self, loc: Tensor, scale_tril: Tensor) -> None:
         super().__init__(loc, scale_tril=scale_tril, validate_args=False)
+        self._drawn: tuple[Tensor, Tensor] | None = None
 
     @override
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
@@ -93,7 +96,18 @@ class FullNormal(MultivariateNormal):
         loc = self.loc
         epsilon = noise.normal(shape, batch_dim=-2, device=loc.device, dtype=loc.dtype)
         with torch.autocast(loc.device.type, enabled=False):  # or L ε would be in bfloat16
-            return loc + (self.scale_tril @ epsilon.unsqueeze(-1)).squeeze(-1)
+            z = loc + (self.scale_tril @ epsilon.unsqueeze(-1)).squeeze(-1)
+        self._drawn = (z, epsilon)
+        return z
+
+    @override
+    def log_prob(self, value: Tensor) -> Tensor:
+        if self._drawn is None or value is not self._drawn[0]:
+            density: Tensor = super().log_prob(value)  # type: ignore[no-untyped-call]
+            return density
+        squares = self._drawn[1].square().sum(-1)
+        volume = self.scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        return -0.5 * (squares + self.event_shape[0] * math.log(2 * math.pi)) - volume
 
 
 class Dirac(Distribution):
@@ -210,9 +224,10 @@ class DiagonalPosterior(nn.Module):
 
 
 class FullPosterior(nn.Module):
-    """q(z|x) = N(μ, L Lᵀ) from features ``(..., D + D (D + 1) / 2)``.
+    """q(z|x) = N(μ, L Lᵀ), L = diag(σ) (I + N), from features ``(..., D + D (D + 1) / 2)``.
 
-    D means, D raw scales for the diagonal of L, then its entries below the diagonal row by row.
+    D means, D raw scales σ, then the entries of N below the diagonal, row by row. In units of σ
+    they are correlations whatever the scale, which keeps L well conditioned.
     """
 
     below: Tensor
@@ -228,8 +243,9 @@ class FullPosterior(nn.Module):
         """Return q(z|x), event shape ``(D,)``."""
         dim = self.latent_dim
         loc, scale, off_diagonal = torch.split(single(raw), [dim, dim, self.size - 2 * dim], -1)
-        scale_tril = torch.diag_embed(positive_scale(scale))
-        scale_tril[..., self.below[0], self.below[1]] = off_diagonal
+        sigma = positive_scale(scale)
+        scale_tril = torch.diag_embed(sigma)
+        scale_tril[..., self.below[0], self.below[1]] = sigma[..., self.below[0]] * off_diagonal
         return FullNormal(loc, scale_tril)
 
 

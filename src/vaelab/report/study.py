@@ -44,7 +44,9 @@ _SETTLED = 0.15
 def write_study_report(
     study: Study, data: Callable[[Case], Splits], *, progress: Progress | None = None
 ) -> Path:
-    """Write ``report.html`` and ``figures.csv`` of a study, finished or not; returns the page.
+    """Write ``report.html``, ``summary.md`` and ``figures.csv`` of a study, finished or not.
+
+    Returns the page.
 
     Arguments:
         study: the folder.
@@ -86,6 +88,7 @@ def write_study_report(
         "study.html",
     )
     files.write_atomic(study.csv_file, as_csv(results).encode())
+    files.write_atomic(study.summary_file, as_markdown(results).encode())
     files.write_atomic(study.report_file, page.encode())
     return study.report_file
 
@@ -216,6 +219,29 @@ def _table(results: Results) -> dict[str, Any]:
         rows.append((case.name, len(runs), cells))
     heads = [(short_name(name), verdict.unit(results, name).strip()) for name in columns]
     return {"heads": [*heads, ("training", "time"), ("parameters", "")], "rows": rows}
+
+
+def as_markdown(results: Results) -> str:
+    """Return verdict and table as Markdown, for a document of somebody's own."""
+    table = _table(results)
+    said = [verdict.headline(results), *verdict.comparisons(results), *verdict.failures(results)]
+    heads = [f"{name} ({unit})" if unit else name for name, unit in table["heads"]]
+    rows = [
+        [name, *(f"**{cell.text}**" if cell.best else cell.text for cell in cells)]
+        for name, _, cells in table["rows"]
+    ]
+    lines = [["case", *heads], ["---", *("--:" for _ in heads)], *rows]
+    cells = [" | ".join(text.replace("|", "\\|") for text in line) for line in lines]
+    return "\n".join(
+        [
+            f"**{_tight(said[0])}**",
+            "",
+            *(f"- {_tight(text)}" for text in said[1:]),
+            "",
+            *(f"| {line} |" for line in cells),
+            "",
+        ]
+    )
 
 
 def _curves(results: Results) -> list[Markup]:

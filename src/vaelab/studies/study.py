@@ -90,6 +90,7 @@ class Study:
         self.plan_file = self.path / "study.yaml"
         self.report_file = self.path / "report.html"
         self.csv_file = self.path / "figures.csv"
+        self.summary_file = self.path / "summary.md"
 
     def __str__(self) -> str:
         return str(self.path)
