@@ -18,7 +18,7 @@ from vaelab.errors import ConfigError
 from vaelab.evaluation.probes import balanced, information_gap, probe, right
 from vaelab.explore.directions import find_direction
 from vaelab.explore.edits import strips, transferred, walks
-from vaelab.models.conditioning import ROWS, Conditioning, Told, cut_at, drop
+from vaelab.models.conditioning import ROWS, Balance, Conditioning, Told, cut_at, drop
 from vaelab.models.handles import Direction, Subspace
 from vaelab.models.kl import kl_per_dimension
 from vaelab.models.posteriors import DiagonalNormal
@@ -160,16 +160,35 @@ def test_the_rate_against_any_diagonal_prior() -> None:
 
 
 def test_a_critic_costs_what_the_equations_say() -> None:
-    critic = LabelCritic(2, Conditioning(told(), told().names, cut=True))
+    conditioning = Conditioning(told(), told().names, cut=True)
+    critic = LabelCritic(
+        2, conditioning, Balance(Told(attribute_names=told().attribute_names), conditioning)
+    )
     logits = torch.tensor([[0.0, 1.0, -1.0, 2.0, -1.0]])
     critic.net = torch.nn.Sequential(_Constant(logits))
     context = torch.tensor([[0.0, 1, 0, 1, -1, 1, 0]])  # a dog, large; tame is unknown
     log = torch.log_softmax(logits[0, :3], 0)
     expected = -log[1] - torch.log(torch.sigmoid(torch.tensor(2.0)))
-    torch.testing.assert_close(critic.cost(torch.zeros(1, 4), context)[0], expected)
+    torch.testing.assert_close(critic.cost(torch.zeros(1, 4), context, None)[0], expected)
     on = torch.sigmoid(logits[0, 3:])
-    entropy = (log.exp() * log).sum() + (on * on.log() + (1 - on) * (1 - on).log()).sum()
-    torch.testing.assert_close(critic.negative_entropy(torch.zeros(1, 4))[0], entropy)
+    sided = (on * on.log() + (1 - on) * (1 - on).log())[0]  # the other attribute is unknown
+    entropy = (log.exp() * log).sum() + sided
+    found = critic.negative_entropy(torch.zeros(1, 4), context, None)[0]
+    torch.testing.assert_close(found, entropy)
+
+
+def test_weights_make_an_attribute_independent_of_the_class() -> None:
+    labels = torch.tensor([0] * 10 + [1] * 10)
+    sides = torch.tensor([1.0] * 8 + [0.0] * 2 + [1.0] * 3 + [0.0] * 7)[:, None]
+    known = Told(("a", "b"), ("big",), labels, sides)
+    conditioning = Conditioning(known, ("big",), cut=True)
+    values, _ = conditioning.attribute_parts(conditioning.encode(labels, sides))
+    weights = Balance(known, conditioning)(labels, values)[:, 0]
+    for k in (0, 1):
+        on = weights[(labels == k) & (sides[:, 0] > 0)].sum()
+        off = weights[(labels == k) & (sides[:, 0] == 0)].sum()
+        assert on == pytest.approx(5)
+        assert off == pytest.approx(5)
 
 
 class _Constant(torch.nn.Module):

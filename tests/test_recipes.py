@@ -46,6 +46,7 @@ CONTRACT: list[tuple[str, dict[str, Any]]] = [
     ("vae-gan", {"r1": 1.0}),
     ("vae-gan", {"spectral": True, "pixels": 0.5}),
     ("aae", {}),
+    ("m2", {}),
     ("guided-vae", {}),
     ("guided-vae", {"samples": 0.0, "head": 0.0}),
     ("classifier", {}),
@@ -68,7 +69,13 @@ def test_gradients_reach_every_parameter(
         return build_classifier(spots.train.shape, 2)
 
     told = Told(("a", "b"), ("size",), torch.arange(len(spots.train)) % 2, sizes)
-    setup = Setup(config.model, config.data.binarize, mean_image(spots.train), 10, told, judge)
+
+    def some() -> tuple[torch.Tensor, torch.Tensor]:
+        return spots.train.take(torch.arange(4)), torch.arange(4) % 2
+
+    setup = Setup(
+        config.model, config.data.binarize, mean_image(spots.train), 10, told, judge, some
+    )
     model, objective = build(config, setup)
     rows = torch.arange(16)
     x = spots.train.take(rows).float() / 255
@@ -178,6 +185,10 @@ def test_misplaced_keys_are_told_their_place() -> None:
 @pytest.mark.parametrize("name", ["vae", "beta-vae", "annealed-vae", "iwae"])
 def test_point_posteriors_have_no_rate(name: str, spots: Splits) -> None:
     config = resolve({"recipe": name, "model": {"posterior": "dirac"}})
+
+    def some() -> tuple[torch.Tensor, torch.Tensor]:
+        return spots.train.take(torch.arange(4)), torch.arange(4) % 2
+
     setup = Setup(config.model, "none", mean_image(spots.train), 10)
     with pytest.raises(ConfigError, match="infinite for the point posterior"):
         build(config, setup)

@@ -32,7 +32,7 @@ from vaelab.config import (
 from vaelab.errors import ConfigError
 from vaelab.models.build import build_vae
 from vaelab.models.classifier import Classifier, build_classifier
-from vaelab.models.conditioning import LABEL, Conditioning, Told
+from vaelab.models.conditioning import LABEL, Balance, Conditioning, Told
 from vaelab.models.discriminator import AdversarialLoss, build_discriminator, code_judge
 from vaelab.models.model import Model
 from vaelab.models.subspaces import SubspacePrior
@@ -397,8 +397,9 @@ def _independent(
     samples: int,
 ) -> Objective:
     assert model.conditioning is not None
-    critic = LabelCritic(model.plain_dims, model.conditioning)
-    return Independence(_elbo(setup, beta, warmup), critic, leak, steps, lr, samples)
+    told = model.conditioning
+    critic = LabelCritic(model.plain_dims, told, Balance(setup.told, told))
+    return Independence(_elbo(setup, beta, warmup), critic, told, leak, steps, lr, samples)
 
 
 def _elbo(setup: Setup, beta: float, warmup: float, free_bits: float = 0.0) -> dict[str, Term]:

@@ -19,7 +19,7 @@ from vaelab.data.images import ImageSet, Splits
 from vaelab.errors import ConfigError, DataError
 from vaelab.evaluation.figures import Figure, mean
 from vaelab.evaluation.measure import codes_of
-from vaelab.evaluation.probes import balanced, information_gap, probe, right
+from vaelab.evaluation.probes import Probe, balanced, information_gap, probe, right
 from vaelab.models.conditioning import LABEL, cut_at, cut_of
 from vaelab.models.handles import Handle
 from vaelab.models.model import seeded
@@ -134,7 +134,7 @@ def attribute_figures(
         kind = f"Judge of the class: {judges.kind.name}."
         figures["kept"] = mean(found["kept"], "share of images", f"{how}{kind} {where}")
         figures["drift"] = mean(found["drift"], "of a mean distance", f"{how}{kind} {where}")
-    figures |= _told(model, sides, on, test, name, seed)
+    figures |= _told(model, sides, with_classes(splits, name), order, name, seed)
     return {f"{key}:{name}": figure for key, figure in figures.items()}
 
 
@@ -199,34 +199,39 @@ def given_of(model: Vae, images: ImageSet, rows: Tensor) -> dict[str, Any]:
 
 
 def _told(
-    model: Vae, sides: Splits, on: Tensor, test: ImageSet, name: str, seed: int
+    model: Vae, sides: Splits, origin: Splits, order: Tensor, name: str, seed: int
 ) -> dict[str, Figure]:
     """Return what fresh probes read from the code, and the mutual information gap."""
-    train = sides.train
-    assert train.labels is not None
-    index = epoch_order(len(train), seed, 1)[:PROBED]
-    index = index[balanced(train.labels[index] == 1, seed)]
-    rows = balanced(on, seed)
+    assert sides.train.labels is not None
+    assert sides.test.labels is not None
+    known, on = sides.train.labels == 1, sides.test.labels[order] == 1
+    index = balanced(known, origin.train.labels, seed)
+    index = index[epoch_order(len(index), seed, 1)[:PROBED]].sort().values
+    classes = None if origin.test.labels is None else origin.test.labels[order]
+    rows = balanced(on, classes, seed)
     if len(index) < 2 or len(rows) < 2:
         return {}
-    codes, known = codes_of(model, train, index), train.labels[index] == 1
-    here = codes_of(model, test, rows)
-    plain = slice(0, model.plain_dims)
+    codes = codes_of(model, origin.train, index)
+    here = codes_of(model, origin.test, order[rows])
+    within = "" if classes is None else " of every class"
     over = (
         f"A fresh probe of the posterior mean, trained on {len(index):,} training images, read "
-        f"{len(rows):,} test images, half of them on either side: chance is 0.5. Seed {seed}."
+        f"{len(rows):,} test images, half of them{within} on either side: chance is 0.5. Seed "
+        f"{seed}."
     )
-    figures = {}
-    for key, kind, part in (
+    plain = slice(0, model.plain_dims)
+    parts: list[tuple[str, Probe, slice]] = [
         ("leak_linear", "linear", plain),
         ("leak_mlp", "mlp", plain),
-        *((("told", "mlp", model.subspaces[name].dims),) if name in model.subspaces else ()),
-    ):
-        judge = probe(codes[:, part], known, "linear" if kind == "linear" else "mlp", seed)
+    ]
+    if name in model.subspaces:
+        parts.append(("told", "mlp", model.subspaces[name].dims))
+    figures = {}
+    for key, kind, part in parts:
+        judge = probe(codes[:, part], known[index], kind, seed)
         read = right(judge, here[:, part], on[rows])
         figures[key] = mean(read, "share of images", f"{over} Probe: {kind}.")
-    groups = [subspace.dims for subspace in model.subspaces.values()]
-    gap = information_gap(here, on[rows], groups)
+    gap = information_gap(here, on[rows], [space.dims for space in model.subspaces.values()])
     how = "Mutual information gap (Chen et al., 2018), a subspace being one unit; 20 bins."
     figures["gap"] = Figure(gap, None, len(rows), "of the label's entropy", how)
     return figures

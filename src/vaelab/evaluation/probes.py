@@ -65,12 +65,21 @@ def right(judge: nn.Module, codes: Tensor, on: Tensor) -> Tensor:
     return (said == on).double()
 
 
-def balanced(on: Tensor, seed: int = 0) -> Tensor:
-    """Return rows of which half are on and half off, as many as there are, by chance."""
+def balanced(on: Tensor, labels: Tensor | None = None, seed: int = 0) -> Tensor:
+    """Return rows of which half are on and half off, in every class, by chance.
+
+    Arguments:
+        on: ``(N,)``, bool.
+        labels: class of each, ``(N,)``; None takes all for one class.
+        seed: of the choice.
+    """
     generator = torch.Generator().manual_seed(seed)
-    sides = [(on == side).nonzero().squeeze(1) for side in (False, True)]
-    count = min(len(side) for side in sides)
-    kept = [side[torch.randperm(len(side), generator=generator)[:count]] for side in sides]
+    labels = torch.zeros(len(on), dtype=torch.int64) if labels is None else labels
+    kept = []
+    for k in labels.unique():
+        sides = [((on == side) & (labels == k)).nonzero().squeeze(1) for side in (False, True)]
+        count = min(len(side) for side in sides)
+        kept += [side[torch.randperm(len(side), generator=generator)[:count]] for side in sides]
     return torch.cat(kept).sort().values
 
 

@@ -120,6 +120,11 @@ class Conditioning(nn.Module):
             values = 2.0 * (values > 0) - 1.0
         return [torch.where(known, values, torch.zeros_like(values)), known.float()]
 
+    def attribute_parts(self, contexts: Tensor) -> tuple[Tensor, Tensor]:
+        """Return values of attributes in vectors ``(n, width)``, and 1 where they are known."""
+        values, known = contexts[:, len(self.class_names) :].chunk(2, 1)
+        return values, known
+
     def ask(self, n: int, given: Mapping[str, Any], draw: bool = False) -> Tensor:
         """Return n vectors for what is ``given`` by name, ``(n, width)``.
 
@@ -245,6 +250,48 @@ class Conditioning(nn.Module):
             return int(value)
         known = ", ".join(self.class_names)
         raise ConfigError(f"label: there is no class {value!r}. Classes: {known}.")
+
+
+class Balance(nn.Module):
+    """Weights under which no attribute has to do with the class: ½ / P(side of the cut | class).
+
+    A code that holds the class tells as much of an attribute as the class does. That is no fault of
+    the code: without it an edit could not keep the class (see docs/attributes.md). What counts is
+    what the code tells beside the class, in a world in which both sides are equally frequent in
+    every class. Without classes, both sides are weighed to be equally frequent.
+
+    Arguments:
+        told: what the training images are labelled with.
+        conditioning: which attributes, and where they are cut.
+    """
+
+    weights: Tensor
+    LARGEST = 20.0
+
+    def __init__(self, told: Told, conditioning: Conditioning) -> None:
+        super().__init__()
+        self.classes = max(1, len(told.class_names))
+        count = len(conditioning.attribute_names)
+        weights = torch.ones(self.classes, count, 2)
+        self.register_buffer("weights", weights)
+        if not len(told.labels):  # a model that is about to be loaded
+            return
+        values, known = conditioning.attribute_parts(
+            conditioning.encode(told.labels, told.attributes)
+        )
+        for k in range(self.classes):
+            mine = (told.labels == k)[:, None] if told.class_names else torch.ones(1, 1).bool()
+            on = (mine & (known > 0) & (values > 0)).sum(0)
+            off = (mine & (known > 0) & (values <= 0)).sum(0)
+            share = torch.stack([off, on], 1) / (on + off).clamp(min=1)[:, None]
+            weights[k] = (0.5 / share.clamp(min=1e-6)).clamp(max=self.LARGEST)
+
+    def forward(self, labels: Tensor | None, values: Tensor) -> Tensor:
+        """Return the weight of every image for each attribute, ``(B, A)``."""
+        if labels is None:
+            labels = torch.zeros(len(values), dtype=torch.int64, device=values.device)
+        rows = self.weights[labels.clamp(min=0)]  # (B, A, 2)
+        return rows.gather(2, (values > 0).long().unsqueeze(2)).squeeze(2)
 
 
 def drop(context: Tensor, share: float) -> Tensor:

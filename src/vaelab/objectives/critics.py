@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vaelab.data.batches import Batch
-from vaelab.models.conditioning import Conditioning
+from vaelab.models.conditioning import Balance, Conditioning
 from vaelab.models.model import Model
 from vaelab.models.vae import Trace, Vae
 from vaelab.objectives.objective import (
@@ -30,13 +30,15 @@ class LabelCritic(nn.Module):
     Arguments:
         dim: how many.
         conditioning: which labels there are.
+        balance: weights of the images for each attribute.
     """
 
-    def __init__(self, dim: int, conditioning: Conditioning) -> None:
+    def __init__(self, dim: int, conditioning: Conditioning, balance: Balance) -> None:
         super().__init__()
         self.dim = dim
         self.classes = len(conditioning.class_names)
         self.attributes = len(conditioning.attribute_names)
+        self.balance = balance
         self.net = nn.Sequential(
             nn.BatchNorm1d(dim, affine=False),  # what is small may still tell
             nn.Linear(dim, HIDDEN), nn.LeakyReLU(0.2),
@@ -51,7 +53,7 @@ class LabelCritic(nn.Module):
         shaped: Tensor = logits.unflatten(0, code.shape[:-1])
         return shaped
 
-    def cost(self, code: Tensor, context: Tensor) -> Tensor:
+    def cost(self, code: Tensor, context: Tensor, labels: Tensor | None) -> Tensor:
         """Return −log q_δ(y|z) of what is known of each image, ``(B,)`` nats."""
         logits = self(code)
         total: Tensor = logits.new_zeros(len(code))
@@ -63,20 +65,22 @@ class LabelCritic(nn.Module):
             each = functional.binary_cross_entropy_with_logits(
                 logits[:, self.classes :], (values > 0).float(), reduction="none"
             )
-            total = total + (known * each).sum(1)
+            total = total + (self.balance(labels, values) * known * each).sum(1)
         return total
 
-    def negative_entropy(self, code: Tensor) -> Tensor:
-        """Return Σ_y q_δ(y|z) log q_δ(y|z), ``(...)`` nats: least where δ can tell nothing."""
+    def negative_entropy(self, code: Tensor, context: Tensor, labels: Tensor | None) -> Tensor:
+        """Return Σ_y q_δ(y|z) log q_δ(y|z), ``(B,)`` nats: least where δ can tell nothing."""
         logits = self(code)
-        total: Tensor = logits.new_zeros(logits.shape[:-1])
+        total: Tensor = logits.new_zeros(len(code))
         if self.classes:
-            log = logits[..., : self.classes].log_softmax(-1)
-            total = total + (log.exp() * log).sum(-1)
+            log = logits[:, : self.classes].log_softmax(1)
+            total = total + (log.exp() * log).sum(1)
         if self.attributes:
-            on = logits[..., self.classes :]
+            on = logits[:, self.classes :]
             log1, log0 = functional.logsigmoid(on), functional.logsigmoid(-on)
-            total = total + (log1.exp() * log1 + log0.exp() * log0).sum(-1)
+            each = log1.exp() * log1 + log0.exp() * log0
+            values, known = context[:, self.classes :].chunk(2, 1)
+            total = total + (self.balance(labels, values) * known * each).sum(1)
         return total
 
 
@@ -86,14 +90,16 @@ class Leak:
     Source: M₂ in Klys, Snell and Zemel, 2018.
     """
 
-    def __init__(self, critic: LabelCritic, weight: float) -> None:
-        self.critic, self.weight = critic, weight
+    def __init__(self, critic: LabelCritic, conditioning: Conditioning, weight: float) -> None:
+        self.critic, self.conditioning, self.weight = critic, conditioning, weight
 
     def __call__(self, trace: Trace, step: int) -> Tensor:
-        """Return the cost of each image, over its draws of z and over the mean of q(z|x)."""
-        latent = trace.latents["z"]
-        drawn = self.critic.negative_entropy(latent.value).mean(0)
-        return self.weight * (drawn + self.critic.negative_entropy(latent.posterior.mean)) / 2
+        """Return the cost of each image, over a draw of z and over the mean of q(z|x)."""
+        latent, labels = trace.latents["z"], trace.batch.labels
+        context = self.conditioning(trace.batch)
+        drawn = self.critic.negative_entropy(latent.value[0], context, labels)
+        mean = self.critic.negative_entropy(latent.posterior.mean, context, labels)
+        return self.weight * (drawn + mean) / 2
 
 
 class Independence(Objective):
@@ -105,6 +111,7 @@ class Independence(Objective):
     Arguments:
         terms: of the model.
         critic: reads the labels from the code.
+        conditioning: of the model.
         weight: of what the critic can tell.
         steps: updates of the critic for one of the model.
         lr: learning rate of the critic.
@@ -115,12 +122,13 @@ class Independence(Objective):
         self,
         terms: Mapping[str, Term],
         critic: LabelCritic,
+        conditioning: Conditioning,
         weight: float,
         steps: int,
         lr: float,
         samples: int = 1,
     ) -> None:
-        super().__init__({**terms, "leak": Leak(critic, weight)}, samples)
+        super().__init__({**terms, "leak": Leak(critic, conditioning, weight)}, samples)
         self.critic, self.steps, self.lr = critic, steps, lr
 
     def players(self, model: Model) -> dict[str, Player]:
@@ -137,8 +145,8 @@ class Independence(Objective):
                 drawn, mean = posterior.sample(), posterior.mean
                 assert model.conditioning is not None
                 context = model.conditioning(batch)
-            both = self.critic.cost(drawn, context) + self.critic.cost(mean, context)
-            total = both.mean() / 2
+            costs = [self.critic.cost(code, context, batch.labels) for code in (drawn, mean)]
+            total = torch.stack(costs).mean()
             return Loss(total, {"loss": total.detach()})
 
         critic = {f"objective.critic.{n}": p for n, p in self.critic.named_parameters()}
