@@ -103,6 +103,7 @@ class Exhibit:
         settings: what it sets otherwise than the baseline.
         note: its leading figure, or why there is none.
         samples, pairs, map: of its first seed; None if that has none.
+        about_map: what the map shows.
     """
 
     name: str
@@ -112,6 +113,7 @@ class Exhibit:
     samples: Picture | None = None
     pairs: Picture | None = None
     map: Markup | None = None
+    about_map: str = ""
 
 
 def _exhibit(results: Results, case: Case, data: Callable[[Case], Splits], count: int) -> Exhibit:
@@ -141,6 +143,7 @@ def _exhibit(results: Results, case: Case, data: Callable[[Case], Splits], count
         small_samples(model, latents.point),
         small_pairs(model, images),
         picture,
+        "codes" if latents.point else "posterior means, with the prior’s 1σ and 2σ",
     )
 
 
