@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -44,18 +44,16 @@ class Section:
 def extra_sections(results: Results, data: Data) -> list[Section]:
     """Return the sections that the study asks for, as far as its runs are there."""
     makers = {"pools": _pools, "surfaces": _surfaces, "knee": _rate_distortion}
-    sections = []
+    sections: list[Section] = []
     for name in results.plan.extras:
         try:
-            made = makers[name](results, data)
+            sections += makers[name](results, data)
         except VaelabError as error:
-            made = Section(name.capitalize(), (), f"Left out: {error}")
-        if made is not None:
-            sections.append(made)
+            sections.append(Section(name.capitalize(), (), f"Left out: {error}"))
     return sections
 
 
-def _pools(results: Results, data: Data) -> Section | None:
+def _pools(results: Results, data: Data) -> list[Section]:
     """Return for each case draws from the codes of each class."""
     panels = []
     for case in results.plan.cases:
@@ -86,24 +84,32 @@ def _pools(results: Results, data: Data) -> Section | None:
         "A row for each class: codes of its training images, drawn by chance and decoded. "
         "Codes of a VAE are draws from q(z|x); codes of an autoencoder are blurred by a kernel."
     )
-    return Section("Latent pools by class", tuple(panels), text) if panels else None
+    return [Section("Latent pools by class", tuple(panels), text)] if panels else []
 
 
-def _surfaces(results: Results, data: Data) -> Section | None:
+def _surfaces(results: Results, data: Data) -> list[Section]:
     """Return the paths of all optimizers over the valley and over the VAE's own loss."""
     methods = {case.name: case.config.training for case in results.plan.cases}
-    surfaces = [valley(methods)]
+    surfaces = {"a valley": valley(methods)}
     both = _comparable(results)
     if both is not None:
-        surfaces.append(plane(*both, methods, data(both[0].job.case)))
-    names = [case.name for case in results.plan.cases]
-    panels = tuple((_draw(s, names, i), s.about) for i, s in enumerate(surfaces))
-    text = (
-        "Plain descent zigzags across the valley and creeps along it. Momentum adds up what "
-        "successive gradients agree on, and overshoots; Nesterov looks ahead and overshoots less; "
-        "RMSprop and Adam take steps of about the same length in every direction."
-    )
-    return Section("Paths of the optimizers", panels, text)
+        surfaces["the loss of the VAE"] = plane(*both, methods, data(both[0].job.case))
+    text = {
+        "a valley": "Plain descent zigzags across the valley and creeps along it. Momentum adds up "
+        "what successive gradients agree on, and overshoots; Nesterov looks ahead and overshoots "
+        "less; RMSprop and Adam take steps of about the same length in every direction. "
+    }
+    return [
+        Section(
+            f"Paths of the optimizers: {what}",
+            tuple(
+                (_draw(surface, case.name, index, number), case.name)
+                for index, case in enumerate(results.plan.cases)
+            ),
+            text.get(what, "") + surface.about,
+        )
+        for number, (what, surface) in enumerate(surfaces.items())
+    ]
 
 
 def _comparable(results: Results) -> tuple[Result, Result] | None:
@@ -122,32 +128,35 @@ def _start(run: Result) -> tuple[object, ...]:
     return config.recipe, config.options, config.model, config.data
 
 
-def _draw(surface: Surface, names: Sequence[str], number: int) -> Markup:
+def _draw(surface: Surface, name: str, index: int, number: int) -> Markup:
+    """Return the path of one method over a surface."""
     x, y = surface.x.tolist(), surface.y.tolist()
-    plot = Plot((x[0], x[-1]), (y[0], y[-1]), (560, 400), (46, 10, 12, 24))
+    plot = Plot((x[0], x[-1]), (y[0], y[-1]), (300, 220), (40, 8, 8, 22))
+    for line in _contours(surface):
+        plot.line(line, "rule")
+    plot.axes("", frame=True)
+    points = [p for p in surface.paths.get(name, []) if all(map(math.isfinite, p))]
+    if points:
+        plot.line(points, "case", f"stroke:{class_color(index)}")
+        plot.dots([points[-1]], index, 6)
+    for mark, (a, b) in surface.marks.items():
+        plot.text(a, b, "✕", "strong halo middle", (0, 4))
+        plot.text(a, b, mark, "note halo middle", (0, -8))
+    return plot.svg(f"Path of {name}.", f"surface-{number}-{index}")
+
+
+def _contours(surface: Surface) -> list[list[tuple[float, float]]]:
     from matplotlib.figure import Figure
 
     low = float(surface.loss.min())
     spread = float(surface.loss.nan_to_num(posinf=low).quantile(0.9)) - low
     levels = [low + spread * (k / 12) ** 2 for k in range(1, 16)]
+    x, y = surface.x.tolist(), surface.y.tolist()
     found = Figure().add_subplot().contour(x, y, surface.loss.numpy(), levels)
-    for lines in found.allsegs:
-        for line in lines:
-            plot.line(line.tolist(), "rule")
-    plot.axes("", frame=True)
-    for index, name in enumerate(names):
-        points = [p for p in surface.paths.get(name, []) if all(map(math.isfinite, p))]
-        if points:
-            dash = ";stroke-dasharray:4 3" if index % 2 else ""
-            plot.line(points, "case", f"stroke:{class_color(index)}{dash}")
-            plot.dots([points[-1]], index, 6)
-    for name, (a, b) in surface.marks.items():
-        plot.text(a, b, "✕", "strong halo middle", (0, 4))
-        plot.text(a, b, name, "note halo middle", (0, -8))
-    return plot.svg(f"Paths of {len(surface.paths)} optimizers.", f"surface-{number}")
+    return [line.tolist() for lines in found.allsegs for line in lines]
 
 
-def _rate_distortion(results: Results, data: Data) -> Section | None:
+def _rate_distortion(results: Results, data: Data) -> list[Section]:
     """Return distortion against rate of all cases, with the knee marked."""
     rates, distortions = results.means("rate"), results.means("distortion")
     cases = [c for c in results.plan.cases if c.key in rates and c.key in distortions]
@@ -155,7 +164,7 @@ def _rate_distortion(results: Results, data: Data) -> Section | None:
         (rates[c.key].value, distortions[c.key].value, results.plan.cases.index(c)) for c in cases
     )
     if len(points) < 3:
-        return None
+        return []
     xs, ys = [p[0] for p in points], [p[1] for p in points]
     room = 0.06 * (max(xs) - min(xs)), 0.08 * (max(ys) - min(ys))
     plot = Plot(
@@ -186,4 +195,4 @@ def _rate_distortion(results: Results, data: Data) -> Section | None:
             f"nat of rate saves less than on average) is at {name}: rate "
             f"{x:.1f}, distortion {y:.1f} nats."
         )
-    return Section("Rate and distortion", ((plot.svg("Distortion by rate.", "rd"), ""),), text)
+    return [Section("Rate and distortion", ((plot.svg("Distortion by rate.", "rd"), ""),), text)]

@@ -39,6 +39,7 @@ COLUMNS = (
 
 _POINTS = 1_000  # images of a small latent map
 _SETTLED = 0.15
+_LEAST = 0.3  # decades of time that a plot spans: a few per cent are not worth seeing
 
 
 def write_study_report(
@@ -324,16 +325,17 @@ def _pareto(results: Results) -> Markup | None:
     ]
     low, high = _range(ends, sign)
     across = [x for x, *_ in points]
-    room = 0.08 * (max(across) - min(across)) or 0.1
+    decades = max(across) - min(across)
+    room = max(0.08 * decades, (_LEAST - decades) / 2)
     left = 16 + max(6 * len(number(tick)) for tick in ticks(low, high))
     plot = Plot(
         (min(across) - room, max(across) + room), (low, high), (640, 360), (left, 24, 150, 38)
     )
     marks = [p + math.log10(m) for p in range(-2, 7) for m in (1, 2, 3, 5)]
-    plot.axes(
-        "seconds of training, log scale", xticks=[m for m in marks if plot.x[0] <= m <= plot.x[1]],
-        log=True,
-    )  # fmt: skip
+    marks = [mark for mark in marks if plot.x[0] <= mark <= plot.x[1]]
+    if len(marks) < 2:
+        marks = [math.log10(t) for t in ticks(10 ** plot.x[0], 10 ** plot.x[1])]
+    plot.axes("seconds of training, log scale", xticks=marks, log=True)
     plot.write(4, 13, short_name(lead), "strong")
     front, reached = [], -math.inf
     for x, estimate, _, _ in sorted(points, key=lambda p: (p[0], -sign * p[1].value)):

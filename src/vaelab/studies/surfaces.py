@@ -30,8 +30,14 @@ CURVATURE = 80.0
 RATE = 1.8 / CURVATURE
 """Of the methods that follow the gradient in the valley; from 2/80 on plain descent diverges."""
 
+RATES = {"nesterov": 1.2 / CURVATURE, "rmsprop": 0.1, "adam": 0.25, "adamw": 0.25, "adamax": 0.25}
+"""Of the others there: Nesterov's method diverges from (2 + 2μ)/(1 + 2μ)/80 on, 1.36/80 at μ = 0.9;
+RMSprop's first step is ten times its rate."""
+
+ADAPTIVE = ("rmsprop", "adam", "adamw", "adamax")
+"""Methods whose steps are about as long as their rate, whatever the gradient."""
+
 _NOISE = 0.3  # standard deviation of the gradient of a batch about that of the whole, in the valley
-_ADAPTIVE = frozenset(("rmsprop", "adam", "adamw", "adamax"))
 _START = (-4.0, 1.0)
 
 
@@ -69,16 +75,17 @@ def valley(methods: Mapping[str, TrainingConfig]) -> Surface:
         drawn = torch.randn(2, generator=generator) * _NOISE * scale.sqrt()
         return scale * point if whole else scale * point + drawn
 
-    rates = {name: 0.25 if c.optimizer in _ADAPTIVE else RATE for name, c in methods.items()}
     paths = {
-        name: _descend(config, rates[name], _START, gradient) for name, config in methods.items()
+        name: _descend(config, RATES.get(config.optimizer, RATE), _START, gradient)
+        for name, config in methods.items()
     }
     x, y = torch.linspace(-4.6, 1.6, GRID), torch.linspace(-1.6, 1.6, GRID)
     loss = 0.5 * (x[None] ** 2 + CURVATURE * y[:, None] ** 2)
     about = (
         f"An ill-conditioned valley, ½ (x² + {CURVATURE:g} y²), with noise on the gradient for "
-        f"all but batch gradient descent; {STEPS} steps from the left. Rates: {RATE:.3g} for the "
-        "methods that follow the gradient, 0.25 for those that divide it by its size."
+        f"all but batch gradient descent; {STEPS} steps from the left. Rates: {RATE:.3g} for plain "
+        f"descent and momentum, {RATES['nesterov']:.3g} for Nesterov, {RATES['rmsprop']:g} for "
+        f"RMSprop, {RATES['adam']:g} for Adam and its like."
     )
     return Surface(x, y, loss, paths, {"minimum": (0.0, 0.0)}, about)
 
@@ -153,7 +160,7 @@ def plane(
 
     steep = max(float(gradient(torch.tensor(p), 0, True).norm()) for p in ((0.3, 0.1), (0.0, 0.0)))
     rates = {
-        name: 0.06 if config.optimizer in _ADAPTIVE else 0.06 / steep
+        name: 0.06 if config.optimizer in ADAPTIVE else 0.06 / steep
         for name, config in methods.items()
     }
     paths = {
