@@ -72,7 +72,7 @@ class Ppca:
         factor = stretch * torch.linalg.cholesky(self.covariance)
         features = [raw_scale(float(value)) for value in factor.diagonal()]
         if posterior == "full":
-            features += [float(factor[i, j]) for i in range(dim) for j in range(i)]
+            features += [float(factor[i, j] / factor[i, i]) for i in range(dim) for j in range(i)]
         with torch.no_grad():
             decoder.weight.copy_(self.weight)
             decoder.bias.copy_(self.bias)
