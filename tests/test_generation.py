@@ -19,7 +19,7 @@ from vaelab.data.images import ImageSet, Splits
 from vaelab.errors import ConfigError, DataError
 from vaelab.evaluation.features import Features, find_features
 from vaelab.evaluation.generate import generation_figures
-from vaelab.evaluation.generation import frechet, kernel_distance, nearest, neighbourhoods
+from vaelab.evaluation.generation import detail, frechet, kernel_distance, nearest, neighbourhoods
 from vaelab.evaluation.neighbours import neighbour_figures, vote
 from vaelab.evaluation.samplers import Sampler, find_sampler
 from vaelab.models.vae import Vae
@@ -172,6 +172,16 @@ def test_generation_figures_tell_a_model_from_noise(model: Vae, spots: Splits) -
     worse = generation_figures(both, scaled, sampler, sets=2)
     assert worse["frechet"].value > 5 * found["frechet"].value
     assert worse["coverage"].value == 0
+    assert worse["sharpness"].value > 2 > found["sharpness"].value
+
+
+def test_detail_is_the_energy_of_the_laplacian() -> None:
+    point = torch.zeros(1, 1, 5, 5)
+    point[0, 0, 2, 2] = 1  # 4 there, −1 at each of four neighbours
+    assert detail(point).tolist() == pytest.approx([20 / 25])
+    assert detail(2 * point).tolist() == pytest.approx([80 / 25])
+    flat = torch.full((1, 1, 40, 40), 0.5)
+    assert detail(flat)[0] < 0.1 * detail(torch.rand(1, 1, 40, 40))[0]
 
 
 def _unit(images: Any) -> torch.Tensor:

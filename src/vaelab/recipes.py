@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Annotated, Any, NoReturn, get_type_hints
+from typing import Annotated, Any, Literal, NoReturn, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from torch import Tensor
@@ -30,7 +30,7 @@ from vaelab.config import (
     parse_config,
 )
 from vaelab.errors import ConfigError
-from vaelab.models.build import build_vae
+from vaelab.models.build import build_stacked, build_vae
 from vaelab.models.classifier import Classifier, build_classifier
 from vaelab.models.conditioning import LABEL, Balance, Conditioning, Told
 from vaelab.models.discriminator import AdversarialLoss, build_discriminator, code_judge
@@ -44,7 +44,7 @@ from vaelab.objectives.critics import Independence, LabelCritic
 from vaelab.objectives.guided import Guided, Weights
 from vaelab.objectives.objective import Objective
 from vaelab.objectives.schedules import Schedule, constant, linear
-from vaelab.objectives.semi import SemiSupervised
+from vaelab.objectives.semi import SemiSupervised, Stacked
 from vaelab.objectives.terms import Capacity, Distortion, ImportanceWeighted, Term
 
 
@@ -268,6 +268,7 @@ def csvae(
     width: Count = 2,
     means: Pair = [0.0, 3.0],  # noqa: B006
     scales: Pair = [1.0, 1.0],  # noqa: B006
+    independence: Literal["transport", "critic"] = "transport",
     leak: NonNegative = 10.0,
     critic_steps: Count = 2,
     critic_lr: Positive = 1e-3,
@@ -277,22 +278,37 @@ def csvae(
 ) -> Built:
     """Attribute subspaces (CSVAE; Klys et al., 2018): a subspace w for each attribute, z without.
 
-    loss = E[−log p(x|z,w)] + β KL(q(z,w|x) ‖ p(z) p(w|y)) + `leak` · E Σ_y q_δ(y|z) log q_δ(y|z)
+    loss = E[−log p(x|z,w)] + β KL(q(z,w|x,y) ‖ p(z) p(w|y)); z is kept free of y by a `transport`
+    (z = f(h; y, class), max E log p(h|y, class)), or by a `critic` (+ `leak` · E Σ_y q_δ log q_δ)
     """
     _needs_density(setup, "csvae")
-    names = attributes or setup.told.attribute_names
-    conditioning = Conditioning(setup.told, names, cut=True)
+    names = tuple(attributes) or setup.told.attribute_names
     pairs = ((means[0], means[1]), (scales[0], scales[1]))
     prior = SubspacePrior(names, setup.model.latent_dim, width, *pairs)
+    if independence == "critic":
+        model = build_vae(
+            setup.model,
+            setup.mean,
+            setup.binarize,
+            conditioning=Conditioning(setup.told, names, cut=True),
+            told=_PRIOR,
+            subspaces=prior,
+        )
+        return model, _independent(
+            setup, model, leak, critic_steps, critic_lr, beta, warmup, samples
+        )
+    kinds = (LABEL,) if LABEL in setup.told.names else ()
     model = build_vae(
         setup.model,
         setup.mean,
         setup.binarize,
-        conditioning=conditioning,
-        told=_PRIOR,
+        conditioning=Conditioning(setup.told, (*kinds, *names), cut=True),
+        told=("encoder", "decoder", "prior") if kinds else ("encoder", "prior"),
         subspaces=prior,
+        reads=True,
+        transported=True,
     )
-    return model, _independent(setup, model, leak, critic_steps, critic_lr, beta, warmup, samples)
+    return model, Objective(_elbo(setup, beta, warmup), samples)
 
 
 @recipe("vae-gan")
@@ -384,6 +400,23 @@ def m2(setup: Setup, *, alpha: NonNegative = 50.0) -> Built:
         reads=True,
     )
     return model, SemiSupervised(alpha, setup.labelled)
+
+
+@recipe("m1+m2", latent_dim=50)
+def m1_m2(
+    setup: Setup, *, alpha: NonNegative = 50.0, second: Count = 50, hidden: Count = 500
+) -> Built:
+    """M1+M2 (Kingma et al., 2014): a VAE of all images, and M2 on its codes, of `second` numbers.
+
+    loss = −ELBO(x) for the first; M2's for the second, on draws z₁ of q(z₁|x)
+    """
+    _needs_density(setup, "m1+m2")
+    _needs_classes(len(setup.told.class_names))
+    model = build_stacked(
+        setup.model, setup.mean, setup.binarize, Conditioning(setup.told, (LABEL,)), second, hidden
+    )
+    objective = SemiSupervised(alpha, setup.labelled)
+    return model, Stacked(_elbo(setup, 1.0, 0.0), objective)
 
 
 def _independent(

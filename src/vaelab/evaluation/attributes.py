@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +19,7 @@ from vaelab.errors import ConfigError, DataError
 from vaelab.evaluation.figures import Figure, mean
 from vaelab.evaluation.measure import codes_of
 from vaelab.evaluation.probes import Probe, balanced, information_gap, probe, right
-from vaelab.models.conditioning import LABEL, cut_at, cut_of
+from vaelab.models.conditioning import cut_at, cut_of
 from vaelab.models.handles import Handle
 from vaelab.models.model import seeded
 from vaelab.models.vae import Vae
@@ -105,6 +104,10 @@ def attribute_figures(
         told      accuracy of a fresh MLP on the part of the code that should (CSVAE)
         gap       mutual information gap
 
+    Edits are told no label: a model that needs some reads them from the image. Codes are those that
+    the encoder makes knowing the labels, if it was trained so; ``leak_mlp_read`` and ``told_read``
+    are the same for codes of images of which nothing is told.
+
     Arguments:
         model: edits; see `Vae.edit`.
         splits: with the attribute.
@@ -123,7 +126,8 @@ def attribute_figures(
     if len(order) < 2:
         raise DataError(f"{name}: is known of {len(order)} test images; it cannot be measured.")
     test = sides.test.subset(order)
-    origin = with_classes(splits, name).test.subset(order)
+    known = with_classes(splits, name)
+    origin = known.test.subset(order)
     assert test.labels is not None
     on = test.labels == 1
     found = _edited(model, test, origin, judges, handle, on, report)
@@ -134,7 +138,7 @@ def attribute_figures(
         kind = f"Judge of the class: {judges.kind.name}."
         figures["kept"] = mean(found["kept"], "share of images", f"{how}{kind} {where}")
         figures["drift"] = mean(found["drift"], "of a mean distance", f"{how}{kind} {where}")
-    figures |= _told(model, sides, with_classes(splits, name), order, name, seed)
+    figures |= _told(model, sides, known, order, name, seed)
     return {f"{key}:{name}": figure for key, figure in figures.items()}
 
 
@@ -152,6 +156,11 @@ def with_classes(splits: Splits, attribute: str) -> Splits:
     )
 
 
+def unlabelled(images: ImageSet) -> ImageSet:
+    """Return the same images, of which nothing is told."""
+    return replace(images, labels=None, attributes=None, class_names=(), attribute_names=())
+
+
 def _edited(
     model: Vae,
     images: ImageSet,
@@ -165,14 +174,13 @@ def _edited(
     parts: dict[str, list[Tensor]] = {"switch": [], "kept": [], "drift": [], "apart": []}
     for rows in torch.arange(len(images)).split(_CHUNK):
         x, to = images.take(rows), (~on[rows]).float()
-        given = given_of(model, origin, rows)
-        edited = model.edit(x, judges.attribute, to, handle=handle, **given)
+        edited = model.edit(x, judges.attribute, to, handle=handle)
         said = judges.side.classifier.predict(edited).argmax(1) == 1
         parts["switch"].append((said.cpu() != on[rows]).double())
         if judges.kind is not None and origin.labels is not None:
             kind = judges.kind.classifier
             parts["kept"].append(kind.predict(edited).argmax(1).cpu() == origin.labels[rows])
-            before = kind.features(model.reconstruct(x, **given))
+            before = kind.features(model.reconstruct(x))
             parts["drift"].append((kind.features(edited) - before).norm(dim=1).cpu())
             parts["apart"].append((before - before.roll(1, 0)).norm(dim=1).cpu())
         report(len(rows))
@@ -180,22 +188,6 @@ def _edited(
     if "drift" in found:
         found["drift"] /= found["apart"].mean().clamp(min=1e-12)
     return found
-
-
-def given_of(model: Vae, images: ImageSet, rows: Tensor) -> dict[str, Any]:
-    """Return what a conditional model is told of images, as it was trained; else nothing."""
-    conditioning = model.conditioning
-    if conditioning is None or "decoder" not in model.told:
-        return {}
-    given: dict[str, Any] = {}
-    if LABEL in conditioning.names and images.labels is not None:
-        given[LABEL] = images.labels[rows]
-    for name in conditioning.attribute_names:
-        if images.attributes is None or name not in images.attribute_names:
-            continue
-        values = images.attributes[rows, images.attribute_names.index(name)]
-        given[name] = conditioning.side(name, values) if conditioning.cut else values
-    return given
 
 
 def _told(
@@ -211,26 +203,38 @@ def _told(
     rows = balanced(on, classes, seed)
     if len(index) < 2 or len(rows) < 2:
         return {}
-    codes = codes_of(model, origin.train, index)
-    here = codes_of(model, origin.test, order[rows])
     within = "" if classes is None else " of every class"
     over = (
         f"A fresh probe of the posterior mean, trained on {len(index):,} training images, read "
         f"{len(rows):,} test images, half of them{within} on either side: chance is 0.5. Seed "
         f"{seed}."
     )
-    plain = slice(0, model.plain_dims)
-    parts: list[tuple[str, Probe, slice]] = [
-        ("leak_linear", "linear", plain),
-        ("leak_mlp", "mlp", plain),
-    ]
-    if name in model.subspaces:
-        parts.append(("told", "mlp", model.subspaces[name].dims))
-    figures = {}
-    for key, kind, part in parts:
+
+    def read(kind: Probe, part: slice, codes: Tensor, here: Tensor, how: str) -> Figure:
         judge = probe(codes[:, part], known[index], kind, seed)
-        read = right(judge, here[:, part], on[rows])
-        figures[key] = mean(read, "share of images", f"{over} Probe: {kind}.")
+        found = right(judge, here[:, part], on[rows])
+        return mean(found, "share of images", f"{over} Probe: {kind}. {how}")
+
+    plain = slice(0, model.plain_dims)
+    own = model.subspaces[name].dims if name in model.subspaces else None
+    encodes_labels = "encoder" in model.told
+    how = "The encoder was told the labels." if encodes_labels else ""
+    codes = codes_of(model, origin.train, index)
+    here = codes_of(model, origin.test, order[rows])
+    figures = {
+        "leak_linear": read("linear", plain, codes, here, how),
+        "leak_mlp": read("mlp", plain, codes, here, how),
+    }
+    if own is not None:
+        figures["told"] = read("mlp", own, codes, here, how)
+    if encodes_labels:
+        how = "The encoder was told nothing."
+        unknown = [unlabelled(s) for s in (origin.train, origin.test)]
+        codes = codes_of(model, unknown[0], index)
+        seen = codes_of(model, unknown[1], order[rows])
+        figures["leak_mlp_read"] = read("mlp", plain, codes, seen, how)
+        if own is not None:
+            figures["told_read"] = read("mlp", own, codes, seen, how)
     gap = information_gap(here, on[rows], [space.dims for space in model.subspaces.values()])
     how = "Mutual information gap (Chen et al., 2018), a subspace being one unit; 20 bins."
     figures["gap"] = Figure(gap, None, len(rows), "of the label's entropy", how)

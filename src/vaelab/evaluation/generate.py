@@ -14,7 +14,7 @@ from vaelab.data.images import ImageSet
 from vaelab.errors import DataError
 from vaelab.evaluation.features import Features
 from vaelab.evaluation.figures import Figure
-from vaelab.evaluation.generation import frechet, kernel_distance, neighbourhoods
+from vaelab.evaluation.generation import detail, frechet, kernel_distance, neighbourhoods
 from vaelab.evaluation.samplers import Sampler
 from vaelab.models.model import seeded
 from vaelab.training.step import mix_seed
@@ -32,6 +32,7 @@ UNITS = {
     "recall": "share of real images",
     "density": "real neighbourhoods, of 1 expected",
     "coverage": "share of real images",
+    "sharpness": "of real images' detail",
 }
 
 
@@ -67,12 +68,15 @@ def generation_figures(
     count = min(limit, len(images))
     if count < _LEAST:
         raise DataError(f"generation: {count} images are too few to compare with; {_LEAST} needed.")
-    real = _features(images, epoch_order(len(images), seed, 0)[:count], features)
+    chosen = epoch_order(len(images), seed, 0)[:count]
+    real = _features(images, chosen, features)
+    fine = torch.cat([detail(images.take(rows) / 255) for rows in chosen.split(_CHUNK)]).mean()
     drawn: dict[str, list[float]] = {}
     for number in range(sets):
         with seeded(mix_seed(seed, _SEED, number), sampler.model.device):
-            made = _made(sampler, count, features)
-        for name, value in _compare(real, made).items():
+            made, energy = _made(sampler, count, features)
+        found = {**_compare(real, made), "sharpness": float(energy / fine.clamp(min=1e-12))}
+        for name, value in found.items():
             drawn.setdefault(name, []).append(value)
         report(count)
     origin = "that training did not see" if held_out else "that training used, some or all of them"
@@ -102,10 +106,14 @@ def _features(images: ImageSet, index: Tensor, features: Features) -> Tensor:
     return torch.cat([features.of(images.take(rows)).cpu() for rows in index.split(_CHUNK)])
 
 
-def _made(sampler: Sampler, count: int, features: Features) -> Tensor:
-    """Return the features of generated images, which are not kept."""
-    counts = [min(_CHUNK, count - start) for start in range(0, count, _CHUNK)]
-    return torch.cat([features.of(sampler.images(n)).cpu() for n in counts])
+def _made(sampler: Sampler, count: int, features: Features) -> tuple[Tensor, Tensor]:
+    """Return the features and the mean detail of generated images, which are not kept."""
+    seen, fine = [], []
+    for start in range(0, count, _CHUNK):
+        images = sampler.images(min(_CHUNK, count - start))
+        seen.append(features.of(images).cpu())
+        fine.append(detail(images.cpu()))
+    return torch.cat(seen), torch.cat(fine).mean()
 
 
 def _compare(real: Tensor, made: Tensor) -> dict[str, float]:

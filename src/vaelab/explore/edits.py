@@ -72,4 +72,4 @@ def transferred(
             f"{attribute}: the code of this model does not hold it. Transfer needs a csvae, or a "
             "model without labels and a direction."
         )
-    return model.generate(moved)
+    return model.decoded(moved, model.context_of(target))

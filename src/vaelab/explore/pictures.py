@@ -110,7 +110,7 @@ def _context(model: Vae, given: Tensor) -> Tensor:
     if given.shape == (model.latent_dim,):
         return model.told_of(1, model.ordinary())[0]
     x = model.as_images(given.unsqueeze(0))
-    return model.chunked(model.filled, x, model.told_of(1, {}))[0]
+    return model.context_of(x)[0]
 
 
 def spherical(a: Tensor, b: Tensor, share: Tensor) -> Tensor:

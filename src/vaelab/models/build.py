@@ -6,14 +6,17 @@ from collections.abc import Collection
 
 from torch import Tensor
 
-from vaelab.config import Binarize, ModelConfig
+from vaelab.config import Binarize, ModelConfig, NetworkConfig
+from vaelab.errors import ConfigError
 from vaelab.models.conditioning import Conditioning
 from vaelab.models.labeler import Labeler
 from vaelab.models.likelihoods import build_likelihood
 from vaelab.models.networks import build_decoder, build_encoder
 from vaelab.models.posteriors import build_posterior
 from vaelab.models.priors import Prior, build_prior
+from vaelab.models.stacked import StackedVae
 from vaelab.models.subspaces import LearnedPrior, SubspacePrior
+from vaelab.models.transport import Transport
 from vaelab.models.vae import PARTS, Conditional, Part, Vae
 
 
@@ -27,6 +30,7 @@ def build_vae(
     dropout: float = 0.0,
     subspaces: SubspacePrior | None = None,
     reads: bool = False,
+    transported: bool = False,
 ) -> Vae:
     """Return a freshly initialised `Vae`; seed torch before.
 
@@ -40,6 +44,10 @@ def build_vae(
         dropout: share of images whose labels are withheld.
         subspaces: prior of a code that has more dimensions than ``config`` says.
         reads: whether a labeler, built like the encoder, stands in for unknown labels.
+        transported: whether the part of the code beside the subspaces is made free of labels.
+
+    Raises:
+        ConfigError: a posterior that cannot be transported.
     """
     channels, height, width = mean.shape
     shape = (channels, height, width)
@@ -65,6 +73,14 @@ def build_vae(
     if reads and conditioning is not None:
         count = len(conditioning.class_names) + len(conditioning.attribute_names)
         labeler = Labeler(build_encoder(config.encoder, shape, count), conditioning)
+    transport = None
+    if transported and subspaces is not None and conditioning is not None:
+        if config.posterior != "diagonal":
+            raise ConfigError(
+                "model.posterior: a code that is transported (csvae) has the posterior `diagonal`; "
+                "use it, or options.independence=critic."
+            )
+        transport = Transport(subspaces, conditioning)
     return Vae(
         Conditional(encoder, posterior, event_dims=3),
         Conditional(decoder, likelihood, event_dims=1),
@@ -76,4 +92,46 @@ def build_vae(
         told,
         dropout,
         labeler,
+        transport,
+    )
+
+
+def build_stacked(
+    config: ModelConfig,
+    mean: Tensor,
+    binarize: Binarize,
+    conditioning: Conditioning,
+    dim: int,
+    hidden: int,
+) -> StackedVae:
+    """Return a freshly initialised `StackedVae`; seed torch before.
+
+    Arguments:
+        config: of the first VAE.
+        mean: mean training image, ``(C, H, W)``.
+        binarize: how the targets are made.
+        conditioning: the classes.
+        dim: of the second VAE's code.
+        hidden: width of the second VAE's layer.
+    """
+    lower = build_vae(config, mean, binarize)
+    layer = NetworkConfig(kind="mlp", hidden=[hidden], activation="silu")
+    second = ModelConfig(
+        latent_dim=dim, encoder=layer, decoder=layer, likelihood="gaussian-pixel", sigma=1.0
+    )
+    upper = build_vae(
+        second,
+        mean.new_zeros(1, 1, config.latent_dim),
+        conditioning=conditioning,
+        told=("encoder", "decoder"),
+        reads=True,
+    )
+    return StackedVae(
+        upper,
+        encoder=lower.encoder,
+        decoder=lower.decoder,
+        prior=lower.prior,
+        shape=lower.shape,
+        latent_dim=lower.latent_dim,
+        binarize=binarize,
     )

@@ -48,8 +48,8 @@ class SubspacePrior(nn.Module):
     subspaces in variational autoencoders, 2018.
 
     Arguments:
-        names: of the attributes, in the order of the vector of labels: values above 0 mean 1, and
-            behind them 1 for every one that is known.
+        names: of the attributes, in the order of the vector of labels, which they end: values above
+            0 mean 1, and behind them 1 for every one that is known.
         dim: of z.
         width: of each subspace.
         means, scales: (μ₀, μ₁) and (σ₀, σ₁).
@@ -71,8 +71,8 @@ class SubspacePrior(nn.Module):
         }
 
     def forward(self, context: Tensor) -> DiagonalNormal | PartlyKnown:
-        """Return p(z, w|y) for contexts ``(B, 2 A)``, batch shape ``(B,)``."""
-        values, known = context.chunk(2, -1)
+        """Return p(z, w|y) for contexts ``(B, K)``, batch shape ``(B,)``."""
+        values, known = context[:, -2 * len(self.subspaces) :].chunk(2, -1)
         share = ((values + 1) / 2).clamp(0, 1).repeat_interleave(self.width, -1)
         first = context.new_zeros(len(context), self.dim)
         loc = torch.cat([first, torch.lerp(*self._pair(share, self.means), share)], 1)
@@ -80,6 +80,22 @@ class SubspacePrior(nn.Module):
         if bool((known > 0).all()):
             return DiagonalNormal(loc, scale)
         return PartlyKnown(loc, scale, known > 0, self)
+
+    def sides(self, w: Tensor) -> Tensor:
+        """Return which label each part of w ``(..., A d)`` speaks for, ``(..., A)`` in [−1, 1].
+
+        tanh(½ (log p(w_i|y_i = 1) − log p(w_i|y_i = 0))) = 2 p(y_i = 1|w_i) − 1
+        """
+        off, on = self.log_probs(w)
+        return torch.tanh((on - off) / 2)
+
+    def log_probs(self, w: Tensor) -> list[Tensor]:
+        """Return log p(w_i|y_i) for y_i = 0 and for y_i = 1, each ``(..., A)``."""
+        parts = w.unflatten(-1, (-1, self.width))
+        return [
+            (-0.5 * ((parts - m) / s) ** 2 - math.log(s) - 0.5 * math.log(2 * math.pi)).sum(-1)
+            for m, s in zip(self.means, self.scales, strict=True)
+        ]
 
     def _pair(self, like: Tensor, ends: tuple[float, float]) -> tuple[Tensor, Tensor]:
         return torch.full_like(like, ends[0]), torch.full_like(like, ends[1])
@@ -129,11 +145,7 @@ class PartlyKnown(Distribution):
         dim, width = self.of.dim, self.of.width
         each = self.base.base_dist.log_prob(value)
         told = each[..., dim:].unflatten(-1, (-1, width)).sum(-1)
-        w = value[..., dim:].unflatten(-1, (-1, width))
-        sides = [
-            (-0.5 * ((w - m) / s) ** 2 - math.log(s) - 0.5 * math.log(2 * math.pi)).sum(-1)
-            for m, s in zip(self.of.means, self.of.scales, strict=True)
-        ]
-        half = functional.softplus(sides[1] - sides[0]) + sides[0] - math.log(2)
+        off, on = self.of.log_probs(value[..., dim:])
+        half = functional.softplus(on - off) + off - math.log(2)
         total: Tensor = each[..., :dim].sum(-1) + torch.where(self.known, told, half).sum(-1)
         return total

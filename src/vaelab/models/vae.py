@@ -33,6 +33,7 @@ from vaelab.models.likelihoods import Likelihood
 from vaelab.models.model import Images, Model, seeded
 from vaelab.models.priors import GaussianMixture, Prior
 from vaelab.models.subspaces import LearnedPrior, SubspacePrior
+from vaelab.models.transport import Transport
 
 Part = Literal["encoder", "decoder", "prior"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -128,6 +129,8 @@ class Vae(Model):
         told: which of the three distributions are given that vector.
         dropout: share of training images whose labels the model is not told.
         labeler: reads labels that nobody says; without one they stay unknown.
+        transport: carries what the encoder makes of images to where no label shows, and back
+            before the decoder.
     """
 
     def __init__(
@@ -142,12 +145,13 @@ class Vae(Model):
         told: Collection[Part] = (),
         dropout: float = 0.0,
         labeler: Labeler | None = None,
+        transport: Transport | None = None,
     ) -> None:
         super().__init__(shape)
         self.encoder, self.decoder, self.prior = encoder, decoder, prior
         self.latent_dim, self.binarize = latent_dim, binarize
         self.conditioning, self.told, self.dropout = conditioning, frozenset(told), dropout
-        self.labeler = labeler
+        self.labeler, self.transport = labeler, transport
 
     @property
     def likelihood(self) -> Likelihood:
@@ -169,6 +173,11 @@ class Vae(Model):
     def classes(self) -> int:
         """How many classes the model can be told; 0 if none."""
         return 0 if self.conditioning is None else len(self.conditioning.class_names)
+
+    @property
+    def reads(self) -> bool:
+        """Whether the model reads labels that nobody says."""
+        return self.labeler is not None
 
     @property
     def plain_dims(self) -> int:
@@ -197,8 +206,15 @@ class Vae(Model):
     def _distributions(
         self, batch: Batch, context: Tensor | None
     ) -> tuple[Distribution, Distribution]:
-        posterior = self.encoder(batch.images, self._tell("encoder", context))
-        return posterior, self.prior(self._tell("prior", context))
+        return self.infer(batch.images, context), self.prior(self._tell("prior", context))
+
+    def infer(self, images: Tensor, context: Tensor | None) -> Distribution:
+        """Return q(z|x, y) of images ``(B, C, H, W)`` and contexts ``(B, K)``."""
+        posterior: Distribution = self.encoder(images, self._tell("encoder", context))
+        if self.transport is None:
+            return posterior
+        assert context is not None
+        return self.transport.carry(posterior, context)
 
     def features(self, batch: Batch) -> Tensor:
         """Return what the encoder's network makes of a batch, before it is a distribution."""
@@ -214,6 +230,8 @@ class Vae(Model):
         if "decoder" in self.told and context is None:
             assert self.conditioning is not None
             context = z.new_zeros(self.conditioning.width)
+        if self.transport is not None:
+            z = self.transport.bring_back(z, context)
         distribution: Distribution = self.decoder(z, self._tell("decoder", context))
         return distribution
 
@@ -250,7 +268,7 @@ class Vae(Model):
         """Return mean and standard deviation of q(z|x) of images, each ``(N, D)``."""
 
         def moments(x: Tensor, context: Tensor) -> Tensor:
-            posterior = self.encoder(x, self._tell("encoder", self.filled(x, context)))
+            posterior = self.infer(x, self.filled(x, context))
             return torch.stack([posterior.mean, posterior.stddev], 1)
 
         x = self.as_images(images)
@@ -265,7 +283,7 @@ class Vae(Model):
 
         def once(x: Tensor, context: Tensor) -> Tensor:
             context = self.filled(x, context)
-            posterior = self.encoder(x, self._tell("encoder", context))
+            posterior = self.infer(x, context)
             z = posterior.rsample() if sample else posterior.mean
             return self.decode(z, context).mean
 
@@ -290,7 +308,8 @@ class Vae(Model):
             ConfigError: something is, and the model never learned to do without.
         """
         if self.conditioning is not None and "decoder" in self.told and not self.dropout:
-            missing = [name for name in self.conditioning.names if name not in given]
+            needed = [name for name in self.conditioning.names if name not in self.subspaces]
+            missing = [name for name in needed if name not in given]
             if missing:
                 raise ConfigError(
                     f"{missing[0]}: this model must be told it to decode a code, such as "
@@ -302,7 +321,7 @@ class Vae(Model):
         """Return ordinary labels by name: the first class, and the median of attributes."""
         if self.conditioning is None or "decoder" not in self.told:
             return {}
-        every = self.conditioning.ordinary()
+        every = {k: v for k, v in self.conditioning.ordinary().items() if k not in self.subspaces}
         return {name: every[name] for name in names} if names else every
 
     def decoded(self, codes: Tensor, context: Tensor, guidance: float = 1.0) -> Tensor:
@@ -383,6 +402,15 @@ class Vae(Model):
             )
         return torch.zeros(n, 0, device=self.device)
 
+    def context_of(self, images: Images, **given: Any) -> Tensor:
+        """Return the contexts of images, ``(N, K)``: what is given, the rest as it is read.
+
+        K is 0 for a model of images alone; what nobody says and the model cannot read is unknown.
+        """
+        x = self.as_images(images)
+        context = self.told_of(len(x), given)
+        return self.chunked(self.filled, x, context) if self.reads else context
+
     def subspace(self, attribute: str) -> Subspace:
         """Return the dimensions of the code that belong to an attribute (CSVAE).
 
@@ -400,10 +428,9 @@ class Vae(Model):
         Raises:
             ConfigError: the model reads no labels.
         """
-        if self.labeler is None or self.conditioning is None:
+        if not self.reads or self.conditioning is None:
             raise ConfigError("labels: only a conditional model (cvae) reads them.")
-        x = self.as_images(images)
-        return self.conditioning.say(self.chunked(self.filled, x, self.told_of(len(x), {})))
+        return self.conditioning.say(self.context_of(images))
 
     def edit(
         self,
@@ -434,11 +461,9 @@ class Vae(Model):
             ConfigError: the model cannot edit this attribute.
         """
         x = self.as_images(images)
-        context = self.told_of(len(x), given)
+        context = self.context_of(x, **given)
         where = torch.as_tensor(to, dtype=torch.float32, device=self.device).expand(len(x))
         handle = handle or self.subspaces.get(attribute)
-        if self.labeler is not None:
-            context = self.chunked(self.filled, x, context)
         codes = self.encode(x, **given)
         if handle is not None:
             return self.decoded(handle.move(codes, where, strength), context)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vaelab.data.batches import Batch, binarize
 from vaelab.models import noise
 from vaelab.models.model import Model
+from vaelab.models.stacked import StackedVae, with_codes_of
 from vaelab.models.vae import Vae
 from vaelab.objectives.objective import Loss, Objective, Player
+from vaelab.objectives.terms import Term
 
 UNKNOWN = -1
 
@@ -42,16 +44,19 @@ class SemiSupervised(Objective):
         """Return U over the batch plus, in training, L over a draw of labelled images."""
         assert isinstance(model, Vae)
         if not self.training:
-            return self._measured(model, batch)
+            return self.measured(model, batch)
+        return self.cost(model, batch, self.draw(model, batch))
+
+    def cost(self, model: Vae, batch: Batch, known: Batch) -> Loss:
+        """Return U over a batch plus L over another, of which the labels are known."""
         unknown, elbo = self._unlabelled(model, batch)
-        known = self._draw(model, batch)
         labelled, right = self._with_labels(model, known)
         total = unknown + labelled
         figures = {"loss": total, "loss/unlabelled": unknown, "loss/labelled": labelled}
         figures |= {"elbo": elbo, "accuracy/labelled": right}
         return Loss(total, {name: value.detach() for name, value in figures.items()})
 
-    def _measured(self, model: Vae, batch: Batch) -> Loss:
+    def measured(self, model: Vae, batch: Batch) -> Loss:
         """Return U over the batch, and how many classes are read rightly."""
         unknown, elbo = self._unlabelled(model, batch)
         figures = {"loss": unknown.detach(), "elbo": elbo.detach()}
@@ -64,13 +69,13 @@ class SemiSupervised(Objective):
         """Return the means of U and of the ELBO under q(y|x)."""
         log_q = _reader(model)(batch.images).log_softmax(1)
         classes = log_q.shape[1]
-        each = torch.stack([self._cost(model, batch, k) for k in range(classes)], 1)
+        each = torch.stack([self._of_class(model, batch, k) for k in range(classes)], 1)
         mean = (log_q.exp() * each).sum(1).mean()
         entropy = (log_q.exp() * log_q).sum(1).mean()
         total = mean + math.log(classes) + entropy
         return total, -mean
 
-    def _cost(self, model: Vae, batch: Batch, number: int) -> Tensor:
+    def _of_class(self, model: Vae, batch: Batch, number: int) -> Tensor:
         """Return the negative ELBO of every image under one class, ``(B,)`` nats."""
         labels = torch.full((len(batch),), number, device=batch.images.device)
         return self._negative_elbo(model, replace(batch, labels=labels))
@@ -88,7 +93,8 @@ class SemiSupervised(Objective):
         right = (logits.argmax(1) == batch.labels).float().mean()
         return bound + self.alpha * cost, right
 
-    def _draw(self, model: Vae, batch: Batch) -> Batch:
+    def draw(self, model: Vae, batch: Batch) -> Batch:
+        """Return labelled training images, as many as a batch has and as a model sees them."""
         if self._labelled is None:
             images, labels = self._find()
             device = batch.images.device
@@ -111,6 +117,57 @@ class SemiSupervised(Objective):
 
         own = {f"model.{name}": value for name, value in model.named_parameters()}
         return {"model": Player("model", own, loss)}
+
+
+class Stacked(Objective):
+    """M1+M2: −ELBO of a VAE of the images, and M2 on draws of its codes as a second player.
+
+    The first learns nothing from labels; the second follows the codes as they are.
+
+    Arguments:
+        terms: of the first.
+        second: M2's.
+    """
+
+    def __init__(self, terms: Mapping[str, Term], second: SemiSupervised) -> None:
+        super().__init__(terms)
+        self.second = second
+
+    def forward(self, model: Model, batch: Batch, step: int) -> Loss:
+        """Return the loss of the first; while validating, also how the second reads."""
+        loss: Loss = super().forward(model, batch, step)
+        if self.training:
+            return loss
+        assert isinstance(model, StackedVae)
+        upper = self.second.measured(model.upper, _coded(model, batch))
+        right = {k: v for k, v in upper.figures.items() if k == "accuracy"}
+        return Loss(loss.total, {**loss.figures, **right})
+
+    def _upper(self, model: StackedVae, batch: Batch, step: int) -> Loss:
+        known = _coded(model, self.second.draw(model, batch))
+        return self.second.cost(model.upper, _coded(model, batch), known)
+
+    def players(self, model: Model) -> dict[str, Player]:
+        """Return both; neither moves the other's parameters."""
+        assert isinstance(model, StackedVae)
+        first: dict[str, nn.Parameter] = {}
+        second: dict[str, nn.Parameter] = {}
+        for name, value in model.named_parameters():
+            (second if name.startswith("upper.") else first)[f"model.{name}"] = value
+
+        def lower(batch: Batch, step: int) -> Loss:
+            result: Loss = self(model, batch, step)
+            return result
+
+        def upper(batch: Batch, step: int) -> Loss:
+            return self._upper(model, batch, step)
+
+        return {"model": Player("model", first, lower), "upper": Player("upper", second, upper)}
+
+
+def _coded(model: StackedVae, batch: Batch) -> Batch:
+    codes = with_codes_of(model, batch.images)
+    return replace(batch, images=codes, target=codes)
 
 
 def _reader(model: Vae) -> Callable[[Tensor], Tensor]:

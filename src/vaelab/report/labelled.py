@@ -9,7 +9,7 @@ from markupsafe import Markup
 from torch import Tensor
 
 from vaelab.data.images import ImageSet
-from vaelab.evaluation.attributes import editable, given_of
+from vaelab.evaluation.attributes import editable
 from vaelab.evaluation.measure import codes_of
 from vaelab.explore.edits import walks
 from vaelab.models.handles import Subspace
@@ -70,7 +70,7 @@ def _attribute(model: Vae, images: ImageSet, name: str) -> Labelled:
     subspace = model.subspaces.get(name)
     if subspace is not None:
         figures += _subspace(model, images, some, subspace)
-    strip = walks(model, some, name, ends=ENDS, **given_of(model, images, chosen))
+    strip = walks(model, some, name, ends=ENDS)
     caption = (
         f"Test images at the left; beside each, the same with {name} from −½ to 1½ in steps of ¼: "
         "0 and 1 are what images below and above the cut are like, what is outside goes beyond."
@@ -92,7 +92,10 @@ def _subspace(
     codes = model.encode(some[:1]).repeat(GRID * GRID, 1)
     codes[:, subspace.dims.start] = axis.repeat(GRID)
     codes[:, subspace.dims.start + 1] = axis.flip(0).repeat_interleave(GRID)
-    plane = lay_out(model.generate(codes), GRID, f"{GRID} × {GRID} images over the subspace")
+    context = model.context_of(some[:1]).expand(len(codes), -1)
+    plane = lay_out(
+        model.decoded(codes, context), GRID, f"{GRID} × {GRID} images over the subspace"
+    )
     text = (
         f"One test image, all of its code held but the subspace w of {subspace.name}: w₀ from "
         f"{low:.1f} to {high:.1f} to the right, w₁ upwards."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from markupsafe import Markup
 from vaelab import files
 from vaelab.data.images import Splits
 from vaelab.errors import VaelabError
-from vaelab.evaluation.figures import rounded, sense, short_name
+from vaelab.evaluation.figures import of_attribute, rounded, sense, short_name
 from vaelab.report.extras import extra_sections
 from vaelab.report.latent_plots import latent_map
 from vaelab.report.latents import find_latents
@@ -33,9 +33,15 @@ Progress = Callable[[int, int], None]
 
 COLUMNS = (
     "elbo", "log_prob", "distortion", "rate", "mse", "frechet", "kernel", "precision", "recall",
-    "density", "coverage", "neighbour_accuracy", "active_units", "holes", "path_length",
+    "density", "coverage", "sharpness", "recognized", "neighbour_accuracy", "active_units", "holes",
+    "path_length",
 )  # fmt: skip
 """Figures of the table, as far as there are any, in this order."""
+
+ATTRIBUTE_COLUMNS = (
+    "switch", "kept", "drift", "leak_mlp", "leak_mlp_read", "told", "told_read",
+)  # fmt: skip
+"""Figures of every attribute, which come first."""
 
 _POINTS = 1_000  # images of a small latent map
 _SETTLED = 0.15
@@ -193,10 +199,8 @@ class Cell:
 
 def _table(results: Results) -> dict[str, Any]:
     """Return the heads and rows of the table, cases by figures."""
-    names = set(results.figures())
     lead = results.plan.lead
-    columns = [lead, *(name for name in COLUMNS if name in names and name != lead)]
-    columns = [name for name in columns if name in names]
+    columns = _columns(lead, results.figures())
     means = {name: results.means(name) for name in columns}
     tops = {
         name: (min if sense(name) < 0 else max)(found.values(), key=lambda e: e.value).value
@@ -408,3 +412,10 @@ def _statistics(results: Results) -> str:
 
 def _tight(text: str) -> str:
     return text.replace(" ± ", "\u00a0±\u00a0")
+
+
+def _columns(lead: str, names: Iterable[str]) -> list[str]:
+    """Return the figures of the table in their order, as far as there are any."""
+    attributes = dict.fromkeys(of_attribute(name)[1] for name in names if ":" in name)
+    each = [f"{figure}:{name}" for name in attributes for figure in ATTRIBUTE_COLUMNS]
+    return [name for name in dict.fromkeys((lead, *each, *COLUMNS)) if name in names]

@@ -59,8 +59,8 @@ def prepare(study: Study, plan: Plan) -> None:
 
 
 COMPARED = frozenset(
-    ("frechet", "kernel", "precision", "recall", "density", "coverage", "holes", "path_length",
-     "path_jump")
+    ("frechet", "kernel", "precision", "recall", "density", "coverage", "sharpness", "holes",
+     "path_length", "path_jump")
 )  # fmt: skip
 """Figures that need a feature network."""
 
