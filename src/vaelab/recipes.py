@@ -278,8 +278,8 @@ def csvae(
 ) -> Built:
     """Attribute subspaces (CSVAE; Klys et al., 2018): a subspace w for each attribute, z without.
 
-    loss = E[−log p(x|z,w)] + β KL(q(z,w|x,y) ‖ p(z) p(w|y)); z is kept free of y by a `transport`
-    (z = f(h; y, class), max E log p(h|y, class)), or by a `critic` (+ `leak` · E Σ_y q_δ log q_δ)
+    loss = E[−log p(x|z,w)] + β KL(q(z,w|x,y) ‖ p(z) p(w|y)); z is kept free of y by a `transport`,
+    z = f(h; y, class), or as published by a `critic`: + `leak` · E Σ_y q_δ(y|z) log q_δ(y|z)
     """
     _needs_density(setup, "csvae")
     names = tuple(attributes) or setup.told.attribute_names

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution
+from torch.distributions import Distribution, constraints
+from typing_extensions import override
 
 from vaelab.models.conditioning import Conditioning
 from vaelab.models.posteriors import DiagonalNormal
@@ -62,14 +64,15 @@ class Coupling(nn.Module):
 class Transport(nn.Module):
     """z = f(h; u): carries what the encoder makes of images to where no label u shows.
 
-    A flow that is trained to give the h of every label one and the same density,
+    It is a learned prior of h given the labels, seen from the other end:
 
-        p(h|u) = N(f(h; u); 0, I) |det ∂f(h; u)/∂h|,   max over f of E log p(h|u),
+        p(h|u) = N(f(h; u); 0, I) |det ∂f(h; u)/∂h|
 
-    makes z = f(h; u) independent of u, since z ~ N(0, I) whatever u. The way back, f⁻¹(z; u'),
-    gives the h of an image with other labels that has the same place among images so labelled.
-    The attributes in u are read from their subspaces w, softly where w lies between:
-    u_i = tanh(½ log p(w_i|1)/p(w_i|0)); the class, where there are any, has to be told.
+    The rate of the ELBO, E_q[log q(h|x) − log p(h|u)], is least where that density is the one that
+    the encoder's h have among images labelled u. Then z = f(h; u) is normal whatever u: it tells
+    nothing of u. The way back, f⁻¹(z; u'), gives the h of an image with other labels that has the
+    same place among images so labelled. The attributes in u are read from their subspaces w,
+    softly where w lies between (`SubspacePrior.sides`); the class, where there are any, is told.
 
     Arguments:
         prior: of the subspaces, which follow the first ``prior.dim`` numbers of a code.
@@ -85,32 +88,35 @@ class Transport(nn.Module):
         nn.init.zeros_(self.first.bias)
         self.layers = nn.ModuleList(Coupling(prior.dim, labels) for _ in range(LAYERS))
 
-    def carry(self, posterior: Distribution, context: Tensor) -> DiagonalNormal:
-        """Return q(z, w|x, y) of the encoder's q(h, w|x, y), for contexts ``(B, K)``.
-
-        The mean of h is carried; the deviations are those of z already.
-        """
+    def carry(self, posterior: Distribution, context: Tensor) -> Carried:
+        """Return q(z, w|x, y) of the encoder's q(h, w|x, y), for contexts ``(B, K)``."""
         assert isinstance(posterior, DiagonalNormal)
-        h, w = self._split(posterior.loc)
-        return DiagonalNormal(torch.cat([self(h, self._labels(context))[0], w], 1), posterior.scale)
+        return Carried(posterior, self, context[:, : self.classes + len(self.prior.subspaces)])
 
     def bring_back(self, codes: Tensor, context: Tensor | None) -> Tensor:
         """Return (h, w) of codes (z, w) ``(..., D)``; ``context`` ``(..., K)`` tells the class."""
-        z, w = self._split(codes)
-        u = self.prior.sides(w)
+        u = self.prior.sides(codes[..., self.prior.dim :])
         if self.classes:
             assert context is not None
             told = context[..., : self.classes].expand(*codes.shape[:-1], -1)
             u = torch.cat([told, u], -1)
-        h = self.inverse(z.flatten(0, -2), u.flatten(0, -2)).unflatten(0, codes.shape[:-1])
-        return torch.cat([h, w], -1)
+        return self.undo(codes, u)
 
-    def cost(self, posterior: Distribution, context: Tensor) -> Tensor:
-        """Return −log p(h|u) of the means of the encoder's q(h, w|x, y), ``(B,)`` nats."""
-        h, _ = self._split(posterior.mean)
-        z, log_det = self(h, self._labels(context))
-        log_p: Tensor = -0.5 * (z**2).sum(1) - 0.5 * z.shape[1] * math.log(2 * math.pi) + log_det
-        return -log_p
+    def do(self, points: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (z, w) of (h, w) ``(..., D)`` labelled ``u``, and log |det ∂z/∂h|, ``(...)``."""
+        flat, labels, shape = self._flat(points, u)
+        z, log_det = self(flat[:, : self.prior.dim], labels)
+        return torch.cat([z, flat[:, self.prior.dim :]], 1).view(points.shape), log_det.view(shape)
+
+    def undo(self, codes: Tensor, u: Tensor) -> Tensor:
+        """Return (h, w) of (z, w) ``(..., D)`` labelled ``u``."""
+        flat, labels, _ = self._flat(codes, u)
+        h = self.inverse(flat[:, : self.prior.dim], labels)
+        return torch.cat([h, flat[:, self.prior.dim :]], 1).view(codes.shape)
+
+    def _flat(self, points: Tensor, u: Tensor) -> tuple[Tensor, Tensor, torch.Size]:
+        shape = points.shape[:-1]
+        return points.flatten(0, -2), u.expand(*shape, -1).flatten(0, -2), shape
 
     def forward(self, h: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """Return z for h ``(n, D)`` of labels ``(n, L)``, and log |det ∂z/∂h|, ``(n,)``."""
@@ -134,10 +140,61 @@ class Transport(nn.Module):
             h: Tensor = (z - shift) * (-log_scale).exp()
             return h
 
-    def _labels(self, context: Tensor) -> Tensor:
-        """Return u of contexts: class and attributes, without what says that they are known."""
-        count = len(self.prior.subspaces)
-        return context[:, : self.classes + count]
 
-    def _split(self, codes: Tensor) -> tuple[Tensor, Tensor]:
-        return codes[..., : self.prior.dim], codes[..., self.prior.dim :]
+class Carried(Distribution):
+    """q(z, w|x, y) where (h, w) is normal and z = f(h; u): a flow posterior.
+
+    Its ``mean`` is where the mean of h is carried, and ``stddev`` that of f taken as linear
+    between one deviation of h to either side: both are deterministic, and exact for a linear f.
+
+    Arguments:
+        base: q(h, w|x, y), batch shape ``(B,)``.
+        transport: f.
+        u: labels, ``(B, L)``.
+    """
+
+    arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
+    support = constraints.real_vector
+    has_rsample = True
+
+    def __init__(self, base: DiagonalNormal, transport: Transport, u: Tensor) -> None:
+        self.base, self.transport, self.u = base, transport, u
+        self._drawn: tuple[Tensor, Tensor, Tensor] | None = None
+        super().__init__(base.batch_shape, base.event_shape, validate_args=False)
+
+    @property
+    @override
+    def mean(self) -> Tensor:
+        return self.transport.do(self.base.loc, self.u)[0]
+
+    @property
+    @override
+    def variance(self) -> Tensor:
+        loc, scale = self.base.loc, self.base.scale
+        steps = torch.diag_embed(scale).movedim(-1, 0)  # (D, B, D): one deviation of each
+        ahead, _ = self.transport.do(loc + steps, self.u)
+        behind, _ = self.transport.do(loc - steps, self.u)
+        return ((ahead - behind) / 2).square().sum(0)
+
+    @override
+    def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        point = self.base.rsample(torch.Size(sample_shape))
+        value, log_det = self.transport.do(point, self.u)
+        self._drawn = value, point, log_det
+        return value
+
+    @override
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        with torch.no_grad():
+            return self.rsample(sample_shape)
+
+    @override
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Return log q(z, w|x, y): that of (h, w), less log |det ∂z/∂h|."""
+        if self._drawn is not None and self._drawn[0] is value:  # as in training, of every draw
+            _, point, log_det = self._drawn
+        else:
+            point = self.transport.undo(value, self.u)
+            _, log_det = self.transport.do(point, self.u)
+        density: Tensor = self.base.log_prob(point)  # type: ignore[no-untyped-call]
+        return density - log_det

@@ -16,8 +16,8 @@ from vaelab.objectives.objective import (
     Loss,
     Objective,
     Player,
+    labeler_player,
     own_parameters,
-    side_players,
 )
 from vaelab.objectives.terms import Term
 
@@ -153,6 +153,6 @@ class Independence(Objective):
         adam = {"optimizer": "adam", "lr": self.lr, "schedule": "constant", "weight_decay": 0.0}
         return {
             "model": Player("model", own_parameters(model), loss),
-            **side_players(model),
+            **labeler_player(model),
             "critic": Player("critic", critic, reading, self.steps, adam),
         }

@@ -73,7 +73,7 @@ class Objective(nn.Module):
         return Loss(total, {"loss": total.detach(), **figures, **rate_distortion(trace)})
 
     def players(self, model: Model) -> dict[str, Player]:
-        """Return who optimises what: the model, and its labeler and transport if it has them."""
+        """Return who optimises what: the model, and its labeler if it has one."""
 
         def loss(batch: Batch, step: int) -> Loss:
             result: Loss = self(model, batch, step)
@@ -83,47 +83,30 @@ class Objective(nn.Module):
             **own_parameters(model),
             **{f"objective.{name}": value for name, value in self.named_parameters()},
         }
-        return {"model": Player("model", parameters, loss), **side_players(model)}
+        return {"model": Player("model", parameters, loss), **labeler_player(model)}
 
 
-_LABELER, _TRANSPORT = "labeler.", "transport."
+_LABELER = "labeler."
 
 
 def own_parameters(model: Model) -> dict[str, nn.Parameter]:
-    """Return the parameters of a model but those of its labeler and transport, by name."""
-    apart = (_LABELER, _TRANSPORT)
-    return {f"model.{n}": p for n, p in model.named_parameters() if not n.startswith(apart)}
+    """Return the parameters of a model but those of its labeler, by name."""
+    return {f"model.{n}": p for n, p in model.named_parameters() if not n.startswith(_LABELER)}
 
 
-def side_players(model: Model) -> dict[str, Player]:
-    """Return the players that train a model's labeler and transport; none if it has none."""
-    players: dict[str, Player] = {}
-    if not isinstance(model, Vae) or model.conditioning is None:
-        return players
-    conditioning = model.conditioning
-    if model.labeler is not None:
-        labeler = model.labeler
+def labeler_player(model: Model) -> dict[str, Player]:
+    """Return the player that trains a model's labeler; none if it has none."""
+    if not isinstance(model, Vae) or model.labeler is None:
+        return {}
+    labeler, conditioning = model.labeler, model.conditioning
+    assert conditioning is not None
 
-        def reading(batch: Batch, step: int) -> Loss:
-            total = labeler.cost(batch.images, conditioning(batch))
-            return Loss(total, {"loss": total.detach()})
+    def loss(batch: Batch, step: int) -> Loss:
+        total = labeler.cost(batch.images, conditioning(batch))
+        return Loss(total, {"loss": total.detach()})
 
-        named = {f"model.{_LABELER}{n}": p for n, p in labeler.named_parameters()}
-        players["labeler"] = Player("labeler", named, reading)
-    if model.transport is not None:
-        transport = model.transport
-
-        def carrying(batch: Batch, step: int) -> Loss:
-            with torch.no_grad():
-                context = model.context(batch)
-                assert context is not None
-                posterior = model.encoder(batch.images, context)
-            total = transport.cost(posterior, context).mean()
-            return Loss(total, {"loss": total.detach()})
-
-        named = {f"model.{_TRANSPORT}{n}": p for n, p in transport.named_parameters()}
-        players["transport"] = Player("transport", named, carrying)
-    return players
+    parameters = {f"model.{_LABELER}{n}": p for n, p in labeler.named_parameters()}
+    return {"labeler": Player("labeler", parameters, loss)}
 
 
 @torch.no_grad()
