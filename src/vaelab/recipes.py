@@ -269,6 +269,7 @@ def csvae(
     means: Pair = [0.0, 3.0],  # noqa: B006
     scales: Pair = [1.0, 1.0],  # noqa: B006
     independence: Literal["transport", "critic"] = "transport",
+    settle: Fraction = 0.25,
     leak: NonNegative = 10.0,
     critic_steps: Count = 2,
     critic_lr: Positive = 1e-3,
@@ -308,7 +309,7 @@ def csvae(
         reads=True,
         transported=True,
     )
-    return model, Objective(_elbo(setup, beta, warmup), samples)
+    return model, Objective(_elbo(setup, beta, warmup), samples, settle)
 
 
 @recipe("vae-gan")

@@ -19,7 +19,7 @@ from vaelab.errors import ConfigError, DataError
 from vaelab.evaluation.figures import Figure, mean
 from vaelab.evaluation.measure import codes_of
 from vaelab.evaluation.probes import Probe, balanced, information_gap, probe, right
-from vaelab.models.conditioning import cut_at, cut_of
+from vaelab.models.conditioning import LABEL, cut_at, cut_of
 from vaelab.models.handles import Handle
 from vaelab.models.model import seeded
 from vaelab.models.vae import Vae
@@ -255,7 +255,7 @@ def recognized(
         guidance: see `Vae.guided`.
         seed: of the samples.
     """
-    if model.conditioning is None or "decoder" not in model.told or not model.classes:
+    if LABEL not in model.decoding_names:
         return {}
     parts = []
     asked = torch.arange(count) % model.classes

@@ -55,6 +55,8 @@ def build_vae(
     if subspaces is not None:
         dim += subspaces.width * len(subspaces.subspaces)
     wide = {part: conditioning.width if conditioning and part in told else 0 for part in PARTS}
+    if transported and conditioning and "decoder" in told:
+        wide["decoder"] = len(conditioning.class_names)
     posterior = build_posterior(config.posterior, dim)
     likelihood = build_likelihood(
         config.likelihood, shape, sigma=config.sigma, mixtures=config.mixtures

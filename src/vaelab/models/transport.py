@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -15,6 +16,8 @@ from vaelab.models.posteriors import DiagonalNormal
 from vaelab.models.subspaces import SubspacePrior
 
 LAYERS, HIDDEN = 8, 128
+GRAIN = 0.5
+"""Share of the posterior's noise within which a transport knows where codes are."""
 STEEPEST = 2.0
 """Bound of the logarithm of a layer's scale, so that no layer can explode."""
 
@@ -71,8 +74,9 @@ class Transport(nn.Module):
     The rate of the ELBO, E_q[log q(h|x) − log p(h|u)], is least where that density is the one that
     the encoder's h have among images labelled u. Then z = f(h; u) is normal whatever u: it tells
     nothing of u. The way back, f⁻¹(z; u'), gives the h of an image with other labels that has the
-    same place among images so labelled. The attributes in u are read from their subspaces w,
-    softly where w lies between (`SubspacePrior.sides`); the class, where there are any, is told.
+    same place among images so labelled. On that way the attributes in u are read from their
+    subspaces w, softly where w lies between (`SubspacePrior.sides`), so that to move w is to edit;
+    the class, where there are any, is told.
 
     Arguments:
         prior: of the subspaces, which follow the first ``prior.dim`` numbers of a code.
@@ -89,9 +93,14 @@ class Transport(nn.Module):
         self.layers = nn.ModuleList(Coupling(prior.dim, labels) for _ in range(LAYERS))
 
     def carry(self, posterior: Distribution, context: Tensor) -> Carried:
-        """Return q(z, w|x, y) of the encoder's q(h, w|x, y), for contexts ``(B, K)``."""
+        """Return q(z, w|x, y) of the encoder's q(h, w|x, y), for contexts ``(B, K)``.
+
+        The encoder gives w as what it differs by from the mean of p(w|y).
+        """
         assert isinstance(posterior, DiagonalNormal)
-        return Carried(posterior, self, context[:, : self.classes + len(self.prior.subspaces)])
+        centre = self.prior(context).mean  # 0 for h
+        moved = DiagonalNormal(posterior.loc + centre, posterior.scale)
+        return Carried(moved, self, context[:, : self.classes + len(self.prior.subspaces)])
 
     def bring_back(self, codes: Tensor, context: Tensor | None) -> Tensor:
         """Return (h, w) of codes (z, w) ``(..., D)``; ``context`` ``(..., K)`` tells the class."""
@@ -176,6 +185,14 @@ class Carried(Distribution):
         behind, _ = self.transport.do(loc - steps, self.u)
         return ((ahead - behind) / 2).square().sum(0)
 
+    def cost(self) -> Tensor:
+        """Return −log p(h|u) of a draw of h with `GRAIN` of its noise, ``(B,)`` nats."""
+        dim = self.transport.prior.dim
+        noise_of = self.base.rsample() - self.base.loc
+        codes, log_det = self.transport.do(self.base.loc + GRAIN * noise_of, self.u)
+        z = codes[..., :dim]
+        return 0.5 * (z.square().sum(-1) + dim * math.log(2 * math.pi)) - log_det
+
     @override
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         point = self.base.rsample(torch.Size(sample_shape))
@@ -188,13 +205,19 @@ class Carried(Distribution):
         with torch.no_grad():
             return self.rsample(sample_shape)
 
+    def origin(self, value: Tensor) -> Tensor:
+        """Return the (h, w) of (z, w), by the labels that the posterior knows."""
+        if self._drawn is not None and self._drawn[0] is value:
+            return self._drawn[1]
+        return self.transport.undo(value, self.u)
+
     @override
     def log_prob(self, value: Tensor) -> Tensor:
         """Return log q(z, w|x, y): that of (h, w), less log |det ∂z/∂h|."""
-        if self._drawn is not None and self._drawn[0] is value:  # as in training, of every draw
-            _, point, log_det = self._drawn
+        point = self.origin(value)
+        if self._drawn is not None and self._drawn[0] is value:  # as in training
+            log_det = self._drawn[2]
         else:
-            point = self.transport.undo(value, self.u)
-            _, log_det = self.transport.do(point, self.u)
+            log_det = self.transport.do(point, self.u)[1]
         density: Tensor = self.base.log_prob(point)  # type: ignore[no-untyped-call]
         return density - log_det

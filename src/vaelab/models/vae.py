@@ -25,7 +25,7 @@ from torch.distributions import Distribution
 from vaelab.config import Binarize
 from vaelab.data.batches import Batch, binarize
 from vaelab.errors import ConfigError, DataError
-from vaelab.models.conditioning import Conditioning, drop
+from vaelab.models.conditioning import LABEL, Conditioning, drop
 from vaelab.models.handles import Handle, Subspace
 from vaelab.models.kl import analytic_kl, monte_carlo_kl
 from vaelab.models.labeler import Labeler
@@ -33,7 +33,7 @@ from vaelab.models.likelihoods import Likelihood
 from vaelab.models.model import Images, Model, seeded
 from vaelab.models.priors import GaussianMixture, Prior
 from vaelab.models.subspaces import LearnedPrior, SubspacePrior
-from vaelab.models.transport import Transport
+from vaelab.models.transport import Carried, Transport
 
 Part = Literal["encoder", "decoder", "prior"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -126,7 +126,8 @@ class Vae(Model):
         latent_dim: D.
         binarize: how the targets of training were made (see `vaelab.data.batches.binarize`).
         conditioning: makes a vector of the labels; None for a model of images alone.
-        told: which of the three distributions are given that vector.
+        told: which of the three distributions are given that vector; a decoder behind a transport
+            is given the class alone.
         dropout: share of training images whose labels the model is not told.
         labeler: reads labels that nobody says; without one they stay unknown.
         transport: carries what the encoder makes of images to where no label shows, and back
@@ -180,6 +181,15 @@ class Vae(Model):
         return self.labeler is not None
 
     @property
+    def decoding_names(self) -> tuple[str, ...]:
+        """What the model has to be told to decode a code; subspaces speak for themselves."""
+        if self.conditioning is None:
+            return ()
+        if self.transport is not None:
+            return (LABEL,) if self.classes else ()
+        return self.conditioning.names if "decoder" in self.told else ()
+
+    @property
     def plain_dims(self) -> int:
         """How many dimensions of the code, the first ones, belong to no attribute."""
         taken: int = sum(s.dims.stop - s.dims.start for s in self.subspaces.values())
@@ -197,7 +207,10 @@ class Vae(Model):
         return context if self.labeler is None else self.labeler.fill(images, context)
 
     def _tell(self, part: Part, context: Tensor | None) -> Tensor | None:
-        return context if part in self.told else None
+        if part not in self.told or context is None:
+            return None
+        # attributes with a subspace reach the decoder through it alone
+        return context[..., : self.classes] if part == "decoder" and self.transport else context
 
     def distributions(self, batch: Batch) -> tuple[Distribution, Distribution]:
         """Return posterior and prior of the latent of each image of a batch."""
@@ -227,7 +240,7 @@ class Vae(Model):
 
         A decoder that is told labels takes a ``context`` of None for "unknown".
         """
-        if "decoder" in self.told and context is None:
+        if self.decoding_names and context is None:
             assert self.conditioning is not None
             context = z.new_zeros(self.conditioning.width)
         if self.transport is not None:
@@ -244,7 +257,11 @@ class Vae(Model):
         posterior, prior = self._distributions(batch, context)
         value = posterior.rsample(torch.Size([samples]))
         latents = {"z": Latent(value, posterior, prior)}
-        return Trace(batch, latents, self.decode(value, context), context)
+        if isinstance(posterior, Carried):  # the way there and back need not be gone
+            likelihood = self.decoder(posterior.origin(value), self._tell("decoder", context))
+        else:
+            likelihood = self.decode(value, context)
+        return Trace(batch, latents, likelihood, context)
 
     def marginal_prior(self) -> Distribution:
         """Return p(z), which for a prior that is told labels is E_y p(z|y), a mixture."""
@@ -307,9 +324,8 @@ class Vae(Model):
         Raises:
             ConfigError: something is, and the model never learned to do without.
         """
-        if self.conditioning is not None and "decoder" in self.told and not self.dropout:
-            needed = [name for name in self.conditioning.names if name not in self.subspaces]
-            missing = [name for name in needed if name not in given]
+        if not self.dropout:
+            missing = [name for name in self.decoding_names if name not in given]
             if missing:
                 raise ConfigError(
                     f"{missing[0]}: this model must be told it to decode a code, such as "
@@ -319,9 +335,10 @@ class Vae(Model):
 
     def ordinary(self, *names: str) -> dict[str, Any]:
         """Return ordinary labels by name: the first class, and the median of attributes."""
-        if self.conditioning is None or "decoder" not in self.told:
+        if self.conditioning is None or not self.decoding_names:
             return {}
-        every = {k: v for k, v in self.conditioning.ordinary().items() if k not in self.subspaces}
+        usual = self.conditioning.ordinary()
+        every = {name: usual[name] for name in self.decoding_names}
         return {name: every[name] for name in names} if names else every
 
     def decoded(self, codes: Tensor, context: Tensor, guidance: float = 1.0) -> Tensor:

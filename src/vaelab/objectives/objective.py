@@ -13,6 +13,7 @@ from torch.distributions import Distribution
 from vaelab.data.batches import Batch
 from vaelab.models.model import Model
 from vaelab.models.posteriors import Dirac
+from vaelab.models.transport import Carried
 from vaelab.models.vae import Trace, Vae
 from vaelab.objectives.terms import Term
 
@@ -42,6 +43,8 @@ class Player:
         loss: function of a batch and a step.
         repeats: how many updates it makes where others make one.
         training: settings of the optimizer that differ from those of the run.
+        active: share of the training, from its start, in which it moves; then it rests while others
+            go on.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Player:
     loss: Callable[[Batch, int], Loss]
     repeats: int = 1
     training: Mapping[str, Any] = field(default_factory=dict)
+    active: float = 1.0
 
 
 class Objective(nn.Module):
@@ -57,11 +61,12 @@ class Objective(nn.Module):
     Arguments:
         terms: name to term.
         samples: S, draws of z for each image.
+        settle: share of the training, at its end, in which only a model's transport moves.
     """
 
-    def __init__(self, terms: Mapping[str, Term], samples: int = 1) -> None:
+    def __init__(self, terms: Mapping[str, Term], samples: int = 1, settle: float = 0.0) -> None:
         super().__init__()
-        self.terms, self.samples = dict(terms), samples
+        self.terms, self.samples, self.settle = dict(terms), samples, settle
 
     def forward(self, model: Model, batch: Batch, step: int) -> Loss:
         """Run the model over a batch and sum the terms."""
@@ -73,7 +78,7 @@ class Objective(nn.Module):
         return Loss(total, {"loss": total.detach(), **figures, **rate_distortion(trace)})
 
     def players(self, model: Model) -> dict[str, Player]:
-        """Return who optimises what: the model, and its labeler if it has one."""
+        """Return who optimises what: the model, and its labeler and transport if it has them."""
 
         def loss(batch: Batch, step: int) -> Loss:
             result: Loss = self(model, batch, step)
@@ -83,15 +88,21 @@ class Objective(nn.Module):
             **own_parameters(model),
             **{f"objective.{name}": value for name, value in self.named_parameters()},
         }
-        return {"model": Player("model", parameters, loss), **labeler_player(model)}
+        share = 1 - self.settle if isinstance(model, Vae) and model.transport else 1.0
+        return {
+            "model": Player("model", parameters, loss, active=share),
+            **labeler_player(model),
+            **transport_player(model),
+        }
 
 
-_LABELER = "labeler."
+_LABELER, _TRANSPORT = "labeler.", "transport."
 
 
 def own_parameters(model: Model) -> dict[str, nn.Parameter]:
-    """Return the parameters of a model but those of its labeler, by name."""
-    return {f"model.{n}": p for n, p in model.named_parameters() if not n.startswith(_LABELER)}
+    """Return the parameters of a model but those of its labeler and transport, by name."""
+    apart = (_LABELER, _TRANSPORT)
+    return {f"model.{n}": p for n, p in model.named_parameters() if not n.startswith(apart)}
 
 
 def labeler_player(model: Model) -> dict[str, Player]:
@@ -107,6 +118,26 @@ def labeler_player(model: Model) -> dict[str, Player]:
 
     parameters = {f"model.{_LABELER}{n}": p for n, p in labeler.named_parameters()}
     return {"labeler": Player("labeler", parameters, loss)}
+
+
+def transport_player(model: Model) -> dict[str, Player]:
+    """Return the player that trains a model's transport; none if it has none.
+
+    It lowers the rate as the model does, by the density that it gives to codes as they are.
+    """
+    if not isinstance(model, Vae) or model.transport is None:
+        return {}
+    transport = model.transport
+
+    def loss(batch: Batch, step: int) -> Loss:
+        with torch.no_grad():
+            posterior, _ = model.distributions(batch)
+        assert isinstance(posterior, Carried)
+        total = posterior.cost().mean()
+        return Loss(total, {"loss": total.detach()})
+
+    parameters = {f"model.{_TRANSPORT}{n}": p for n, p in transport.named_parameters()}
+    return {"transport": Player("transport", parameters, loss)}
 
 
 @torch.no_grad()

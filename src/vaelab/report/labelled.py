@@ -12,6 +12,7 @@ from vaelab.data.images import ImageSet
 from vaelab.evaluation.attributes import editable
 from vaelab.evaluation.measure import codes_of
 from vaelab.explore.edits import walks
+from vaelab.models.conditioning import LABEL
 from vaelab.models.handles import Subspace
 from vaelab.models.model import seeded
 from vaelab.models.vae import Vae
@@ -39,7 +40,7 @@ class Labelled:
 
 def labelled_sections(model: Vae, images: ImageSet) -> list[Labelled]:
     """Return the sections on what a model was told; none for a model of images alone."""
-    sections = [_classes(model)] if model.classes and "decoder" in model.told else []
+    sections = [_classes(model)] if LABEL in model.decoding_names else []
     return sections + [_attribute(model, images, name) for name in editable(model)]
 
 

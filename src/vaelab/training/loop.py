@@ -209,7 +209,7 @@ class Trainer:
         speed, figures = self.meter.read()
         step, epoch = self.position.step, self.position.epoch
         self.progress.step(step, epoch, speed, figures)
-        rate = next(iter(self.updates.values())).rate(step - 1)
+        rate = next(iter(self.updates.values())).lr(step - 1)
         self._log("step", step=step, epoch=epoch, lr=rate, speed=speed, **figures)
         worst = max(int(update.worst) for update in self.updates.values())
         if worst >= self.config.training.nonfinite_limit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -91,7 +92,8 @@ class Update:
         config = config.model_copy(update=dict(player.training))
         self.parameters = [p for p in player.parameters.values() if p.requires_grad]
         self.optimizer = build_optimizer(config, self.parameters, backend.device)
-        self.rate, self.clip = learning_rate(config, steps), config.clip
+        self.last = math.ceil(player.active * steps)
+        self.rate, self.clip = learning_rate(config, self.last), config.clip
         self.backend = backend
         self.buffers = [b for b in guarded.buffers() if b.is_floating_point()]
         zero = torch.zeros((), dtype=torch.int64, device=backend.device)
@@ -107,6 +109,10 @@ class Update:
         """The counters of the guard, by name."""
         return {"skipped": self.skipped, "streak": self.streak, "worst": self.worst}
 
+    def lr(self, step: int) -> float:
+        """Return the learning rate of a step, 0 where the player rests."""
+        return self.rate(step) if step < self.last else 0.0
+
     def __call__(
         self, parts: Sequence[Part], step: int, targets: Binarize, turn: int = 0
     ) -> dict[str, Tensor]:
@@ -118,9 +124,28 @@ class Update:
             targets: how the likelihood's targets are made.
             turn: which of the player's updates in this step.
         """
+        if step >= self.last:
+            with torch.no_grad():
+                seen = self._figures(parts, step, targets, turn)
+            if self.backend.world > 1:
+                self.backend.average(list(seen.values()))
+            return seen
         for parameter in self.parameters:
             parameter.grad = None
         before = [buffer.clone() for buffer in self.buffers]
+        figures = self._figures(parts, step, targets, turn)
+        finite = self._finite(figures)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr(step)
+        guarded_step(self.optimizer, finite)
+        for buffer, old in zip(self.buffers, before, strict=True):
+            buffer.copy_(torch.where(finite, buffer, old))
+        return figures
+
+    def _figures(
+        self, parts: Sequence[Part], step: int, targets: Binarize, turn: int
+    ) -> dict[str, Tensor]:
+        """Return the figures of the loss; with gradients enabled, those are added to."""
         figures: dict[str, Tensor] = {}
         for index, part in enumerate(parts):
             with noise.sharded(*part.rows), self.backend.autocast():
@@ -131,15 +156,10 @@ class Update:
                     self.backend.device,
                 )
                 loss = self.player.loss(batch, step)
-            (loss.total * part.weight).backward(inputs=self.parameters)
+            if torch.is_grad_enabled():
+                (loss.total * part.weight).backward(inputs=self.parameters)
             for name, value in loss.figures.items():
                 figures[name] = figures.get(name, 0) + value * part.weight
-        finite = self._finite(figures)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate(step)
-        guarded_step(self.optimizer, finite)
-        for buffer, old in zip(self.buffers, before, strict=True):
-            buffer.copy_(torch.where(finite, buffer, old))
         return figures
 
     def _finite(self, figures: dict[str, Tensor]) -> Tensor:
