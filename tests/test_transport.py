@@ -64,8 +64,10 @@ def test_the_density_that_it_gives_integrates_to_one() -> None:
 def test_a_code_comes_back_by_the_side_that_w_speaks_for() -> None:
     made = transport(2, classes=3)
     assert made.prior.sides(torch.tensor([[0.0, 0.0], [3.0, 3.0]]))[:, 0].tolist() == pytest.approx(
-        [-math.tanh(4.5), math.tanh(4.5)]  # ½ log p(w|1)/p(w|0) = ½ (3² + 3²) / 2 at the means
+        [-1, 1]  # log p(w|1)/p(w|0) = ± (3² + 3²) / 2 at the means
     )
+    between = made.prior.sides(torch.tensor([[1.6, 1.5]]))  # 3 (w₀ − 1.5) + 3 (w₁ − 1.5)
+    assert between.item() == pytest.approx(math.tanh(0.3))
     h = torch.randn(6, 2)
     w = torch.tensor([[0.0, 0.0], [3.0, 3.0]]).repeat(3, 1)
     label = torch.eye(3).repeat_interleave(2, 0)

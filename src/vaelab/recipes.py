@@ -309,7 +309,7 @@ def csvae(
         reads=True,
         transported=True,
     )
-    return model, Objective(_elbo(setup, beta, warmup), samples, settle)
+    return model, Objective(_elbo(setup, beta, warmup), samples, settle, setup.steps)
 
 
 @recipe("vae-gan")

@@ -84,10 +84,13 @@ class SubspacePrior(nn.Module):
     def sides(self, w: Tensor) -> Tensor:
         """Return which label each part of w ``(..., A d)`` speaks for, ``(..., A)`` in [−1, 1].
 
-        tanh(½ (log p(w_i|y_i = 1) − log p(w_i|y_i = 0))) = 2 p(y_i = 1|w_i) − 1
+            tanh(log p(w_i|y_i = 1) − log p(w_i|y_i = 0))
+
+        which is 2 p(y_i = 1|w_i) − 1 with the odds squared: hardly below 1 at the mean of a side,
+        even in one dimension.
         """
         off, on = self.log_probs(w)
-        return torch.tanh((on - off) / 2)
+        return torch.tanh(on - off)
 
     def log_probs(self, w: Tensor) -> list[Tensor]:
         """Return log p(w_i|y_i) for y_i = 0 and for y_i = 1, each ``(..., A)``."""

@@ -16,8 +16,6 @@ from vaelab.models.posteriors import DiagonalNormal
 from vaelab.models.subspaces import SubspacePrior
 
 LAYERS, HIDDEN = 8, 128
-GRAIN = 0.5
-"""Share of the posterior's noise within which a transport knows where codes are."""
 STEEPEST = 2.0
 """Bound of the logarithm of a layer's scale, so that no layer can explode."""
 
@@ -185,11 +183,11 @@ class Carried(Distribution):
         behind, _ = self.transport.do(loc - steps, self.u)
         return ((ahead - behind) / 2).square().sum(0)
 
-    def cost(self) -> Tensor:
-        """Return −log p(h|u) of a draw of h with `GRAIN` of its noise, ``(B,)`` nats."""
+    def cost(self, grain: float) -> Tensor:
+        """Return −log p(h|u) of a draw of h with a share of its noise, ``(B,)`` nats."""
         dim = self.transport.prior.dim
         noise_of = self.base.rsample() - self.base.loc
-        codes, log_det = self.transport.do(self.base.loc + GRAIN * noise_of, self.u)
+        codes, log_det = self.transport.do(self.base.loc + grain * noise_of, self.u)
         z = codes[..., :dim]
         return 0.5 * (z.square().sum(-1) + dim * math.log(2 * math.pi)) - log_det
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,11 +63,20 @@ class Objective(nn.Module):
         terms: name to term.
         samples: S, draws of z for each image.
         settle: share of the training, at its end, in which only a model's transport moves.
+        steps: of the whole training.
+        steps: of the whole training.
     """
 
-    def __init__(self, terms: Mapping[str, Term], samples: int = 1, settle: float = 0.0) -> None:
+    def __init__(
+        self,
+        terms: Mapping[str, Term],
+        samples: int = 1,
+        settle: float = 0.0,
+        steps: int = 0,
+    ) -> None:
         super().__init__()
-        self.terms, self.samples, self.settle = dict(terms), samples, settle
+        self.terms, self.samples = dict(terms), samples
+        self.settle, self.steps = settle, steps
 
     def forward(self, model: Model, batch: Batch, step: int) -> Loss:
         """Run the model over a batch and sum the terms."""
@@ -92,10 +102,11 @@ class Objective(nn.Module):
         return {
             "model": Player("model", parameters, loss, active=share),
             **labeler_player(model),
-            **transport_player(model),
+            **transport_player(model, math.ceil(share * self.steps)),
         }
 
 
+SETTLED = 0.5
 _LABELER, _TRANSPORT = "labeler.", "transport."
 
 
@@ -120,10 +131,17 @@ def labeler_player(model: Model) -> dict[str, Player]:
     return {"labeler": Player("labeler", parameters, loss)}
 
 
-def transport_player(model: Model) -> dict[str, Player]:
+def transport_player(model: Model, settles: int) -> dict[str, Player]:
     """Return the player that trains a model's transport; none if it has none.
 
-    It lowers the rate as the model does, by the density that it gives to codes as they are.
+    While the model moves, it lowers the rate as the model does: by the density of draws of h. (By
+    another it would pull at the codes against the model, and both would run away.) Then it settles
+    on h with `SETTLED` of their noise: users read the means, and what is finer than the noise of
+    draws shows in these.
+
+    Arguments:
+        model: with a transport.
+        settles: step at which the model rests.
     """
     if not isinstance(model, Vae) or model.transport is None:
         return {}
@@ -133,7 +151,7 @@ def transport_player(model: Model) -> dict[str, Player]:
         with torch.no_grad():
             posterior, _ = model.distributions(batch)
         assert isinstance(posterior, Carried)
-        total = posterior.cost().mean()
+        total = posterior.cost(1.0 if step < settles else SETTLED).mean()
         return Loss(total, {"loss": total.detach()})
 
     parameters = {f"model.{_TRANSPORT}{n}": p for n, p in transport.named_parameters()}
