@@ -59,6 +59,7 @@ def test_a_gap_known_for_some_has_an_honest_error() -> None:
         (0.05391, 0.00043, "0.0539 ± 0.0004"),
         (2.0, None, "2"),
         (1.0, 0.0, "1 ± 0"),
+        (-0.2, 2.0, "0 ± 2"),
     ],
 )
 def test_no_more_digits_than_the_interval_supports(

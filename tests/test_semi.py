@@ -38,7 +38,7 @@ def built(recipe: str, **options: Any) -> tuple[Any, Any]:
         torch.full((1, 8, 8), 0.5),
         100,
         Told.by(splits),
-        labelled=lambda: (known.images, labels),
+        labelled=lambda: (pixels(known), labels),
     )
     torch.manual_seed(0)
     return build(config, setup)
@@ -66,6 +66,7 @@ def test_m2_costs_what_the_equation_says() -> None:
             trace = model.trace(unknown, context)
             each.append((trace.rate - trace.log_px)[0] + math.log(2))
         u = (q * (torch.stack(each, 1) + q.log())).sum(1).mean()
+        assert known.labels is not None
         context = torch.nn.functional.one_hot(known.labels, 2).float()
         trace = model.trace(known, context)
         bound = (trace.rate - trace.log_px).mean() + math.log(2)
@@ -77,7 +78,7 @@ def test_m2_costs_what_the_equation_says() -> None:
 def test_it_draws_only_images_that_have_a_label() -> None:
     model, objective = built("m2")
     train_set = shades().train
-    own = {x.numpy().tobytes() for x in train_set.images[:LABELLED]}
+    own = {x.numpy().tobytes() for x in pixels(train_set)[:LABELLED]}
     assert train_set.labels is not None
     drawn = objective.draw(model, batch())
     assert {(x * 255).round().to(torch.uint8).numpy().tobytes() for x in drawn.images} <= own
@@ -103,8 +104,8 @@ def test_the_second_model_moves_nothing_of_the_first() -> None:
 
 @pytest.mark.parametrize("recipe", ["m2", "m1+m2"])
 def test_ten_labels_teach_the_class_of_all(recipe: str) -> None:
-    options = {"second": 2, "hidden": 16} if recipe == "m1+m2" else {}
-    settings = {**QUICK, "latent_dim": 2, "epochs": 60, "labelled": LABELLED}
+    options: dict[str, Any] = {"second": 2, "hidden": 16} if recipe == "m1+m2" else {}
+    settings: dict[str, Any] = {**QUICK, "latent_dim": 2, "epochs": 60, "labelled": LABELLED}
     model = train(recipe, shades(), **settings, **options)
     assert isinstance(model, Vae)
     test = shades().test

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -110,6 +111,10 @@ def test_presets_change_cases_by_name() -> None:
         ({"base": {"recipe": "classifier"}}, "is no VAE"),
         ({"lead": "elboo"}, "'elboo' does not tell better from worse"),
         ({"lead": "rate"}, "'rate' does not tell better from worse"),
+        ({"compare": [["wide", "wide"]]}, "'wide' cannot be compared with itself"),
+        ({"cases": [{"name": ""}]}, "name"),
+        ({"presets": [1]}, "presets"),
+        ({"cases": ["a", "b"]}, "cases"),
     ],
 )
 def test_what_cannot_be_is_named(more: dict[str, Any], message: str) -> None:
@@ -117,6 +122,26 @@ def test_what_cannot_be_is_named(more: dict[str, Any], message: str) -> None:
         make_plan(declared(**more), "here")
     with pytest.raises(ConfigError, match="no preset is called 'x'"):
         make_plan(declared(), "here", preset="x")
+
+
+@pytest.mark.parametrize("preset", [3, None, {"cases": ["wide"]}])
+def test_a_preset_of_another_shape_is_named(preset: Any) -> None:
+    with pytest.raises(ConfigError, match="preset"):
+        make_plan(declared(presets={"quick": preset}), "here", preset="quick")
+
+
+def test_a_start_that_fails_leaves_no_plan(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, out = tmp_path / "widths.yaml", tmp_path / "s"
+    source.write_text(yaml.safe_dump(declared()))
+    with pytest.raises(SystemExit):
+        run(["study", str(source), "--out", str(out), "--data", str(tmp_path / "nowhere")])
+    assert "nowhere" in capsys.readouterr().err
+    assert not Study(out).plan_file.exists()
+    with pytest.raises(SystemExit):
+        run(["study", str(source), "--out", str(out), "-s", "training.seed=7"])
+    assert "--seeds" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", shipped())
@@ -454,9 +479,58 @@ def test_measures_that_cannot_be_are_left_out_with_a_note(tmp_path: Path) -> Non
     assert one.evaluation is not None
     assert "elbo" in one.evaluation.figures
     assert any("generation: left out" in note for note in one.evaluation.notes)
+    said = verdict.failures(read_results(study))
+    assert len([text for text in said if text.startswith("generation: left out")]) == 1
     holes = begun(tmp_path / "h", path, **more, lead="holes")
     with pytest.raises(ConfigError, match="has none"):
         prepare(holes, holes.read_plan())
+
+
+def test_runs_of_other_images_are_not_mixed(tmp_path: Path) -> None:
+    path = tmp_path / "images.npy"
+    np.save(path, blobs(100))
+    study = begun(tmp_path / "s", path, seeds=1)
+    plan = study.read_plan()
+    prepare(study, plan)
+    work(study)
+    prepare(study, plan)
+    np.save(path, 255 - blobs(100))
+    with pytest.raises(RunError, match=r"images.*has changed since .* another --out"):
+        prepare(study, plan)
+
+
+def test_a_damaged_run_is_named_and_trained_anew(images: Path, tmp_path: Path) -> None:
+    study = begun(tmp_path / "s", images, seeds=1)
+    work(study)
+    whole = figures(study)
+    job = study.jobs(study.read_plan())[0]
+    job.run.model_file.write_bytes(job.run.model_file.read_bytes()[:-9])
+    with pytest.raises(RunError, match=f"trained anew by the study, delete {job.run}"):
+        read_results(study)
+    shutil.rmtree(job.run.path)
+    work(study)
+    assert figures(study) == whole
+
+
+def test_a_run_without_the_leading_figure_is_told(images: Path, tmp_path: Path) -> None:
+    cases = [{"name": "sound"}, {"name": "point", "set": {"recipe": "ae"}}]
+    study = begun(tmp_path / "s", images, cases=cases, seeds=1)
+    work(study)
+    assert verdict.failures(read_results(study)) == [
+        "point, seed 0 has no ELBO and counts in no comparison of it."
+    ]
+
+
+def test_a_place_for_the_figures_is_asked_for_first(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "widths.yaml"
+    source.write_text(yaml.safe_dump(declared()))
+    with pytest.raises(SystemExit) as ended:
+        run(["study", str(source), "--out", str(tmp_path / "s"), "--csv", str(tmp_path / "no/x")])
+    assert ended.value.code == 1
+    assert "there is no folder" in capsys.readouterr().err
+    assert not (tmp_path / "s").exists()
 
 
 def test_workers_share_a_study(images: Path, finished: Study, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
         ],
         "extras": ["pools", "surfaces", "knee"],
         "seeds": 1,
-        "measure": {"also": ["neighbours"], "samples": 10},
+        "measure": {"also": ["neighbours", "bounds"], "samples": 10, "bound_images": 20},
     }
     made = Study(folder / "s")
     made.begin(make_plan(declared, "here"))
@@ -109,8 +109,11 @@ def test_a_page_with_all_sections(study: Study, splits: Splits) -> None:
     assert "All &lt;sections&gt;" in page
     assert "point &amp; line" in page
     assert "point & line" not in page
-    for title in ("Latent pools by class", "Paths of the optimizers", "Rate and distortion"):
+    for title in (
+        "Latent pools by class", "Paths of the optimizers", "Rate and distortion", "Bounds by draws"
+    ):  # fmt: skip
         assert title in page
+    assert page.count('aria-label="Bounds of') == 4  # an autoencoder has none
     assert page.count("<article>") == 5
     assert '<p class="settings">options.beta=0.1</p>' in page
     assert "<script>" in page
@@ -131,6 +134,11 @@ def test_the_summary_is_the_table_of_the_page(study: Study, splits: Splits) -> N
     head, ruler, *cases = rows
     assert head[:2] == ["case", "ELBO (nats)"]
     assert {len(row) for row in rows} == {len(head)}
+    bounds = [float(cell.strip("*").split()[0].replace("−", "-")) for cell in cases[0][3:8]]
+    assert [cell.split(" (")[0] for cell in head[3:8]] == [
+        "IWAE 1", "IWAE 5", "IWAE 50", "IWAE 500", "IWAE 5,000"
+    ]  # fmt: skip
+    assert bounds == sorted(bounds)  # each is above the one before, up to noise
     assert [row[0] for row in cases] == [case.name for case in results.plan.cases]
     assert ruler[1] == "--:"
     column = next(i for i, name in enumerate(head) if name.startswith("active units"))

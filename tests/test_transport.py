@@ -134,4 +134,4 @@ def test_the_posterior_it_carries_is_a_density_with_its_own_draws() -> None:
         torch.testing.assert_close(posterior.stddev, deviation, atol=0.05, rtol=0.1)
         # E_q[r(z)/q(z)] = ∫ r = 1 for any density r: here a normal within the posterior's reach
         other = DiagonalNormal(drawn.mean(0), 0.7 * deviation)
-        assert (other.log_prob(drawn) - own).exp().mean().item() == pytest.approx(1, abs=0.05)
+        assert (other.log_prob(drawn) - own).exp().mean().item() == pytest.approx(1, abs=0.05)  # type: ignore[no-untyped-call]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +12,7 @@ import typer
 
 from vaelab.cli.output import output, table
 from vaelab.config import assignment, merge
-from vaelab.errors import ConfigError
+from vaelab.errors import ConfigError, VaelabError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,6 +57,9 @@ def study(
     from vaelab.studies.watch import default_jobs, run_study, threads
     from vaelab.studies.work import prepare
 
+    if csv is not None and not csv.parent.is_dir():
+        raise ConfigError(f"--csv {csv}: there is no folder {csv.parent}.")
+    fresh = False
     known = Study(source)
     folder = known if known.plan_file.exists() else Study(out or Path("runs") / Path(source).stem)
     if folder is known:
@@ -66,6 +69,7 @@ def study(
                 "--seeds, --data, --set and --out it goes on."
             )
     else:
+        fresh = not folder.plan_file.exists()
         folder.begin(_plan(source, preset, seeds, data, set_ or []))
     plan = folder.read_plan()
     if not report_only:
@@ -73,7 +77,12 @@ def study(
             for job in folder.jobs(plan):
                 job.retry()
         output.say(f"{plan.title}: {len(plan.cases)} cases, {len(plan.seeds)} seeds, in {folder}")
-        prepare(folder, plan)
+        try:
+            prepare(folder, plan)
+        except VaelabError:
+            if fresh:  # nothing was done by this plan, which may be what is wrong
+                folder.plan_file.unlink(missing_ok=True)
+            raise
         count = jobs or default_jobs()
         try:
             with _progress() as tell:
@@ -110,6 +119,8 @@ def study(
             ),
         ],
     )
+    if any(run.failure is not None for run in results.runs):
+        raise typer.Exit(1)  # the verdict is about the others
 
 
 def _plan(
@@ -118,11 +129,14 @@ def _plan(
     from vaelab.studies.plan import make_plan, read_study
 
     values, where = read_study(source)
-    if preset is None and "quick" in values.get("presets", {}):
+    presets = values.get("presets", {})
+    if preset is None and isinstance(presets, Mapping) and "quick" in presets:
         preset = "quick"
     base: dict[str, Any] = {} if data is None else {"data": {"spec": data}}
     for text in settings:
         base = merge(base, assignment(text))
+    if "seed" in base.get("training", {}):
+        raise ConfigError("training.seed: a study trains with several seeds; use --seeds.")
     return make_plan(values, where, preset=preset, seeds=seeds, base=base)
 
 

@@ -139,7 +139,8 @@ def rounded(value: float, interval: float | None) -> str:
     place = math.floor(math.log10(interval))
     decimals = -place if interval / 10**place >= 2 else 1 - place
     shown = max(0, decimals)
-    return _signed(f"{round(value, decimals):.{shown}f} ± {round(interval, decimals):.{shown}f}")
+    number = round(value, decimals) + 0.0  # never −0
+    return _signed(f"{number:.{shown}f} ± {round(interval, decimals):.{shown}f}")
 
 
 def mean(values: Tensor, unit: str, protocol: str) -> Figure:

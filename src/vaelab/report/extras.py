@@ -1,9 +1,9 @@
-"""Sections that only some studies have: samples by class, paths of optimizers, rate-distortion."""
+"""Sections that only some studies have: bounds by draws, samples by class, optimizers' paths."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +24,7 @@ from vaelab.studies.surfaces import Surface, plane, valley
 
 Data = Callable[[Case], Splits]
 _CLASSES, _EACH = 10, 8
+_BOUNDS, _ROOM = (300, 200), (40, 8, 8, 38)
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,52 @@ def extra_sections(results: Results, data: Data) -> list[Section]:
             sections += makers[name](results, data)
         except VaelabError as error:
             sections.append(Section(name.capitalize(), (), f"Left out: {error}"))
-    return sections
+    return sections + _bounds(results)
+
+
+def _bounds(results: Results) -> list[Section]:
+    """Return for each case how far its bounds lie below the tightest, by their draws."""
+    named = bounds_of(results.figures())
+    if len(named) < 2:
+        return []
+    means = {name: results.means(name) for name in [*named, "exact_log_prob"]}
+    lines: dict[str, list[tuple[float, float]]] = {}
+    for case in results.plan.cases:
+        if any(case.key not in means[name] for name in named):
+            continue
+        top = means["exact_log_prob"].get(case.key) or means[named[-1]][case.key]
+        lines[case.key] = [
+            (math.log10(_draws(name)), means[name][case.key].value - top.value) for name in named
+        ]
+    values = [y for line in lines.values() for _, y in line]
+    if not values:
+        return []
+    low, high = min(*values, -0.1), max(*values, 0.0)
+    room = 0.08 * (high - low)
+    panels = []
+    for index, case in enumerate(results.plan.cases):
+        if case.key not in lines:
+            continue
+        plot = Plot((-0.1, lines[case.key][-1][0] + 0.1), (low - room, high + room), _BOUNDS, _ROOM)
+        plot.axes("draws", xticks=[x for x, _ in lines[case.key]], log=True)
+        plot.line(lines[case.key], "case", f"stroke:{class_color(index)}")
+        plot.dots(lines[case.key], index, 6)
+        panels.append((plot.svg(f"Bounds of {case.name}.", f"bounds-{index}"), case.name))
+    text = (
+        f"Nats below the bound of {_draws(named[-1]):,} draws or, where there is one, below the "
+        "exact log p(x); mean over seeds. At one draw it is the ELBO, and the distance is "
+        "KL(q(z|x) ‖ p(z|x)), as far as the tightest bound is tight."
+    )
+    return [Section("Bounds by draws", tuple(panels), text)]
+
+
+def bounds_of(figures: Iterable[str]) -> list[str]:
+    """Return those figures that are importance-weighted bounds, from few draws to many."""
+    return sorted((name for name in figures if name.startswith("iwae_")), key=_draws)
+
+
+def _draws(bound: str) -> int:
+    return int(bound.removeprefix("iwae_"))
 
 
 def _pools(results: Results, data: Data) -> list[Section]:

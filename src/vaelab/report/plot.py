@@ -190,3 +190,12 @@ def number(value: float) -> str:
 
 def _style(style: str) -> str:
     return f' style="{style}"' if style else ""
+
+
+def shown_range(values: Sequence[float], sign: int) -> tuple[float, float]:
+    """Return a range that holds all values but the worst twentieth, which may be far off."""
+    ordered = sorted(values)
+    cut = len(ordered) // 20
+    low, high = ordered[cut if sign > 0 else 0], ordered[-1 if sign > 0 else -1 - cut]
+    room = 0.06 * (high - low) or 0.5
+    return low - room, high + room

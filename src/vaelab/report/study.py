@@ -16,13 +16,14 @@ from vaelab import files
 from vaelab.data.images import Splits
 from vaelab.errors import VaelabError
 from vaelab.evaluation.figures import of_attribute, rounded, sense, short_name
-from vaelab.report.extras import extra_sections
+from vaelab.report.cost import cost_plot
+from vaelab.report.extras import bounds_of, extra_sections
 from vaelab.report.latent_plots import latent_map
 from vaelab.report.latents import find_latents
 from vaelab.report.page import render
 from vaelab.report.palette import class_color
 from vaelab.report.pictures import Picture, small_pairs, small_samples
-from vaelab.report.plot import Plot, number, stylesheet, ticks
+from vaelab.report.plot import Plot, number, shown_range, stylesheet, ticks
 from vaelab.studies import verdict
 from vaelab.studies.plan import Case
 from vaelab.studies.results import Results, as_csv, read_results
@@ -31,12 +32,12 @@ from vaelab.training.progress import duration
 
 Progress = Callable[[int, int], None]
 
+LIKELY = ("elbo", "log_prob")
 COLUMNS = (
-    "elbo", "log_prob", "distortion", "rate", "mse", "frechet", "kernel", "precision", "recall",
-    "density", "coverage", "sharpness", "recognized", "neighbour_accuracy", "active_units", "holes",
-    "path_length",
+    "distortion", "rate", "mse", "frechet", "kernel", "precision", "recall", "density", "coverage",
+    "sharpness", "recognized", "neighbour_accuracy", "active_units", "holes", "path_length",
 )  # fmt: skip
-"""Figures of the table, as far as there are any, in this order."""
+"""Figures of the table, as far as there are any, in this order; bounds by draws in between."""
 
 ATTRIBUTE_COLUMNS = (
     "switch", "kept", "drift", "leak_mlp", "leak_mlp_read", "told", "told_read",
@@ -45,7 +46,6 @@ ATTRIBUTE_COLUMNS = (
 
 _POINTS = 1_000  # images of a small latent map
 _SETTLED = 0.15
-_LEAST = 0.3  # decades of time that a plot spans: a few per cent are not worth seeing
 
 
 def write_study_report(
@@ -77,7 +77,7 @@ def write_study_report(
             "alerts": verdict.failures(results),
             "table": _table(results),
             "curves": _curves(results),
-            "pareto": _pareto(results),
+            "pareto": cost_plot(results),
             "legend": [
                 (case.name, class_color(i), i >= 10) for i, case in enumerate(results.plan.cases)
             ],
@@ -205,7 +205,7 @@ def _table(results: Results) -> dict[str, Any]:
     tops = {
         name: (min if sense(name) < 0 else max)(found.values(), key=lambda e: e.value).value
         for name, found in means.items()
-        if found
+        if found and _measured_alike(results, name)
     }
     seconds = {case.key: [run.seconds for run in results.of(case)] for case in results.plan.cases}
     rows = []
@@ -216,7 +216,7 @@ def _table(results: Results) -> dict[str, Any]:
             if found is None:
                 cells.append(Cell("–", ""))
                 continue
-            top = sense(name) != 0 and found.value == tops[name]
+            top = sense(name) != 0 and found.value == tops.get(name)
             text = _tight(rounded(found.value, found.interval))
             cells.append(Cell(text, repr(found.value), top))
         runs = results.of(case)
@@ -282,7 +282,7 @@ def _lines(
 ) -> Markup:
     last = max(x for line in points.values() for x, _ in line)
     settled = [y for line in points.values() for x, y in line if x >= _SETTLED * line[-1][0]]
-    low, high = _range([y for y in settled if math.isfinite(y)], sense(results.plan.lead))
+    low, high = shown_range([y for y in settled if math.isfinite(y)], sense(results.plan.lead))
     left = 16 + max(6 * len(number(tick)) for tick in ticks(low, high))
     plot = Plot((0, last), (low, high), (420, 300), (left, 24, 12, 38))
     plot.axes(axis)
@@ -300,80 +300,14 @@ def _lines(
     return plot.svg(alt, f"curves-{axis.split()[0]}")
 
 
-def _range(values: Sequence[float], sign: int) -> tuple[float, float]:
-    """Return a range that holds all values but the worst twentieth, which may be far off."""
-    ordered = sorted(values)
-    cut = len(ordered) // 20
-    low, high = ordered[cut if sign > 0 else 0], ordered[-1 if sign > 0 else -1 - cut]
-    room = 0.06 * (high - low) or 0.5
-    return low - room, high + room
-
-
-def _pareto(results: Results) -> Markup | None:
-    """Return the leading figure against the time of training, with the front of the best."""
-    lead = results.plan.lead
-    means = results.means(lead)
-    points = []
-    for index, case in enumerate(results.plan.cases):
-        runs = results.of(case)
-        if runs and case.key in means:
-            spent = sum(run.seconds for run in runs) / len(runs)
-            points.append((math.log10(max(spent, 1e-2)), means[case.key], index, case.name))
-    if len(points) < 2:
-        return None
-    sign = sense(lead)
-    ends = [
-        end
-        for _, e, _, _ in points
-        for end in (e.value - (e.interval or 0), e.value + (e.interval or 0))
-    ]
-    low, high = _range(ends, sign)
-    across = [x for x, *_ in points]
-    decades = max(across) - min(across)
-    room = max(0.08 * decades, (_LEAST - decades) / 2)
-    left = 16 + max(6 * len(number(tick)) for tick in ticks(low, high))
-    plot = Plot(
-        (min(across) - room, max(across) + room), (low, high), (640, 360), (left, 24, 150, 38)
-    )
-    marks = [p + math.log10(m) for p in range(-2, 7) for m in (1, 2, 3, 5)]
-    marks = [mark for mark in marks if plot.x[0] <= mark <= plot.x[1]]
-    if len(marks) < 2:
-        marks = [math.log10(t) for t in ticks(10 ** plot.x[0], 10 ** plot.x[1])]
-    plot.axes("seconds of training, log scale", xticks=marks, log=True)
-    plot.write(4, 13, short_name(lead), "strong")
-    front, reached = [], -math.inf
-    for x, estimate, _, _ in sorted(points, key=lambda p: (p[0], -sign * p[1].value)):
-        if sign * estimate.value > reached:
-            reached = sign * estimate.value
-            front.append((x, estimate.value))
-    steps = [front[0]]
-    for x, y in front[1:]:
-        steps += [(x, steps[-1][1]), (x, y)]
-    plot.line([*steps, (plot.x[1], steps[-1][1])], "reference")
-    for x, estimate, index, _ in points:
-        if estimate.interval is not None:
-            span = [
-                (x, estimate.value - estimate.interval),
-                (x, estimate.value + estimate.interval),
-            ]
-            plot.line(span, "case", f"stroke:{class_color(index)}")
-        plot.dots([(x, estimate.value)], index, 8)
-    _name(plot, [(x, e.value, name) for x, e, _, name in points])
-    return plot.svg(f"{short_name(lead)} of {len(points)} cases against seconds.", "pareto")
-
-
-def _name(plot: Plot, points: Sequence[tuple[float, float, str]]) -> None:
-    """Write a name beside each point that is within the panel, moved down where two would meet."""
-    taken: list[tuple[float, float, float]] = []
-    for x, y, name in sorted(points, key=lambda point: -point[1]):
-        px, py = plot.at(x, min(max(y, plot.y[0]), plot.y[1]))
-        px, py, width = px + 8, py + 4, 6.0 * len(name)
-        while any(
-            abs(py - other) < 12 and px < end and start < px + width for start, other, end in taken
-        ):
-            py += 12
-        taken.append((px, py, px + width))
-        plot.write(px, py, name, "note halo")
+def _measured_alike(results: Results, figure: str) -> bool:
+    """Tell whether all runs measured a figure in the same way: densities are no probabilities."""
+    ways = {
+        run.evaluation.figures[figure].protocol
+        for run in results.runs
+        if run.evaluation is not None and figure in run.evaluation.figures
+    }
+    return len(ways) == 1
 
 
 def _pictured(results: Results) -> str:
@@ -418,4 +352,5 @@ def _columns(lead: str, names: Iterable[str]) -> list[str]:
     """Return the figures of the table in their order, as far as there are any."""
     attributes = dict.fromkeys(of_attribute(name)[1] for name in names if ":" in name)
     each = [f"{figure}:{name}" for name in attributes for figure in ATTRIBUTE_COLUMNS]
-    return [name for name in dict.fromkeys((lead, *each, *COLUMNS)) if name in names]
+    order = (lead, *each, *LIKELY, *bounds_of(names), "exact_log_prob", *COLUMNS)
+    return [name for name in dict.fromkeys(order) if name in names]

@@ -36,7 +36,7 @@ ExtraName = Literal["pools", "surfaces", "knee"]
 class CaseConfig(Section):
     """One configuration under comparison."""
 
-    name: str = Field(description="short, in plain words")
+    name: str = Field(min_length=1, description="short, in plain words")
     like: str | None = Field(None, description="the case whose settings this one starts from")
     set: dict[str, Any] = Field({}, description="settings laid upon it, section by section")
 
@@ -165,11 +165,8 @@ def make_plan(
     Raises:
         ConfigError: an unknown key, case or preset, or a configuration that cannot be.
     """
-    declared = _with_preset(dict(values), preset, where)
-    try:
-        study = StudyConfig.model_validate(declared)
-    except ValidationError as error:
-        raise ConfigError(explain(error, StudyConfig, where)) from None
+    _checked(values, where)  # what a preset is laid upon
+    study = _checked(_with_preset(dict(values), preset, where), where)
     check_lead(study.lead, where)
     cases = _cases(study, base or {}, where)
     names = [case.name for case in cases]
@@ -178,6 +175,9 @@ def make_plan(
     for name in wanted:
         if name not in names:
             raise ConfigError(f"{where}: no case is called {name!r}. Cases: {', '.join(names)}.")
+    for one, other in study.compare:
+        if one == other:
+            raise ConfigError(f"{where}: compare: {one!r} cannot be compared with itself.")
     ordered = sorted(cases, key=lambda case: case.name != first)
     keys = {case.name: case.key for case in cases}
     return Plan(
@@ -192,6 +192,13 @@ def make_plan(
     )
 
 
+def _checked(values: Mapping[str, Any], where: str) -> StudyConfig:
+    try:
+        return StudyConfig.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(explain(error, StudyConfig, where)) from None
+
+
 def _with_preset(values: dict[str, Any], preset: str | None, where: str) -> dict[str, Any]:
     """Lay a preset upon the declared values; its cases are laid upon those of the same name."""
     presets = values.get("presets", {})
@@ -203,6 +210,10 @@ def _with_preset(values: dict[str, Any], preset: str | None, where: str) -> dict
         )
     over = dict(presets[preset])
     changed = over.pop("cases", {})
+    if not isinstance(changed, Mapping):
+        raise ConfigError(
+            f"{where}: preset {preset}: cases: give settings by the name of the case."
+        )
     merged = merge(values, over)
     known = [case.get("name") for case in merged.get("cases", [])]
     for name in changed:

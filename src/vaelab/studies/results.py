@@ -7,6 +7,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from vaelab.errors import RunError
 from vaelab.evaluation import record
 from vaelab.evaluation.figures import sense
 from vaelab.evaluation.record import Evaluation
@@ -97,6 +98,13 @@ def read_results(study: Study) -> Results:
 
 
 def _read(job: Job) -> Result:
+    try:
+        return _found(job)
+    except RunError as error:
+        raise RunError(f"{error} To have it trained anew by the study, delete {job.run}.") from None
+
+
+def _found(job: Job) -> Result:
     failure = job.failure
     if failure is not None or not job.measured:
         return Result(job, None, failure, 0.0, 0, ())

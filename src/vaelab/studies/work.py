@@ -16,7 +16,8 @@ from pathlib import Path
 from vaelab.config import DataConfig
 from vaelab.data.images import Splits
 from vaelab.data.load import load_config
-from vaelab.errors import ConfigError, DataError, VaelabError
+from vaelab.data.summary import fingerprint
+from vaelab.errors import ConfigError, DataError, RunError, VaelabError
 from vaelab.evaluation.attributes import recognized
 from vaelab.evaluation.bounds import bound_figures
 from vaelab.evaluation.evaluate import evaluate, finite
@@ -45,16 +46,29 @@ def prepare(study: Study, plan: Plan) -> None:
     Raises:
         ConfigError: the leading figure cannot be measured on these images.
         DataError: images that cannot be used.
+        RunError: the images are others than those of a run that is done.
     """
     room = _Room(study, plan)
     for spec in dict.fromkeys(map(_spec, plan.cases)):
         splits = room.splits(spec)
+        _check_same_images(study, plan, spec, splits)
         if not _compares(plan.measure):
             continue
         if room.features(spec) is None and plan.lead in COMPARED:
             raise ConfigError(
                 f"lead: {plan.lead} compares images in a network that is trained on their classes, "
                 f"and {splits.name} has none."
+            )
+
+
+def _check_same_images(study: Study, plan: Plan, spec: str, splits: Splits) -> None:
+    for job in study.jobs(plan):
+        if _spec(job.case) != spec or not (job.measured and job.run.model_file.exists()):
+            continue
+        if job.run.trained_on()[1] != fingerprint(splits):
+            raise RunError(
+                f"{splits.name}: has changed since {job.run} was trained on it. The runs of a "
+                "study have to share their images: bring them back, or choose another --out."
             )
 
 
