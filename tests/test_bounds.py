@@ -114,6 +114,9 @@ class Line(torch.nn.Module):
     def decoded(self, z: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         return self.generate(z)
 
+    def ordinary(self) -> dict[str, object]:
+        return {}
+
     def generate(self, z: torch.Tensor) -> torch.Tensor:
         level = (z > 0.5).float() if self.jump else z
         return level.view(-1, 1, 1, 1).expand(-1, 1, 2, 2)

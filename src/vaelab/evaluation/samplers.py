@@ -95,8 +95,8 @@ def find_sampler(
     if name == "prior":
         if label is not None and not told:
             raise ConfigError(
-                "label: the prior of this model knows no classes; use the sampler gmm or pool, or "
-                "train a conditional model (cvae)."
+                "label: of this model the prior knows no classes; use the sampler gmm, flow or "
+                "pool, or train a conditional model (cvae)."
             )
         words = "the prior p(z)" if model.conditioning is None else "the prior p(z|y), y as trained"
 
