@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, NoReturn, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
@@ -30,7 +31,7 @@ from vaelab.config import (
     parse_config,
 )
 from vaelab.errors import ConfigError
-from vaelab.models.build import build_stacked, build_vae
+from vaelab.models.build import READER, build_stacked, build_vae
 from vaelab.models.classifier import Classifier, build_classifier
 from vaelab.models.conditioning import LABEL, Balance, Conditioning, Told
 from vaelab.models.discriminator import AdversarialLoss, build_discriminator, code_judge
@@ -45,6 +46,7 @@ from vaelab.objectives.guided import Guided, Weights
 from vaelab.objectives.objective import Objective
 from vaelab.objectives.schedules import Schedule, constant, linear
 from vaelab.objectives.semi import SemiSupervised, Stacked
+from vaelab.objectives.subspaced import Subspaced
 from vaelab.objectives.terms import Capacity, Distortion, ImportanceWeighted, Term
 
 
@@ -86,11 +88,12 @@ Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 @dataclass(frozen=True)
 class Recipe:
-    """A named recipe with what it presets in the model's configuration."""
+    """A named recipe with what it presets in the configuration of model and training."""
 
     name: str
     build: Callable[..., Built]
     model: Mapping[str, Any]
+    training: Mapping[str, Any]
     options: type[BaseModel]
     classifies: bool
 
@@ -104,9 +107,20 @@ RECIPES: dict[str, Recipe] = {}
 
 
 def recipe(
-    name: str, *, classifies: bool = False, **model: Any
+    name: str,
+    *,
+    classifies: bool = False,
+    training: Mapping[str, Any] = MappingProxyType({}),
+    **model: Any,
 ) -> Callable[[Callable[..., Built]], Callable[..., Built]]:
-    """Register a function as the recipe ``name``, with values that it presets in `ModelConfig`."""
+    """Register a function as the recipe ``name``.
+
+    Arguments:
+        name: unique.
+        classifies: whether its model is a classifier.
+        training: values that it presets in `TrainingConfig`.
+        model: values that it presets in `ModelConfig`.
+    """
 
     def register(build: Callable[..., Built]) -> Callable[..., Built]:
         hints = get_type_hints(build, include_extras=True)
@@ -117,7 +131,7 @@ def recipe(
         }
         strict = ConfigDict(extra="forbid", frozen=True)
         options = create_model(f"options of {name}", __config__=strict, **fields)
-        RECIPES[name] = Recipe(name, build, model, options, classifies)
+        RECIPES[name] = Recipe(name, build, model, training, options, classifies)
         return build
 
     return register
@@ -225,7 +239,7 @@ def cvae(
         conditioning=Conditioning(setup.told, given or setup.told.names),
         told=told,
         dropout=dropout,
-        reads=True,
+        reader=READER,
     )
     return model, Objective(_elbo(setup, beta, warmup), samples)
 
@@ -255,7 +269,7 @@ def cvae_info(
         conditioning=Conditioning(setup.told, given or setup.told.names, cut=True),
         told=("encoder", "decoder"),
         dropout=dropout,
-        reads=True,
+        reader=READER,
     )
     return model, _independent(setup, model, leak, critic_steps, critic_lr, beta, warmup, samples)
 
@@ -270,6 +284,7 @@ def csvae(
     scales: Pair = [1.0, 1.0],  # noqa: B006
     independence: Literal["transport", "critic"] = "transport",
     settle: Fraction = 0.25,
+    edits: NonNegative = 5.0,
     leak: NonNegative = 10.0,
     critic_steps: Count = 2,
     critic_lr: Positive = 1e-3,
@@ -280,7 +295,8 @@ def csvae(
     """Attribute subspaces (CSVAE; Klys et al., 2018): a subspace w for each attribute, z without.
 
     loss = E[−log p(x|z,w)] + β KL(q(z,w|x,y) ‖ p(z) p(w|y)); z is kept free of y by a `transport`,
-    z = f(h; y, class), or as published by a `critic`: + `leak` · E Σ_y q_δ(y|z) log q_δ(y|z)
+    z = f(h; y, class), with − `edits` E log q(y'|x̃') over edits x̃' that a labeler reads, or as
+    published by a `critic`: + `leak` · E Σ_y q_δ(y|z) log q_δ(y|z)
     """
     _needs_density(setup, "csvae")
     names = tuple(attributes) or setup.told.attribute_names
@@ -306,13 +322,13 @@ def csvae(
         conditioning=Conditioning(setup.told, (*kinds, *names), cut=True),
         told=("encoder", "decoder", "prior") if kinds else ("encoder", "prior"),
         subspaces=prior,
-        reads=True,
+        reader=READER,
         transported=True,
     )
-    return model, Objective(_elbo(setup, beta, warmup), samples, settle, setup.steps)
+    return model, Subspaced(_elbo(setup, beta, warmup), edits, settle, setup.steps, samples)
 
 
-@recipe("vae-gan")
+@recipe("vae-gan", training={"lr": 2e-4, "betas": [0.5, 0.999]})
 def vae_gan(
     setup: Setup,
     *,
@@ -320,7 +336,7 @@ def vae_gan(
     pixels: NonNegative = 0.0,
     beta: NonNegative = 1.0,
     adversarial: AdversarialLoss = "minimax",
-    r1: NonNegative = 0.0,
+    r1: NonNegative = 0.1,
     spectral: bool = False,
 ) -> Built:
     """VAE-GAN (Larsen et al., 2016): likeness is judged in the features of a discriminator.
@@ -376,7 +392,7 @@ def guided_vae(
             conditioning=conditioning,
             told=("encoder", "decoder"),
             dropout=dropout,
-            reads=True,
+            reader=READER,
         )
     objective = Guided(
         _elbo(setup, beta, warmup), weights, setup.model.latent_dim, classes, setup.judge
@@ -398,7 +414,7 @@ def m2(setup: Setup, *, alpha: NonNegative = 50.0) -> Built:
         setup.binarize,
         conditioning=Conditioning(setup.told, (LABEL,)),
         told=("encoder", "decoder"),
-        reads=True,
+        reader=READER,
     )
     return model, SemiSupervised(alpha, setup.labelled)
 
@@ -485,7 +501,8 @@ def resolve(values: Mapping[str, Any], where: str = "configuration") -> RunConfi
     """Return the full configuration of nested values: checked, with every default written out."""
     config = parse_config(values, where)
     chosen = find_recipe(config.recipe)
-    config = parse_config(merge({"model": dict(chosen.model)}, values), where)
+    presets = {"model": dict(chosen.model), "training": dict(chosen.training)}
+    config = parse_config(merge(presets, values), where)
     try:
         options = chosen.options.model_validate(config.options)
     except ValidationError as error:

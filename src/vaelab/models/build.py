@@ -19,6 +19,9 @@ from vaelab.models.subspaces import LearnedPrior, SubspacePrior
 from vaelab.models.transport import Transport
 from vaelab.models.vae import PARTS, Conditional, Part, Vae
 
+READER = NetworkConfig(widths=[32, 64], hidden=[128], activation="silu", dropout=0.2)
+"""Network of a labeler of images."""
+
 
 def build_vae(
     config: ModelConfig,
@@ -29,7 +32,7 @@ def build_vae(
     told: Collection[Part] = (),
     dropout: float = 0.0,
     subspaces: SubspacePrior | None = None,
-    reads: bool = False,
+    reader: NetworkConfig | None = None,
     transported: bool = False,
 ) -> Vae:
     """Return a freshly initialised `Vae`; seed torch before.
@@ -43,7 +46,7 @@ def build_vae(
         told: which distributions are told labels.
         dropout: share of images whose labels are withheld.
         subspaces: prior of a code that has more dimensions than ``config`` says.
-        reads: whether a labeler, built like the encoder, stands in for unknown labels.
+        reader: network of a labeler, which stands in for unknown labels; none without one.
         transported: whether the part of the code beside the subspaces is made free of labels.
 
     Raises:
@@ -72,9 +75,9 @@ def build_vae(
     else:
         prior = build_prior(config.prior, dim, components=config.prior_components)
     labeler = None
-    if reads and conditioning is not None:
+    if reader is not None and conditioning is not None:
         count = len(conditioning.class_names) + len(conditioning.attribute_names)
-        labeler = Labeler(build_encoder(config.encoder, shape, count), conditioning)
+        labeler = Labeler(build_encoder(reader, shape, count), conditioning)
     transport = None
     if transported and subspaces is not None and conditioning is not None:
         if config.posterior != "diagonal":
@@ -126,7 +129,7 @@ def build_stacked(
         mean.new_zeros(1, 1, config.latent_dim),
         conditioning=conditioning,
         told=("encoder", "decoder"),
-        reads=True,
+        reader=layer,
     )
     return StackedVae(
         upper,

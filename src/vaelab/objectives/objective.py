@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +13,6 @@ from torch.distributions import Distribution
 from vaelab.data.batches import Batch
 from vaelab.models.model import Model
 from vaelab.models.posteriors import Dirac
-from vaelab.models.transport import Carried
 from vaelab.models.vae import Trace, Vae
 from vaelab.objectives.terms import Term
 
@@ -46,6 +44,8 @@ class Player:
         training: settings of the optimizer that differ from those of the run.
         active: share of the training, from its start, in which it moves; then it rests while others
             go on.
+        restart: share of the training after which its learning rate goes through its schedule
+            anew; 0 for once only.
     """
 
     name: str
@@ -54,6 +54,7 @@ class Player:
     repeats: int = 1
     training: Mapping[str, Any] = field(default_factory=dict)
     active: float = 1.0
+    restart: float = 0.0
 
 
 class Objective(nn.Module):
@@ -62,33 +63,28 @@ class Objective(nn.Module):
     Arguments:
         terms: name to term.
         samples: S, draws of z for each image.
-        settle: share of the training, at its end, in which only a model's transport moves.
-        steps: of the whole training.
-        steps: of the whole training.
     """
 
-    def __init__(
-        self,
-        terms: Mapping[str, Term],
-        samples: int = 1,
-        settle: float = 0.0,
-        steps: int = 0,
-    ) -> None:
+    def __init__(self, terms: Mapping[str, Term], samples: int = 1) -> None:
         super().__init__()
         self.terms, self.samples = dict(terms), samples
-        self.settle, self.steps = settle, steps
 
     def forward(self, model: Model, batch: Batch, step: int) -> Loss:
         """Run the model over a batch and sum the terms."""
+        return self.traced(model, batch, step)[1]
+
+    def traced(self, model: Model, batch: Batch, step: int) -> tuple[Trace, Loss]:
+        """Do as `forward`, and return the trace that the terms were of."""
         assert isinstance(model, Vae)
         trace = model(batch, self.samples)
         shares = {name: term(trace, step).mean() for name, term in self.terms.items()}
         total = torch.stack(list(shares.values())).sum()
         figures = {f"loss/{name}": share.detach() for name, share in shares.items()}
-        return Loss(total, {"loss": total.detach(), **figures, **rate_distortion(trace)})
+        figures = {"loss": total.detach(), **figures, **rate_distortion(trace)}
+        return trace, Loss(total, figures)
 
     def players(self, model: Model) -> dict[str, Player]:
-        """Return who optimises what: the model, and its labeler and transport if it has them."""
+        """Return who optimises what: the model, and its labeler if it has one."""
 
         def loss(batch: Batch, step: int) -> Loss:
             result: Loss = self(model, batch, step)
@@ -98,22 +94,15 @@ class Objective(nn.Module):
             **own_parameters(model),
             **{f"objective.{name}": value for name, value in self.named_parameters()},
         }
-        share = 1 - self.settle if isinstance(model, Vae) and model.transport else 1.0
-        return {
-            "model": Player("model", parameters, loss, active=share),
-            **labeler_player(model),
-            **transport_player(model, math.ceil(share * self.steps)),
-        }
+        return {"model": Player("model", parameters, loss), **labeler_player(model)}
 
 
-SETTLED = 0.5
-_LABELER, _TRANSPORT = "labeler.", "transport."
+_LABELER = "labeler."
 
 
 def own_parameters(model: Model) -> dict[str, nn.Parameter]:
-    """Return the parameters of a model but those of its labeler and transport, by name."""
-    apart = (_LABELER, _TRANSPORT)
-    return {f"model.{n}": p for n, p in model.named_parameters() if not n.startswith(apart)}
+    """Return the parameters of a model but those of its labeler, by name."""
+    return {f"model.{n}": p for n, p in model.named_parameters() if not n.startswith(_LABELER)}
 
 
 def labeler_player(model: Model) -> dict[str, Player]:
@@ -129,33 +118,6 @@ def labeler_player(model: Model) -> dict[str, Player]:
 
     parameters = {f"model.{_LABELER}{n}": p for n, p in labeler.named_parameters()}
     return {"labeler": Player("labeler", parameters, loss)}
-
-
-def transport_player(model: Model, settles: int) -> dict[str, Player]:
-    """Return the player that trains a model's transport; none if it has none.
-
-    While the model moves, it lowers the rate as the model does: by the density of draws of h. (By
-    another it would pull at the codes against the model, and both would run away.) Then it settles
-    on h with `SETTLED` of their noise: users read the means, and what is finer than the noise of
-    draws shows in these.
-
-    Arguments:
-        model: with a transport.
-        settles: step at which the model rests.
-    """
-    if not isinstance(model, Vae) or model.transport is None:
-        return {}
-    transport = model.transport
-
-    def loss(batch: Batch, step: int) -> Loss:
-        with torch.no_grad():
-            posterior, _ = model.distributions(batch)
-        assert isinstance(posterior, Carried)
-        total = posterior.cost(1.0 if step < settles else SETTLED).mean()
-        return Loss(total, {"loss": total.detach()})
-
-    parameters = {f"model.{_TRANSPORT}{n}": p for n, p in transport.named_parameters()}
-    return {"transport": Player("transport", parameters, loss)}
 
 
 @torch.no_grad()

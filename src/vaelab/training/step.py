@@ -93,7 +93,9 @@ class Update:
         self.parameters = [p for p in player.parameters.values() if p.requires_grad]
         self.optimizer = build_optimizer(config, self.parameters, backend.device)
         self.last = math.ceil(player.active * steps)
-        self.rate, self.clip = learning_rate(config, self.last), config.clip
+        self.again = math.ceil(player.restart * steps)  # where the learning rate starts anew
+        self.first = learning_rate(config, self.again or self.last)
+        self.second, self.clip = learning_rate(config, self.last - self.again), config.clip
         self.backend = backend
         self.buffers = [b for b in guarded.buffers() if b.is_floating_point()]
         zero = torch.zeros((), dtype=torch.int64, device=backend.device)
@@ -111,7 +113,13 @@ class Update:
 
     def lr(self, step: int) -> float:
         """Return the learning rate of a step, 0 where the player rests."""
-        return self.rate(step) if step < self.last else 0.0
+        if step >= self.last:
+            return 0.0
+        return (
+            self.first(step)
+            if step < self.again or not self.again
+            else self.second(step - self.again)
+        )
 
     def __call__(
         self, parts: Sequence[Part], step: int, targets: Binarize, turn: int = 0
