@@ -283,7 +283,7 @@ def csvae(
     means: Pair = [0.0, 3.0],  # noqa: B006
     scales: Pair = [1.0, 1.0],  # noqa: B006
     independence: Literal["transport", "critic"] = "transport",
-    settle: Fraction = 0.25,
+    settle: Fraction = 0.3,
     edits: NonNegative = 5.0,
     leak: NonNegative = 10.0,
     critic_steps: Count = 2,

@@ -98,6 +98,8 @@ class Objective(nn.Module):
 
 
 _LABELER = "labeler."
+LEARNS = 0.5
+"""Share of the training in which a labeler learns; it would only learn images by heart after."""
 
 
 def own_parameters(model: Model) -> dict[str, nn.Parameter]:
@@ -117,7 +119,7 @@ def labeler_player(model: Model) -> dict[str, Player]:
         return Loss(total, {"loss": total.detach()})
 
     parameters = {f"model.{_LABELER}{n}": p for n, p in labeler.named_parameters()}
-    return {"labeler": Player("labeler", parameters, loss)}
+    return {"labeler": Player("labeler", parameters, loss, active=LEARNS)}
 
 
 @torch.no_grad()

@@ -13,13 +13,10 @@ from vaelab.data.batches import Batch
 from vaelab.models.model import Model
 from vaelab.models.transport import Carried
 from vaelab.models.vae import Trace, Vae
-from vaelab.objectives.objective import Loss, Objective, Player, own_parameters
+from vaelab.objectives.objective import LEARNS, Loss, Objective, Player, own_parameters
 from vaelab.objectives.terms import Term
 
-EDITS_FROM = 0.5
-"""Share of the model's training after which edits count: its labeler has to read well first."""
-
-SETTLED = 0.5
+SETTLED = 0.3
 _TRANSPORT = "transport."
 
 
@@ -52,7 +49,7 @@ class Subspaced(Objective):
         """Run the model over a batch; sum the terms and, once they count, the edits."""
         assert isinstance(model, Vae)
         trace, loss = self.traced(model, batch, step)
-        if not self.edits or step < EDITS_FROM * self.settles:
+        if not self.edits or step < LEARNS * self.settles:
             return loss
         cost = self.edits * self._misread(model, trace)
         total = loss.total + cost
@@ -73,13 +70,14 @@ class Subspaced(Objective):
         return model.labeler.cost(model.decode(codes, context).mean, context)
 
     def players(self, model: Model) -> dict[str, Player]:
-        """Return model, labeler and transport; the model rests at the end."""
+        """Return model, labeler and transport: the labeler rests first, the model at the end."""
         assert isinstance(model, Vae)
         assert model.transport is not None
         carried = {f"model.{_TRANSPORT}{n}": p for n, p in model.transport.named_parameters()}
         own = {n: p for n, p in own_parameters(model).items() if n not in carried}
         players = super().players(model)
         players["model"] = replace(players["model"], parameters=own, active=self.active)
+        players["labeler"] = replace(players["labeler"], active=LEARNS * self.active)
         moving = Player("transport", carried, self._carries(model), restart=self.active)
         return {**players, "transport": moving}
 
