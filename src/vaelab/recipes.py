@@ -283,6 +283,7 @@ def csvae(
     means: Pair = [0.0, 3.0],  # noqa: B006
     scales: Pair = [1.0, 1.0],  # noqa: B006
     independence: Literal["transport", "critic"] = "transport",
+    with_class: bool = True,
     settle: Fraction = 0.3,
     edits: NonNegative = 5.0,
     leak: NonNegative = 10.0,
@@ -294,9 +295,9 @@ def csvae(
 ) -> Built:
     """Attribute subspaces (CSVAE; Klys et al., 2018): a subspace w for each attribute, z without.
 
-    loss = E[−log p(x|z,w)] + β KL(q(z,w|x,y) ‖ p(z) p(w|y)); z is kept free of y by a `transport`,
-    z = f(h; y, class), with − `edits` E log q(y'|x̃') over edits x̃' that a labeler reads, or as
-    published by a `critic`: + `leak` · E Σ_y q_δ(y|z) log q_δ(y|z)
+    loss = E[−log p(x|z,w)] + β KL(q(z,w|x,y) ‖ p(z) p(w|y)) − `edits` E log q(y'|x̃'), edits x̃' as a
+    labeler reads them; a `transport` keeps z free of y, z = f(h; y, and the class `with_class`). As
+    published, with a `critic`: no edits, + `leak` · E Σ_y q_δ(y|z) log q_δ(y|z)
     """
     _needs_density(setup, "csvae")
     names = tuple(attributes) or setup.told.attribute_names
@@ -314,7 +315,7 @@ def csvae(
         return model, _independent(
             setup, model, leak, critic_steps, critic_lr, beta, warmup, samples
         )
-    kinds = (LABEL,) if LABEL in setup.told.names else ()
+    kinds = (LABEL,) if with_class and LABEL in setup.told.names else ()
     model = build_vae(
         setup.model,
         setup.mean,
@@ -328,7 +329,11 @@ def csvae(
     return model, Subspaced(_elbo(setup, beta, warmup), edits, settle, setup.steps, samples)
 
 
-@recipe("vae-gan", training={"lr": 2e-4, "betas": [0.5, 0.999]})
+@recipe(
+    "vae-gan",
+    training={"lr": 2e-4, "betas": [0.5, 0.999]},
+    decoder={"normalization": "batch"},
+)
 def vae_gan(
     setup: Setup,
     *,

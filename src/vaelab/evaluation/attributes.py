@@ -242,32 +242,54 @@ def _told(
 
 
 def recognized(
-    model: Vae, judge: Judge, *, count: int = 10_000, guidance: float = 1.0, seed: int = 0
+    model: Vae,
+    judge: Judge,
+    images: ImageSet | None = None,
+    *,
+    count: int = 10_000,
+    guidance: float = 1.0,
+    seed: int = 0,
 ) -> dict[str, Figure]:
-    """Return the share of samples of every class that a judge reads as the class asked for.
+    """Return how well a judge of classes recognises what a model makes.
 
-    Nothing for a model that knows no classes.
+        recognized       share of samples of every class read as the class asked for; only of a
+                         model that can be asked
+        certainty        E max_k p(k|x) over samples: near 1 where each is plainly of some class
+        recognized_back  share of reconstructions of test images read as the class of the image
 
     Arguments:
-        model: conditional on the class.
+        model: generates.
         judge: of classes.
-        count: samples, evenly over the classes.
+        images: test images, with classes; None leaves the reconstructions out.
+        count: samples, evenly over the classes, and images, at most.
         guidance: see `Vae.guided`.
         seed: of the samples.
     """
-    if LABEL not in model.decoding_names:
-        return {}
-    parts = []
-    asked = torch.arange(count) % model.classes
+    asks = LABEL in model.decoding_names
+    right, certain = [], []
+    asked = torch.arange(count) % max(1, model.classes)
     with seeded(seed, model.device):
         for labels in asked.split(_CHUNK):
-            made = model.sample(len(labels), guidance=guidance, label=labels)
-            parts.append(judge.classifier.predict(made).argmax(1).cpu() == labels)
-    how = (
-        f"{count:,} samples, evenly over the classes; prior p(z), guidance {guidance:g}, seed "
-        f"{seed}. Judge: {judge.name}."
-    )
-    return {"recognized": mean(torch.cat(parts).double(), "share of images", how)}
+            told = {LABEL: labels} if asks else {}
+            said = judge.classifier.predict(model.sample(len(labels), guidance=guidance, **told))
+            right.append(said.argmax(1).cpu() == labels)
+            certain.append(said.max(1).values.cpu())
+    by = f"Judge: {judge.name}."
+    even = ", evenly over the classes" if asks else ""
+    how = f"{count:,} samples{even}; prior p(z), guidance {guidance:g}, seed {seed}. {by}"
+    figures = {"certainty": mean(torch.cat(certain).double(), "mean probability", how)}
+    if asks:
+        figures["recognized"] = mean(torch.cat(right).double(), "share of images", how)
+    if images is not None and images.labels is not None:
+        index = epoch_order(len(images), seed, 0)[:count].sort().values
+        back = [
+            judge.classifier.predict(model.reconstruct(images.take(rows))).argmax(1).cpu()
+            for rows in index.split(_CHUNK)
+        ]
+        same = torch.cat(back) == images.labels[index]
+        how = f"Decoded posterior means of {len(index):,} test images; nothing is told. {by}"
+        figures["recognized_back"] = mean(same.double(), "share of images", how)
+    return figures
 
 
 def editable(model: Vae) -> tuple[str, ...]:

@@ -42,6 +42,8 @@ _FIGURES = {
     "coverage": ("coverage", "Coverage of real images by generated ones", 1),
     "sharpness": ("sharpness", "Fine detail of generated images, of 1 in real ones", 0),
     "recognized": ("recognised", "Generated images recognised as the class asked for", 1),
+    "certainty": ("certainty", "How surely a sample is of some class", 1),
+    "recognized_back": ("recognised back", "Reconstructions recognised as their class", 1),
     "switch": ("switched", "Edits that switch the attribute", 1),
     "kept": ("class kept", "Edits that keep the class", 1),
     "drift": ("drift", "What else an edit moves", -1),

@@ -35,7 +35,8 @@ Progress = Callable[[int, int], None]
 LIKELY = ("elbo", "log_prob")
 COLUMNS = (
     "distortion", "rate", "mse", "frechet", "kernel", "precision", "recall", "density", "coverage",
-    "sharpness", "recognized", "neighbour_accuracy", "active_units", "holes", "path_length",
+    "sharpness", "recognized", "certainty", "recognized_back", "neighbour_accuracy", "active_units",
+    "holes", "path_length",
 )  # fmt: skip
 """Figures of the table, as far as there are any, in this order; bounds by draws in between."""
 

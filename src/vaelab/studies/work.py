@@ -180,7 +180,7 @@ def measure(
     }
     if len(splits.train.class_names) > 1:
         measures["recognized"] = lambda: recognized(
-            model, trained_judge(splits, cache), count=how.generated
+            model, trained_judge(splits, cache), splits.test, count=how.generated
         )
     if features is not None and splits.held_out:  # else every sample is farther than 0 from all
         measures["paths"] = lambda: path_figures(model, splits.test, features, prior, splits.train)
