@@ -158,7 +158,7 @@ def standalone(panels: Sequence[Markup]) -> bytes:
         w, h = (
             int(panel.split(f'{side}="', 1)[1].split('"', 1)[0]) for side in ("width", "height")
         )
-        placed.append(panel.replace("<svg ", f'<svg x="{x}" ', 1))
+        placed.append(str(panel).replace("<svg ", f'<svg x="{x}" ', 1))
         x, height = x + w, max(height, h)
     css = f"{variables()}{stylesheet('plot.css')}"
     return (
