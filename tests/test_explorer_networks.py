@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.browser import chromium
 from tests.conftest import SMALL
 from tests.test_recipes import CONTRACT
 from vaelab.api import configure, settings_to_config
@@ -25,7 +24,7 @@ from vaelab.models.vae import Vae
 from vaelab.recipes import Setup, build
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 SCRIPTS = Path(__file__).parent.parent / "src" / "vaelab" / "explorer"
 CLOSE = 1e-3
@@ -50,12 +49,12 @@ LAYERS = """([layers, encoded, x, shape, context]) => {
 
 
 @pytest.fixture(scope="module")
-def page() -> Iterator[Page]:
-    with chromium() as browser:
-        opened = browser.new_page()
-        for name in ("network.js", "model.js"):
-            opened.add_script_tag(path=SCRIPTS / name)
-        yield opened
+def page(browser: Browser) -> Iterator[Page]:
+    opened = browser.new_page()
+    for name in ("network.js", "model.js"):
+        opened.add_script_tag(path=SCRIPTS / name)
+    yield opened
+    opened.close()
 
 
 def stirred(module: nn.Module) -> None:

@@ -16,7 +16,7 @@ function densityOf(places, deviations, view) {
   const reach = 1.25 * view.half, cell = (2 * reach) / GRID_SIZE;
   const grid = {size: GRID_SIZE, left: view.x - reach, bottom: view.y - reach, cell, values: new Float64Array(GRID_SIZE ** 2)};
   places.forEach(([x, y], i) => {
-    const [sx, sy] = deviations(i).map((s) => Math.max(s, 0.8 * cell));
+    const [sx, sy] = deviations(i).map((s) => Math.max(s, 0.04 * view.half));
     const columns = profile(x - grid.left, sx, cell), rows = profile(y - grid.bottom, sy, cell);
     rows.weights.forEach((v, r) => columns.weights.forEach((u, c) => {
       grid.values[(rows.first + r) * GRID_SIZE + columns.first + c] += u * v;

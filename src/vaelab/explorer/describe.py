@@ -49,7 +49,9 @@ def describe(model: Vae, weights: Weights) -> dict[str, Any]:
     try:
         decoder = network(model.decoder.network, weights)
     except Unsupported as error:
-        raise Unsupported(f"explorer: the decoder has {error}, which the page cannot run.") from None
+        raise Unsupported(
+            f"explorer: the decoder has {error}, which the page cannot run."
+        ) from None
     told = {part: part in model.told for part in ("encoder", "decoder", "prior")}
     return {
         "shape": list(model.shape),
@@ -114,6 +116,13 @@ def _prior(model: Vae, weights: Weights, notes: list[str]) -> dict[str, Any]:
             "temperature has no effect on them."
         )
         return {"family": "draws", "values": weights.half(_draws(model))}
+    recipe = "" if model.config is None else model.config.recipe
+    if isinstance(model.encoder.family, DiracPosterior) and recipe != "aae":
+        notes.append(
+            "An autoencoder has no prior: random draws are from normals fitted to the codes of "
+            "the test images, dimension by dimension."
+        )
+        return {"family": "none"}
     if isinstance(prior, MixturePrior):
         return {
             "family": "mixture",
@@ -210,4 +219,3 @@ def check(model: Vae, image: Tensor) -> dict[str, Any]:
         "deviation": posterior.stddev[0].tolist(),
         "decoded": base64_of(decoded[0].permute(1, 2, 0).contiguous().numpy().astype("<f4")),
     }
-

@@ -15,6 +15,7 @@ class Explorer {
     this.codes = rowsOf(w.half(points.means), dim);
     this.deviations = points.deviations ? rowsOf(w.half(points.deviations), dim) : null;
     this.contexts = points.contexts ? rowsOf(w.half(points.contexts), this.model.width) : null;
+    if (held.model.prior.family === "none") this.model.fit(this.codes);
     this.images = new Images(points.sheet, shape, points.count);
     this.training = new Images(held.train.sheet, shape, held.train.count);
     /** @type {Float32Array} */
@@ -24,7 +25,7 @@ class Explorer {
     /** @type {Posterior | null} of the image at hand */
     this.posterior = null;
     this.map = new LatentMap(byId("map", HTMLElement), byId("ground", HTMLCanvasElement), byId("marks", HTMLCanvasElement));
-    this.picture = new Frame(byId("decoded", HTMLCanvasElement), shape, 224);
+    this.picture = new Frame(byId("decoded", HTMLCanvasElement), shape, 280);
     this.seen = new Frame(byId("seen", HTMLCanvasElement), shape, 112);
     this.again = new Frame(byId("again", HTMLCanvasElement), shape, 112);
     this.cardImages = ["card-image", "card-again"].map((id) => new Frame(byId(id, HTMLCanvasElement), shape, 84));
@@ -107,13 +108,11 @@ class Explorer {
     if (!(worst < TOLERANCE)) this.notice(`This browser computes otherwise than PyTorch (by up to ${worst.toPrecision(2)} on a test image): do not trust what it shows.`);
   }
 
-  /** The path at the start: from the first test image to the farthest of another class. */
+  /** The path at the start: from the first test image to one of another class, rather far away. */
   firstPath() {
-    const {labels} = this.held.points, distance = (/** @type {Float32Array} */ z) => z.reduce((sum, v, d) => sum + (v - this.codes[0][d]) ** 2, 0);
-    let far = Math.min(1, this.codes.length - 1);
-    this.codes.forEach((z, i) => {
-      if ((!labels || labels[i] !== labels[0]) && distance(z) > distance(this.codes[far])) far = i;
-    });
+    const {labels} = this.held.points, distance = (/** @type {number} */ i) => Math.hypot(...this.codes[i].map((v, d) => v - this.codes[0][d]));
+    const others = this.codes.map((_, i) => i).filter((i) => !labels || labels[i] !== labels[0]).sort((i, j) => distance(i) - distance(j));
+    const far = others[Math.floor(0.8 * others.length)] || 0;
     const pin = (/** @type {number} */ i) => ({code: this.codes[i].slice(), context: this.contextOf(i)});
     return new Path(this.model, pin(0), pin(far), (code, context) => {
       this.code = code.slice();
@@ -186,7 +185,8 @@ class Explorer {
     };
     const grids = [{grid: densityOf(layout.points, spread, view), prior: false}];
     this.map.circles = [];
-    if (layout.linear && !flat) {
+    const prior = this.held.model.prior.family !== "none" && layout.linear && !flat;
+    if (prior) {
       if (this.standard) {
         this.map.circles = [1, 2];
         this.map.centre = layout.place(new Float32Array(this.held.model.dim));
@@ -197,7 +197,7 @@ class Explorer {
       }
     }
     this.map.contours = grids.flatMap(({grid, prior}) => MASSES.map((mass) => ({path: contour(grid, levelOf(grid, mass)), prior})));
-    byId("density-note", HTMLElement).textContent = !layout.linear || flat
+    byId("density-note", HTMLElement).textContent = !prior
       ? "Blue lines hold 39 % and 86 % of the points."
       : `Blue lines hold 39 % and 86 % of the aggregate posterior, dashed ones of the prior (as 1σ and 2σ of a normal do): where they agree, draws look like images.`;
   }
@@ -295,18 +295,20 @@ class Explorer {
     c.lineWidth = 1.6;
     c.strokeStyle = themeColor("text");
     c.stroke();
+    c.font = "600 11px system-ui, sans-serif";
+    c.textAlign = "center";
     ends.forEach(([x, y], k) => {
       c.beginPath();
-      c.arc(x, y, 9, 0, 2 * Math.PI);
-      c.fillStyle = themeColor("text");
-      c.fill();
-      c.lineWidth = 2;
+      c.moveTo(x, y);
+      c.arc(x, y - 22, 10, 0.8 * Math.PI, 2.2 * Math.PI);
+      c.closePath();
+      c.lineWidth = 3;
       c.strokeStyle = themeColor("ground");
       c.stroke();
+      c.fillStyle = themeColor("text");
+      c.fill();
       c.fillStyle = themeColor("ground");
-      c.font = "600 11px system-ui, sans-serif";
-      c.textAlign = "center";
-      c.fillText("AB"[k], x, y + 4);
+      c.fillText("AB"[k], x, y - 18);
     });
   }
 
@@ -342,16 +344,20 @@ class Explorer {
     const order = Array.from({length: columns * rows}, (_, i) => [i % columns, Math.floor(i / columns)])
       .sort(([a, b], [p, q]) => Math.hypot(a - columns / 2, b - rows / 2) - Math.hypot(p - columns / 2, q - rows / 2));
     const code = this.code.slice(), context = this.context.slice();
+    let drawn = performance.now();
     const step = () => {
       if (run !== this.tileRun) return;
-      const end = performance.now() + 10;
+      const end = performance.now() + 12;
       while (order.length && performance.now() < end) {
         const [x, y] = /** @type {number[]} */ (order.shift());
         const at = map.toMap([(x + 0.5) * wide, (y + 0.5) * high]);
         drawing(small).putImageData(rgba(this.model.decode(map.layout.move(code, at), context), this.shape), 0, 0);
         c.drawImage(small, x * wide, y * high, wide, high);
       }
-      map.drawGround();
+      if (!order.length || performance.now() > drawn + 150) {
+        map.drawGround();
+        drawn = performance.now();
+      }
       if (order.length) requestAnimationFrame(step);
     };
     step();
@@ -409,7 +415,7 @@ class Explorer {
       return element("figure", {}, canvas, element("figcaption", {}, shown(distance, 3)));
     }));
     const least = found[0].distance, close = least < 0.4 * train.typical;
-    byId("nearest-note", HTMLElement).textContent = `Root mean square of the pixels' difference, to ${train.count.toLocaleString("en")} of ${train.total.toLocaleString("en")} training images. `
+    byId("nearest-note", HTMLElement).textContent = `Nearest to the decoded image, by the root mean square of the pixels' difference, of ${train.count.toLocaleString("en")} (of ${train.total.toLocaleString("en")}) training images. `
       + `A test image has its nearest at ${shown(train.typical, 3)}${close ? ": this image is much nearer, and may be remembered." : "."}`;
   }
 
@@ -421,7 +427,7 @@ class Explorer {
     const image = this.images.at(i);
     this.sketch.set(image);
     this.begin(image, this.held.model.encoder ? this.model.encode(image, this.context) : {mean: this.codes[i], spread: []});
-    byId("source", HTMLElement).textContent = this.titleOf(i);
+    byId("source", HTMLElement).textContent = `${this.titleOf(i)}.`;
     if (!this.map.layout.linear) this.put = this.map.layout.points[i];
   }
 

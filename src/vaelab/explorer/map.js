@@ -126,7 +126,7 @@ class LatentMap {
 
   /** Pixels of the page for a unit of the map. */
   get scale() {
-    return (this.side - 2 * MARGIN) / (2 * this.view.half);
+    return Math.max(this.side - 2 * MARGIN, 1) / (2 * this.view.half);
   }
 
   /** @param {Point} at @returns {Point} */
@@ -171,8 +171,8 @@ class LatentMap {
       c.drawImage(this.tiles, 0, 0, side, side);
     }
     this.drawAxes(c);
-    if (this.show.density) this.drawDensity(c);
     if (this.show.points) this.drawPoints(c);
+    if (this.show.density) this.drawDensity(c);
   }
 
   /** @param {CanvasRenderingContext2D} c */

@@ -64,7 +64,16 @@ class Model {
     const labels = about.labels;
     this.classes = labels ? labels.classes.length : 0;
     this.width = labels ? this.classes + 2 * labels.attributes.length : 0;
-    this.plain = about.dim - about.subspaces.reduce((sum, s) => sum + s.width, 0);
+    /** @type {{mean: number, deviation: number}[]} of the codes, in place of a prior where there is none */
+    this.fitted = [];
+  }
+
+  /** Let normals stand in for a prior. @param {Float32Array[]} codes */
+  fit(codes) {
+    this.fitted = Array.from({length: this.about.dim}, (_, d) => {
+      const mean = codes.reduce((sum, z) => sum + z[d], 0) / codes.length;
+      return {mean, deviation: Math.sqrt(codes.reduce((sum, z) => sum + (z[d] - mean) ** 2, 0) / codes.length)};
+    });
   }
 
   /** Nothing known of any label. */
@@ -166,6 +175,7 @@ class Model {
   draw(context, temperature) {
     const {prior, dim, told} = this.about, w = this.weights;
     const code = Float32Array.from({length: dim}, () => temperature * normal());
+    if (prior.family === "none") return code.map((v, d) => this.fitted[d].mean + v * this.fitted[d].deviation);
     if (prior.family === "draws") {
       const values = w.half(prior.values), row = Math.floor((Math.random() * values.length) / dim);
       return values.slice(row * dim, (row + 1) * dim);

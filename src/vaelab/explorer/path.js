@@ -30,7 +30,7 @@ class Path {
         this.go(code, context);
       });
       strip.append(button);
-      return new Frame(canvas, shape, 64);
+      return new Frame(canvas, shape, 84);
     });
   }
 

@@ -22,7 +22,6 @@ from vaelab.training.validation import ACTIVE_VARIANCE
 MOST = 2_000
 """At most so many test images, and so many training images, are in the page."""
 
-TSNE_MOST = 2_000
 _PLAIN, _INK = 0.95, 0.1
 
 
@@ -117,10 +116,9 @@ def _layouts(means: Tensor) -> dict[str, Any]:
             "shares": _short(values[[-1, -2]] / values.sum().clamp(min=1e-12)),
         }
     }
-    some = means[:TSNE_MOST]
-    if len(some) > 30 and bool((some.var(0) > 0).any()):
-        made = TSNE(perplexity=min(30, len(some) // 4), init="pca", random_state=0)
-        places = torch.from_numpy(made.fit_transform(some.numpy()))
+    if len(means) > 30 and bool((means.var(0) > 0).any()):
+        made = TSNE(perplexity=min(30, len(means) // 4), init="pca", random_state=0, max_iter=500)
+        places = torch.from_numpy(made.fit_transform(means.numpy()))
         places = places / places.abs().max().clamp(min=1e-9)
         found["tsne"] = [_short(row) for row in places]
     return found
