@@ -38,7 +38,7 @@ function dimensionSliders(held, state, codes, nameOf, changed) {
       state.code = Float32Array.from(state.code, (old, k) => (k === d ? v : old));
       changed();
     });
-    const bar = element("i", {style: `width:${(100 * Math.max(use[d], 0)) / most}%`});
+    const bar = element("i", {style: `width:${(2.2 * Math.max(use[d], 0)) / most}rem`});
     (active[d] ? live : dead).append(element("div", {class: "slider"},
       element("span", {class: "name"}, nameOf(d)),
       element("span", {class: "use", title: `${shown(use[d], 3)} ${unit}`}, bar, `${shown(use[d], use[d] < 0.1 ? 2 : 1)}`),
@@ -46,8 +46,9 @@ function dimensionSliders(held, state, codes, nameOf, changed) {
     return {d, set: made.set};
   });
   const count = active.filter((on) => !on).length;
-  byId("dead", HTMLElement).hidden = count === 0;
-  byId("dead-title", HTMLElement).textContent = `${count} dimension${count > 1 ? "s" : ""} not in use: nothing changes with ${count > 1 ? "them" : "it"}`;
+  byId("dead", HTMLDetailsElement).hidden = count === 0;
+  byId("dead", HTMLDetailsElement).open = count === order.length;
+  byId("dead-title", HTMLElement).textContent = `${count} dimension${count > 1 ? "s" : ""} not in use: hardly anything changes with ${count > 1 ? "them" : "it"}`;
   byId("use-unit", HTMLElement).textContent = rates
     ? "Ordered by rate: the bar is the mean KL divergence of each dimension on the test images, in nats."
     : "Ordered by the variance of each dimension over the test images, shown as a bar.";
@@ -121,16 +122,17 @@ function directionHandles(held, state, changed) {
 
 /** The subspace of an attribute (CSVAE): a plane with a dot to drag, or a slider where it has one dimension. */
 class SubspaceHandle {
-  /** @param {Subspace} subspace @param {State} state @param {Point[]} points @param {() => void} changed */
-  constructor(subspace, state, points, changed) {
+  /** @param {Subspace} subspace @param {[string, string]} words for the two sides @param {State} state @param {Point[]} points @param {() => void} changed */
+  constructor(subspace, words, state, points, changed) {
     this.subspace = subspace;
+    this.words = words;
     this.state = state;
     this.points = points;
     this.changed = changed;
     const {means, scales, name, width} = subspace;
     this.low = Math.min(...means.map((m, i) => m - 2.6 * scales[i]));
     this.high = Math.max(...means.map((m, i) => m + 2.6 * scales[i]));
-    this.side = 168;
+    this.side = 220;
     this.canvas = element("canvas", {class: "plane", tabindex: "0", role: "application", "aria-label": `${name}: move with the arrow keys`});
     const ratio = window.devicePixelRatio || 1, height = width > 1 ? this.side : 40;
     this.height = height;
@@ -138,7 +140,7 @@ class SubspaceHandle {
     this.canvas.height = height * ratio;
     this.canvas.style.width = `${this.side}px`;
     this.canvas.style.height = `${height}px`;
-    const ends = ["without", "with"].map((word, side) => {
+    const ends = words.map((word, side) => {
       const button = element("button", {type: "button", "aria-label": `${word} ${name}`}, word);
       button.addEventListener("click", () => this.go(means[side], means[side], true));
       return button;
@@ -195,6 +197,16 @@ class SubspaceHandle {
       }
     });
     c.setLineDash([]);
+    means.forEach((mean, side) => {
+      const [x, y] = this.place(mean, mean);
+      c.textAlign = "center";
+      c.lineWidth = 4;
+      c.strokeStyle = themeColor("ground");
+      c.strokeText(this.words[side], x, y + 4);
+      c.lineWidth = 1;
+      c.fillStyle = themeColor("text");
+      c.fillText(this.words[side], x, y + 4);
+    });
     const [x, y] = this.place(this.at[0], this.at[1]);
     c.beginPath();
     c.arc(x, y, 6, 0, 2 * Math.PI);

@@ -2,6 +2,7 @@
 "use strict";
 
 const NEAR = 5; // training images beside a decoded one
+const NARROW = 928; // pixels, below which the page has one column: as in explorer.css
 const PRIOR_DRAWS = 3000;
 const TOLERANCE = 5e-3; // between this browser and PyTorch, as seen on one image
 
@@ -25,7 +26,7 @@ class Explorer {
     /** @type {Posterior | null} of the image at hand */
     this.posterior = null;
     this.map = new LatentMap(byId("map", HTMLElement), byId("ground", HTMLCanvasElement), byId("marks", HTMLCanvasElement));
-    this.picture = new Frame(byId("decoded", HTMLCanvasElement), shape, 280);
+    this.picture = new Frame(byId("decoded", HTMLCanvasElement), shape, innerWidth < NARROW ? 140 : 280);
     this.seen = new Frame(byId("seen", HTMLCanvasElement), shape, 112);
     this.again = new Frame(byId("again", HTMLCanvasElement), shape, 112);
     this.cardImages = ["card-image", "card-again"].map((id) => new Frame(byId(id, HTMLCanvasElement), shape, 84));
@@ -53,7 +54,13 @@ class Explorer {
   /** @param {number} d */
   nameOf(d) {
     const found = this.held.model.subspaces.find((s) => d >= s.first && d < s.first + s.width);
-    return found ? `${found.name}${found.width > 1 ? ` ${subscript(d - found.first)}` : ""}` : `z${subscript(d)}`;
+    return found ? `${found.name}${found.width > 1 ? subscript(d - found.first) : ""}` : `z${subscript(d)}`;
+  }
+
+  /** What the sides of an attribute are called: one that is 0 or 1 is cut at a half. @param {string} name @returns {[string, string]} */
+  sidesOf(name) {
+    const {labels} = this.held.model, found = labels && labels.attributes.find((a) => a.name === name);
+    return found && found.location === 0.5 ? ["without", "with"] : ["low", "high"];
   }
 
   /** @param {number} i of a test image */
@@ -82,7 +89,7 @@ class Explorer {
       directionHandles(this.held, this, () => this.change()),
       ...this.held.model.subspaces.map((s) => {
         const places = this.codes.slice(0, 800).map((z) => /** @type {Point} */ ([z[s.first], s.width > 1 ? z[s.first + 1] : 0]));
-        const handle = new SubspaceHandle(s, this, places, () => this.change());
+        const handle = new SubspaceHandle(s, this.sidesOf(s.name), this, places, () => this.change());
         return () => handle.draw();
       }),
     ];

@@ -109,7 +109,7 @@ class Frame {
     const [, height, width] = shape;
     canvas.width = width;
     canvas.height = height;
-    this.scale = Math.max(1, Math.round(side / Math.max(height, width)));
+    this.scale = Math.max(1, Math.floor(side / Math.max(height, width) + 0.2));
     canvas.style.width = `${width * this.scale}px`;
   }
 
