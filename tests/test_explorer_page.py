@@ -332,7 +332,7 @@ def test_a_subspace_is_moved_by_its_handle(opened: Any, pages: dict[str, Path]) 
     assert after[2:] == pytest.approx([3.0, 3.0])
     assert after[:2] == before[:2]
     box = box_of(page, ".plane")
-    page.mouse.click(box["x"] + 85, box["y"] + 85)
+    page.mouse.click(box["x"] + 111, box["y"] + 111)
     settled(page)
     assert code(page)[2:] == pytest.approx([1.5, 1.5], abs=0.08)
     page.focus(".plane")
