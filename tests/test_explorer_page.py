@@ -116,7 +116,7 @@ def shown(page: Page, canvas: str = "decoded") -> np.ndarray[Any, Any]:
 def box_of(page: Page, selector: str) -> Box:
     found = page.locator(selector).bounding_box()
     assert found is not None
-    return {key: float(value) for key, value in found.items()}  # type: ignore[call-overload]
+    return {key: float(value) for key, value in found.items()}
 
 
 def decoded(path: Path, z: list[float], **given: Any) -> np.ndarray[Any, Any]:

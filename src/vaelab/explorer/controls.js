@@ -16,6 +16,7 @@ function slider(name, low, high, moved) {
   const value = element("output", {"aria-hidden": "true"});
   input.addEventListener("input", () => moved(Number(input.value)));
   const set = (/** @type {number} */ v, /** @type {string} */ text = shown(v)) => {
+    if (text === value.textContent && Math.abs(Number(input.value) - v) < (high - low) / 200) return;
     input.value = String(v);
     value.textContent = text;
     input.setAttribute("aria-valuetext", text);

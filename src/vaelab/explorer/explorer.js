@@ -42,6 +42,8 @@ class Explorer {
     this.setters = [];
     /** @type {Point | undefined} where the cursor was put on a map that is not linear */
     this.put = undefined;
+    /** @type {Point[]} the path on the map */
+    this.way = [];
     /** @type {View | undefined} */
     this.home = undefined;
     /** @type {Float32Array[] | undefined} training images, once they are looked through */
@@ -172,6 +174,8 @@ class Explorer {
     this.map.resize();
     this.home = viewOf(this.map.layout.points, this.standard && this.map.layout.linear);
     this.map.view = {...this.home};
+    this.put = undefined;
+    this.findWay();
     this.findContours();
     this.color();
     this.redraw();
@@ -288,14 +292,21 @@ class Explorer {
     return this.map.layout.place(this.code);
   }
 
+  findWay() {
+    this.way = Array.from({length: 41}, (_, i) => this.map.layout.place(this.path.at(i / 40).code));
+  }
+
+  changePath() {
+    this.path.draw();
+    this.findWay();
+    this.drawMarks();
+  }
+
   /** @param {CanvasRenderingContext2D} c */
   drawPath(c) {
-    const {map, path} = this, ends = path.pins.map((pin) => map.toPage(map.layout.place(pin.code)));
+    const way = this.way.map((place) => this.map.toPage(place)), ends = [way[0], way[way.length - 1]];
     c.beginPath();
-    for (let i = 0; i <= 40; i++) {
-      const [x, y] = map.toPage(map.layout.place(path.at(i / 40).code));
-      if (i) c.lineTo(x, y); else c.moveTo(x, y);
-    }
+    for (const [x, y] of way) c.lineTo(x, y);
     c.lineWidth = 4;
     c.strokeStyle = themeColor("ground");
     c.stroke();
@@ -529,10 +540,9 @@ class Explorer {
     on("file", "change", () => { const [file] = byId("file", HTMLInputElement).files || []; if (file) this.open(file); });
     ["a", "b"].forEach((id, k) => on(`pin-${id}`, "click", () => {
       this.path.pins[k] = {code: this.code.slice(), context: this.context.slice()};
-      this.path.draw();
-      this.drawMarks();
+      this.changePath();
     }));
-    on("arc", "change", () => { this.path.arc = byId("arc", HTMLInputElement).checked; this.path.draw(); this.drawMarks(); });
+    on("arc", "change", () => { this.path.arc = byId("arc", HTMLInputElement).checked; this.changePath(); });
     on("gif", "click", () => download("path.gif", this.path.gif(), "image/gif"));
     on("png", "click", () => this.path.png().then((blob) => { if (blob) download("path.png", blob, "image/png"); }));
     for (const kind of ["dragover", "drop"]) document.addEventListener(kind, (event) => {
@@ -542,7 +552,7 @@ class Explorer {
     });
     document.addEventListener("paste", (event) => { const [file] = (event.clipboardData && event.clipboardData.files) || []; if (file) this.open(file); });
     new ResizeObserver(() => { if (this.map.resize()) this.redraw(); }).observe(this.map.box);
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { this.color(); this.redraw(); for (const set of this.setters) set(); });
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { themeColors.clear(); this.color(); this.redraw(); this.change(); });
   }
 
   /** @param {Blob} file */

@@ -53,9 +53,16 @@ function drawing(canvas) {
   return context;
 }
 
+/** @type {Map<string, string>} colours of the theme, forgotten when it changes */
+const themeColors = new Map();
+
 /** A colour of the page, such as `accent`. @param {string} name */
 function themeColor(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+  const known = themeColors.get(name);
+  if (known !== undefined) return known;
+  const found = getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+  themeColors.set(name, found);
+  return found;
 }
 
 /** A number with a real minus. @param {number} value @param {number} digits */
