@@ -366,7 +366,7 @@ def test_a_browser_that_computes_otherwise_is_told(opened: Any) -> None:
 def test_the_page_is_fit_for_all_readers(scheme: str, width: int, opened: Any) -> None:
     if not AXE.exists():
         missing("axe-core is not installed: npm ci")
-    for name in ("plain", "labels", "handles"):
+    for name in ("plain", "handles"):
         page = opened(name, color_scheme=scheme, viewport={"width": width, "height": 900})
         page.wait_for_selector("#nearest canvas")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
