@@ -224,6 +224,11 @@ class LatentMap {
     };
     for (const {path, prior} of this.contours) {
       units(() => {
+        if (this.show.images) { // a halo, as images may have the colour of the line
+          c.lineWidth = 4 / this.scale;
+          c.strokeStyle = themeColor("ground");
+          c.stroke(path);
+        }
         c.lineWidth = 1.4 / this.scale;
         c.strokeStyle = themeColor(prior ? "muted" : "accent");
         if (prior) c.setLineDash([4 / this.scale, 3 / this.scale]);
@@ -235,6 +240,11 @@ class LatentMap {
       c.beginPath();
       const centre = this.toPage(this.centre);
       c.arc(centre[0], centre[1], radius * this.scale, 0, 2 * Math.PI);
+      if (this.show.images) {
+        c.lineWidth = 4;
+        c.strokeStyle = themeColor("ground");
+        c.stroke();
+      }
       c.lineWidth = 1.4;
       c.setLineDash([4, 3]);
       c.strokeStyle = themeColor("muted");
