@@ -21,6 +21,7 @@ ORDER = (
     ("explore",),
     ("studies",),
     ("report",),
+    ("explorer",),
     ("api",),
     ("cli",),
     ("__main__", "__init__"),

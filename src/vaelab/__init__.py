@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from vaelab.errors import ConfigError, DataError, RunError, TrainingError, VaelabError
 
 if TYPE_CHECKING:
-    from vaelab.api import load, load_data, train
+    from vaelab.api import load, load_data, train, write_explorer
     from vaelab.data.images import ImageSet, Splits
     from vaelab.models.vae import Vae
 
@@ -29,6 +29,7 @@ _HOMES = {
     "load": "vaelab.api",
     "load_data": "vaelab.api",
     "train": "vaelab.api",
+    "write_explorer": "vaelab.api",
 }
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "load",
     "load_data",
     "train",
+    "write_explorer",
 ]
 
 

@@ -10,6 +10,7 @@ from vaelab.config import DataConfig, ModelConfig, RunConfig, TrainingConfig, me
 from vaelab.data.images import Splits
 from vaelab.data.load import load_config, load_data
 from vaelab.errors import ConfigError
+from vaelab.explorer.page import write_explorer as write_page
 from vaelab.models.vae import Vae
 from vaelab.recipes import find_recipe, resolve
 from vaelab.training.backend import find_device
@@ -125,4 +126,34 @@ def load(path: Path | str, device: str = "cpu") -> Vae:
     return Run(path).load_model(find_device(device))
 
 
-__all__ = ["configure", "load", "load_data", "read_data", "train", "train_config"]
+def write_explorer(path: Path | str, data: Any = None, out: Path | str | None = None) -> Path:
+    """Write the page in which the model of a run decodes and encodes in the browser.
+
+        vaelab.write_explorer("runs/first")  # runs/first/explorer.html
+
+    Arguments:
+        path: folder of a run.
+        data: images in place of the run's own, as `load_data` takes them.
+        out: the page; ``explorer.html`` of the run by default.
+
+    Raises:
+        RunError: the folder is no run, is unfinished, or is damaged.
+        DataError: images that cannot be used, or of another shape.
+        ConfigError: a model that the page cannot run.
+    """
+    run = Run(path)
+    config = run.read_config()
+    named = isinstance(data, (str, Path))
+    splits = load_config(config.data, data) if named else read_data(config, data)
+    return write_page(run, splits, None if out is None else Path(out))
+
+
+__all__ = [
+    "configure",
+    "load",
+    "load_data",
+    "read_data",
+    "train",
+    "train_config",
+    "write_explorer",
+]

@@ -133,6 +133,30 @@ def report(run: RunPath) -> None:
     output.result({"report": str(page)}, [str(page)])
 
 
+def explore(
+    run: RunPath,
+    data: Data = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="The page.", show_default="RUN/explorer.html"),
+    ] = None,
+) -> None:
+    """Write one self-contained page in which the model runs: explorer.html.
+
+    Opens from disk and by e-mail; needs no server and no network.
+    """
+    from vaelab.explorer.page import write_explorer
+    from vaelab.training.run import Run
+
+    folder = Run(run)
+    splits = _splits(folder, data)
+    with output.counter("encoding images") as progress:
+        page = write_explorer(folder, splits, out, progress=progress)
+    size = page.stat().st_size
+    shown = [f"{page} ({size / 1e6:.1f} MB)"]
+    output.result({"explorer": str(page), "bytes": size}, shown)
+
+
 def sample(
     run: RunPath,
     n: Annotated[int, typer.Option("--n", min=1, help="Number of images.")] = 64,
@@ -439,6 +463,7 @@ def _save(images: Tensor, path: Path, columns: int | None = None) -> None:
 COMMANDS = (
     evaluate,
     report,
+    explore,
     sample,
     reconstruct,
     interpolate,

@@ -118,6 +118,7 @@ def _about(
     return {
         "name": run.path.resolve().name,
         "path": str(run),
+        "explorer": run.explorer_file.name if run.explorer_file.exists() else None,
         "summary": words.summary(config, splits),
         "verdict": sentence.replace(" ± ", "\u00a0±\u00a0"),
         "alerts": alerts,

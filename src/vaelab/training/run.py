@@ -46,6 +46,7 @@ class Run:
         self.log_file = self.path / "log.jsonl"
         self.evaluation_file = self.path / "evaluation.json"
         self.report_file = self.path / "report.html"
+        self.explorer_file = self.path / "explorer.html"
         self.figures = self.path / "figures"
 
     def __str__(self) -> str:
