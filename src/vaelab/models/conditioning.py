@@ -224,6 +224,8 @@ class Conditioning(nn.Module):
             numbers = numbers.expand(len(vectors))
         except (TypeError, ValueError, RuntimeError):
             raise ConfigError(_count(name, "number", len(vectors))) from None
+        if bool(numbers.isinf().any()):
+            raise ConfigError(f"{name}: is infinite. Give a number, or NaN for unknown.")
         place = self.attribute_names.index(name)
         column = len(self.class_names) + place
         known = ~numbers.isnan()
