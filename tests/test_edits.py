@@ -50,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shades(1200),
     )  # many images, few epochs: each is saved
     sets = (parts.train, parts.validation, parts.test)
-    whole = {
+    whole: dict[str, Any] = {
         "images": torch.cat([pixels(each) for each in sets]).numpy(),
         "labels": torch.cat([each.labels for each in sets if each.labels is not None]).numpy(),
         "class_names": np.array(["dark", "bright"]),

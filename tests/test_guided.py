@@ -72,12 +72,14 @@ def batch(labels: list[int] | None) -> Batch:
 
 def figures(model: Vae, objective: Guided, given: Batch) -> dict[str, Tensor]:
     with seeded(0, CPU):
-        return objective(model, given, 0).figures
+        return objective.forward(model, given, 0).figures
 
 
 def cost(logits: Tensor, labels: list[int]) -> float:
     """The mean of −log softmax over the images whose class is known, in plain numbers."""
-    rows = [(row.tolist(), k) for row, k in zip(logits, labels, strict=True) if k >= 0]
+    rows: list[tuple[list[float], int]] = [
+        (row.tolist(), k) for row, k in zip(logits, labels, strict=True) if k >= 0
+    ]
     each = [math.log(sum(math.exp(v) for v in row)) - row[k] for row, k in rows]
     return sum(each) / len(each)
 
