@@ -416,3 +416,13 @@ def test_the_information_gap_is_1_for_one_dimension_and_0_for_two_alike() -> Non
 
 def test_the_cut_of_a_set() -> None:
     assert cut_at(shades().train, "left") == 0.5
+
+
+def test_an_attribute_that_most_images_have_can_be_changed() -> None:
+    """Its median is 1, the greatest value: no image lies above it."""
+    sides = torch.tensor([[1.0], [1.0], [1.0], [0.0]])
+    conditioning = Conditioning(Told((), ("tame",), torch.full((4,), -1), sides), ("tame",))
+    context = conditioning.encode(torch.full((4,), -1), sides)
+    for to in (0.0, 1.0):
+        changed = conditioning.change(context, "tame", torch.full((4,), to))
+        torch.testing.assert_close(conditioning.say(changed)["tame"], torch.full((4,), to))

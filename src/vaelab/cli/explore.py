@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -223,7 +224,7 @@ def edit(
     name, handle = _handle(Run(run), model, attribute, how)
     shown = _first(_images(run, images, split), n)
     made = strips(model, shown, name, to, strength, handle)
-    _save(made.flatten(0, 1), out or folder / f"edit-{name}.png", columns=made.shape[1] * 4)
+    _save(made.flatten(0, 1), out or folder / f"edit-{_file(name)}.png", columns=made.shape[1] * 4)
 
 
 def transfer(
@@ -248,7 +249,7 @@ def transfer(
     pair = torch.stack([_at(images, start, "--from"), _at(images, end, "--to")])
     made = transferred(model, pair[:1], pair[1:], name, handle)
     shown = torch.cat([model.as_images(pair), made])
-    _save(shown, out or folder / f"transfer-{name}.png", columns=3)
+    _save(shown, out or folder / f"transfer-{_file(name)}.png", columns=3)
 
 
 def directions(
@@ -266,10 +267,13 @@ def directions(
 
     from vaelab.explore.directions import NO_ATTRIBUTES, check_how, find_direction
     from vaelab.explore.edits import walks
-    from vaelab.explore.grids import save_arrays, save_images
+    from vaelab.explore.grids import save_arrays, save_images, unknown_suffix
     from vaelab.training.run import Run
 
     model, folder = _model(run)
+    path = out or folder / "directions.npz"
+    if path.suffix != ".npz":
+        raise unknown_suffix(path, ".npz for arrays")
     splits = _splits(Run(run), data)
     if not splits.train.attribute_names:
         raise ConfigError(NO_ATTRIBUTES)
@@ -277,13 +281,12 @@ def directions(
         find_direction(model, splits.train, name, check_how(how))
         for name in splits.train.attribute_names
     ]
-    path = out or folder / "directions.npz"
     save_arrays(path, **{each.name: each.vector.numpy() for each in found})
     rows = [("attribute", "below", "above", "found by")]
     rows += [(d.name, f"{d.means[0]:.2f}", f"{d.means[1]:.2f}", d.how) for d in found]
     pictures = []
     for each in found:
-        picture = folder / f"direction-{each.name}.png"
+        picture = folder / f"direction-{_file(each.name)}.png"
         strip = walks(model, _first(splits.test, n), each.name, each)
         save_images(picture, torch.cat(list(strip)), columns=strip.shape[1])
         pictures.append(str(picture))
@@ -403,8 +406,17 @@ def _model(path: Path) -> tuple[Vae, Path]:
     return run.load_model(), run.figures
 
 
-def _splits(run: Run, data: str | None) -> Splits:
-    """Return the images of a run, or others brought to the shape that its model takes."""
+def _file(name: str) -> str:
+    """Return an attribute's name as part of a file's name: a path in it leads nowhere."""
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "attribute"
+
+
+def _splits(run: Run, data: str | None, bare: bool = False) -> Splits:
+    """Return the images of a run, or others brought to the shape that its model takes.
+
+    Others need not have the attributes that the model was told where they are only looked at
+    (``bare``).
+    """
     from vaelab.config import merge
     from vaelab.data.summary import fingerprint
     from vaelab.recipes import resolve
@@ -412,7 +424,8 @@ def _splits(run: Run, data: str | None) -> Splits:
     config = run.read_config()
     (channels, height, width), known = run.trained_on()
     if data is not None:
-        fit = {"spec": data, "size": [height, width], "channels": channels}
+        fit: dict[str, Any] = {"spec": data, "size": [height, width], "channels": channels}
+        fit |= {"attributes": []} if bare else {}
         return output.images(resolve(merge(config.model_dump(), {"data": fit}), "--data"))
     try:
         splits = output.images(config)
@@ -436,7 +449,7 @@ def _part(splits: Splits, name: str) -> ImageSet:
 def _images(run: Path, data: str | None, split: str) -> ImageSet:
     from vaelab.training.run import Run
 
-    return _part(_splits(Run(run), data), split)
+    return _part(_splits(Run(run), data, bare=True), split)
 
 
 def _first(images: ImageSet, n: int) -> Tensor:

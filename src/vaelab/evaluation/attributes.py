@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vaelab.data.batches import epoch_order
 from vaelab.data.images import ImageSet, Splits
-from vaelab.errors import ConfigError, DataError
+from vaelab.errors import DataError
 from vaelab.evaluation.figures import Figure, mean
 from vaelab.evaluation.measure import codes_of
 from vaelab.evaluation.probes import Probe, balanced, information_gap, probe, right
@@ -299,13 +299,3 @@ def editable(model: Vae) -> tuple[str, ...]:
     if model.conditioning is not None and "decoder" in model.told:
         return model.conditioning.attribute_names
     return ()
-
-
-def check_attribute(images: ImageSet, attribute: str) -> None:
-    """Raise `ConfigError` for an attribute that images do not have."""
-    if attribute not in images.attribute_names:
-        known = ", ".join(images.attribute_names) or "none"
-        raise ConfigError(
-            f"{attribute}: is no attribute of these images; known: {known}. "
-            "data.attributes=[thickness] measures some on any images."
-        )

@@ -59,7 +59,8 @@ def transferred(
     Raises:
         ConfigError: the model's code does not hold the attribute.
     """
-    handle = handle or model.subspaces.get(attribute)
+    if handle is None and model.subspaces:
+        handle = model.subspace(attribute)
     given, taken = model.encode(target), model.encode(source)
     if isinstance(handle, Subspace):
         moved = given.clone()

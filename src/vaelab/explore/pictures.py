@@ -60,10 +60,10 @@ def samples(
     if sampler == "prior" and (model.conditioning is not None or not told):
         with seeded(seed, model.device):
             return model.sample(n, temperature, guidance, **told)
-    if images is None:
-        raise ConfigError(f"samples: the sampler {sampler} with a label {label} needs `images`.")
     if given or guidance != 1:
         raise ConfigError("given, guidance: only the prior of a conditional model (cvae) has them.")
+    if images is None:
+        raise ConfigError(f"samples: the sampler {sampler} with a label {label} needs `images`.")
     chosen = None if label is None else images.class_number(label)
     fitted = find_sampler(sampler, model, images, label=chosen, temperature=temperature, seed=seed)
     with seeded(seed, model.device):

@@ -202,8 +202,13 @@ class Conditioning(nn.Module):
         column = len(self.class_names) + self.attribute_names.index(attribute)
         flag = column + len(self.attribute_names)
         known = self.rows[self.rows[:, flag] > 0, column]
-        middle = known.new_zeros(()) if self.cut else known.median()
-        low, high = known[known <= middle].mean(), known[known > middle].mean()
+        low, high = known.new_tensor([-1.0, 1.0])
+        if not self.cut and len(known):
+            middle = known.median()
+            # of an attribute that most images have, the median is the greatest value
+            above = known > middle if bool((known > middle).any()) else known >= middle
+            high = known[above].mean()
+            low = known[~above].mean() if bool((~above).any()) else high
         changed = contexts.clone()
         changed[:, column] = torch.lerp(low, high, to)
         changed[:, flag] = 1
@@ -224,6 +229,8 @@ class Conditioning(nn.Module):
             numbers = numbers.expand(len(vectors))
         except (TypeError, ValueError, RuntimeError):
             raise ConfigError(_count(name, "number", len(vectors))) from None
+        if bool(numbers.isinf().any()):
+            raise ConfigError(f"{name}: is infinite. Give a number, or NaN for unknown.")
         place = self.attribute_names.index(name)
         column = len(self.class_names) + place
         known = ~numbers.isnan()

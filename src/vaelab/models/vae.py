@@ -357,12 +357,12 @@ class Vae(Model):
         Source: Ho and Salimans, Classifier-free diffusion guidance, 2022, on the parameters of
         the likelihood; needs a model that was trained with unknown labels too.
         """
-        if guidance == 1 or "decoder" not in self.told:
+        if guidance == 1:
             return self.decode(z, context)
-        if not self.dropout:
+        if "decoder" not in self.told or not self.dropout:
             raise ConfigError(
-                "guidance: needs a model that was also trained without labels: "
-                "-s options.dropout=0.1."
+                "guidance: needs a conditional model that was also trained without labels: "
+                "vaelab train cvae -s options.dropout=0.1."
             )
         network, family = self.decoder.network, self.decoder.family
         base = network(z, torch.zeros_like(context))
@@ -461,9 +461,8 @@ class Vae(Model):
     ) -> Tensor:
         """Return images with an attribute changed, all else kept, ``(N, C, H, W)`` in [0, 1].
 
-        A CSVAE moves the attribute's subspace, a conditional model is told another value (and
-        ``strength`` is its guidance), any other needs a ``handle``: see
-        `vaelab.explore.directions`.
+        A CSVAE moves the attribute's subspace, a conditional model is told another value, any other
+        needs a ``handle``: see `vaelab.explore.directions`.
 
         Arguments:
             images: to edit.
@@ -480,7 +479,8 @@ class Vae(Model):
         x = self.as_images(images)
         context = self.context_of(x, **given)
         where = torch.as_tensor(to, dtype=torch.float32, device=self.device).expand(len(x))
-        handle = handle or self.subspaces.get(attribute)
+        if handle is None and self.subspaces:
+            handle = self.subspace(attribute)
         codes = self.encode(x, **given)
         if handle is not None:
             return self.decoded(handle.move(codes, where, strength), context)
@@ -489,7 +489,8 @@ class Vae(Model):
                 f"{attribute}: this model was trained without labels. Find a direction for the "
                 "attribute first (vaelab directions), or train a csvae or cvae."
             )
-        return self.decoded(codes, self.conditioning.change(context, attribute, where), strength)
+        changed = self.conditioning.change(context, attribute, where)
+        return self.decoded(codes, torch.lerp(context, changed, strength))
 
     def elbo(self, images: Images, samples: int = 1, seed: int = 0, **given: Any) -> Tensor:
         """Return the ELBO of each image, ``(N,)`` nats, with ``samples`` draws of z.

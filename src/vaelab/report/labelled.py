@@ -17,7 +17,7 @@ from vaelab.models.handles import Subspace
 from vaelab.models.model import seeded
 from vaelab.models.vae import Vae
 from vaelab.report.pictures import Picture, lay_out, shown
-from vaelab.report.plot import Plot
+from vaelab.report.plot import Plot, number
 
 COLUMNS, CLASSES, EDITED, GRID, POINTS = 12, 20, 8, 9, 2_000
 ENDS = (-0.5, -0.25, 0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)
@@ -99,7 +99,7 @@ def _subspace(
     )
     text = (
         f"One test image, all of its code held but the subspace w of {subspace.name}: w₀ from "
-        f"{low:.1f} to {high:.1f} to the right, w₁ upwards."
+        f"{number(low)} to {number(high)} to the right, w₁ upwards."
     )
     scatter = (
         f"The subspace w of {subspace.name}: means of q(w|x) of test images, below the cut and "
@@ -128,4 +128,6 @@ def _scatter(model: Vae, images: ImageSet, subspace: Subspace) -> Markup:
         for sigma in (1, 2):
             plot.circle(sigma * scale, "prior", (mean, mean))
         plot.text(mean, mean, ("below", "above")[on], "strong halo middle", (0, 4))
-    return plot.svg(f"The subspace of {subspace.name} over {count:,} images.", f"w-{subspace.name}")
+    return plot.svg(
+        f"The subspace of {subspace.name} over {count:,} images.", f"w-{subspace.dims.start}"
+    )
