@@ -18,6 +18,7 @@ from vaelab.errors import ConfigError, DataError, RunError, TrainingError, Vaela
 if TYPE_CHECKING:
     from vaelab.api import load, load_data, train
     from vaelab.data.images import ImageSet, Splits
+    from vaelab.evaluation.ranked import rank
     from vaelab.models.vae import Vae
 
 __version__ = version("vaelab")
@@ -28,6 +29,7 @@ _HOMES = {
     "Vae": "vaelab.models.vae",
     "load": "vaelab.api",
     "load_data": "vaelab.api",
+    "rank": "vaelab.evaluation.ranked",
     "train": "vaelab.api",
 }
 
@@ -42,6 +44,7 @@ __all__ = [
     "VaelabError",
     "load",
     "load_data",
+    "rank",
     "train",
 ]
 

@@ -29,6 +29,7 @@ Out = Annotated[
         "--out", "-o", help=".png for a picture, .npz for the images.", show_default=False
     ),
 ]
+PART_NAMES = ("train", "validation", "test")
 Split = Annotated[str, typer.Option(help="train, validation or test.")]
 Seed = Annotated[int, typer.Option(help="Seed of every draw.")]
 Sampler = Annotated[str, typer.Option(help="Codes from the prior, gmm, flow or pool.")]
@@ -79,7 +80,7 @@ def evaluate(
 
     folder = Run(run)
     model = folder.load_model(find_device(device))
-    splits = _splits(folder, data)
+    splits = splits_of(folder, data)
     images = _part(splits, split)
     part = {"train": "training"}.get(split, split)
     held_out = data is not None or images is not splits.train
@@ -129,7 +130,7 @@ def report(run: RunPath) -> None:
     from vaelab.training.run import Run
 
     folder = Run(run)
-    page = write_report(folder, _splits(folder, None))
+    page = write_report(folder, splits_of(folder, None))
     output.result({"report": str(page)}, [str(page)])
 
 
@@ -166,7 +167,7 @@ def sample(
         temperature,
         seed,
         sampler=sampler,
-        images=None if alone else _splits(Run(run), None).train,
+        images=None if alone else splits_of(Run(run), None).train,
         label=label,
         guidance=guidance,
         given=_given(given or []),
@@ -246,7 +247,7 @@ def directions(
     from vaelab.training.run import Run
 
     model, folder = _model(run)
-    splits = _splits(Run(run), data)
+    splits = splits_of(Run(run), data)
     if not splits.train.attribute_names:
         raise ConfigError(NO_ATTRIBUTES)
     found = [
@@ -360,7 +361,7 @@ def _handle(run: Run, model: Vae, attribute: str | None, how: str) -> tuple[str,
     from vaelab.explore.directions import NO_ATTRIBUTES, check_how, find_direction
 
     known = editable(model)
-    images = None if known else _splits(run, None).train
+    images = None if known else splits_of(run, None).train
     names = known or (images.attribute_names if images else ())
     if not names:
         raise ConfigError(NO_ATTRIBUTES)
@@ -379,7 +380,7 @@ def _model(path: Path) -> tuple[Vae, Path]:
     return run.load_model(), run.figures
 
 
-def _splits(run: Run, data: str | None) -> Splits:
+def splits_of(run: Run, data: str | None) -> Splits:
     """Return the images of a run, or others brought to the shape that its model takes."""
     from vaelab.config import merge
     from vaelab.data.summary import fingerprint
@@ -412,7 +413,7 @@ def _part(splits: Splits, name: str) -> ImageSet:
 def _images(run: Path, data: str | None, split: str) -> ImageSet:
     from vaelab.training.run import Run
 
-    return _part(_splits(Run(run), data), split)
+    return _part(splits_of(Run(run), data), split)
 
 
 def _first(images: ImageSet, n: int) -> Tensor:
