@@ -21,7 +21,9 @@ ORDER = (
     ("explore",),
     ("studies",),
     ("report",),
+    ("export",),
     ("api",),
+    ("sklearn",),
     ("cli",),
     ("__main__", "__init__"),
 )

@@ -25,7 +25,7 @@ from vaelab.data.readers import in_memory
 from vaelab.data.source import PARTS, Progress, Source
 from vaelab.data.split import check_shares, split_rows
 from vaelab.data.store import Stored, default_cache, store
-from vaelab.errors import DataError
+from vaelab.errors import DataError, refuse_pickle
 
 MNIST = Path(__file__).parent / "mnist"
 _MNIST_SHARES = (55 / 70, 5 / 70, 10 / 70)  # 55,000 + 5,000 of the 60,000 training images
@@ -214,6 +214,8 @@ def _source(source: Any, geometry: Geometry) -> Source:
 
 
 def _path_source(path: Path, geometry: Geometry) -> Source:
+    if not path.is_dir():
+        refuse_pickle(path)
     try:
         if path.is_dir():
             return idx_source(path, geometry) if is_idx(path) else FolderSource(path, geometry)
