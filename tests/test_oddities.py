@@ -164,8 +164,8 @@ def with_sizes(splits: Splits) -> Splits:
         sizes = images.take(torch.arange(len(images))).float().mean((1, 2, 3))[:, None]
         return replace(images, attributes=sizes, attribute_names=("size",), binary=(False,))
 
-    parts = (splits.train, splits.validation, splits.test)
-    return Splits(splits.name, *map(sized, parts))
+    train, validation, test = map(sized, (splits.train, splits.validation, splits.test))
+    return Splits(splits.name, train, validation, test)
 
 
 @pytest.mark.parametrize(("recipe", "settings", "expected"), CASES, ids=lambda v: str(v)[:40])

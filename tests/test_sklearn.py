@@ -24,7 +24,7 @@ from vaelab.sklearn import VAE
 QUICK: dict[str, Any] = {"hidden": (8,), "epochs": 2, "batch_size": 16, "draws": 10}
 
 
-@parametrize_with_checks([VAE(**QUICK)])
+@parametrize_with_checks([VAE(**QUICK)])  # type: ignore[untyped-decorator]
 def test_contract_of_scikit_learn(estimator: Any, check: Any) -> None:
     check(estimator)
 
@@ -34,7 +34,9 @@ def plane(n: int = 400, seed: int = 0) -> np.ndarray[Any, Any]:
     generator = np.random.default_rng(seed)
     codes, noise = generator.normal(size=(n, 2)), generator.normal(size=(n, 5))
     directions = np.array([[1, 2, 0, -1, 1], [0, 1, 3, 1, -1]])
-    return (codes @ directions + 0.3 * noise) * [1, 10, 100, 0.1, 1] + [0, 5, -300, 1, 7]
+    scale, offset = np.array([1, 10, 100, 0.1, 1]), np.array([0, 5, -300, 1, 7])
+    rows: np.ndarray[Any, Any] = (codes @ directions + 0.3 * noise) * scale + offset
+    return rows
 
 
 @pytest.fixture(scope="module")

@@ -206,7 +206,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         """Set ``offset_`` and ``scale_`` of features, numbers or ``(features,)``."""
         if self.likelihood in WITHIN:
             self._check_within(rows)
-            self.offset_, self.scale_ = np.float64(0), np.float64(1)
+            self.offset_, self.scale_ = np.zeros(()), np.ones(())
             return
         axis = 0 if self.image_shape is None else None
         low = np.asarray(rows.min(axis), np.float64)

@@ -79,7 +79,7 @@ class Reference:
 
         d(z) = √((z − m)ᵀ C⁻¹ (z − m))
         """
-        return ((codes.double() - self.mean) @ self.whitening).norm(dim=1)
+        return ((codes.double() - self.mean) @ self.whitening).square().sum(1).sqrt()
 
 
 @torch.no_grad()
@@ -238,7 +238,7 @@ def _wanted(
     unknown = [name for name in asked if name not in SCORES]
     if unknown or not asked:
         raise ConfigError(f"score: {unknown[0]!r} is unknown. Known: {', '.join(SCORES)}.")
-    missing = () if reference is not None else ("distance",)
+    missing = set() if reference is not None else {"distance"}
     if isinstance(model.encoder.family, DiracPosterior):
-        missing += ("improbability", "regret")
+        missing |= {"improbability", "regret"}
     return tuple(name for name in asked if name not in missing)

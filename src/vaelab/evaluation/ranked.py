@@ -174,9 +174,21 @@ def rank(
     def tell(before: int) -> Progress:
         return lambda done, _: None if progress is None else progress(before + done, total)
 
-    options = {"scores": scores, "draws": draws, "steps": steps, "seed": seed}
-    found = score(model, images, reference, progress=tell(0), **options)
-    usual = score(model, usual_images, reference, progress=tell(len(images)), **options)
+    wanted = None if scores is None else tuple(scores)
+
+    def measured(some: ImageSet, before: int) -> dict[str, Tensor]:
+        return score(
+            model,
+            some,
+            reference,
+            scores=wanted,
+            draws=draws,
+            steps=steps,
+            seed=seed,
+            progress=tell(before),
+        )
+
+    found, usual = measured(images, 0), measured(usual_images, len(images))
     first = by or ("regret" if "regret" in found else next(iter(found)))
     if first not in found:
         raise ConfigError(f"score: this model has no {first!r}. It has: {', '.join(found)}.")
