@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 SIDE = 28
 LETTERS = "ABCDEFGHJKLMNPQRTUVWXYZabcdefghkmnpqrtwxy"
-"""Letters of the Latin alphabet but those that look like a digit (O, I, S, …)."""
+"""Latin letters but those drawn like a digit (O, I, S, …); Z, B, b or q still resemble one."""
 
 Pixels = NDArray[np.uint8]
 

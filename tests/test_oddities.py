@@ -23,7 +23,7 @@ from vaelab.api import train
 from vaelab.cli.main import run as run_cli
 from vaelab.data.batches import Batch
 from vaelab.data.images import ImageSet, Splits
-from vaelab.errors import ConfigError, DataError
+from vaelab.errors import ConfigError, DataError, RunError
 from vaelab.evaluation.bounds import linear_density
 from vaelab.evaluation.oddities import SCORES, likelihood_regret, reference_codes, score
 from vaelab.evaluation.ranked import Ranking
@@ -204,6 +204,10 @@ def test_what_cannot_be_scored_is_said(spots: Splits) -> None:
     other = ImageSet(torch.zeros(3, 1, 5, 5, dtype=torch.uint8))
     with pytest.raises(DataError, match="3 images of shape"):
         score(model, other)
+    with torch.no_grad():
+        next(model.decoder.parameters()).fill_(math.nan)
+    with pytest.raises(RunError, match="is no number for some images: training has diverged"):
+        score(model, spots.test, steps=1, draws=1)
     with pytest.raises(DataError, match="two training images"):
         reference_codes(model, spots.train.subset(torch.arange(1)))
 

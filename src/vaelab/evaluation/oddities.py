@@ -27,7 +27,7 @@ from torch import Tensor
 
 from vaelab.data.batches import Batch
 from vaelab.data.images import ImageSet
-from vaelab.errors import ConfigError, DataError
+from vaelab.errors import ConfigError, DataError, RunError
 from vaelab.evaluation.bounds import binary_target
 from vaelab.evaluation.evaluate import choose, single_precision
 from vaelab.evaluation.latents import aggregate_moments
@@ -134,8 +134,9 @@ def score(
     Raises:
         ConfigError: an unknown score, or a count below 1.
         DataError: no images, or of another shape.
+        RunError: the model's scores are not numbers, as after a training that diverged.
     """
-    wanted = _wanted(model, reference, scores)
+    wanted = measurable(model, reference, scores)
     if draws < 1 or steps < 1:
         raise ConfigError(f"score: needs one draw and one step at least ({draws} and {steps}).")
     if len(images) == 0 or images.shape != model.shape:
@@ -154,7 +155,14 @@ def score(
             done += len(batch)
             if progress is not None:
                 progress(done, len(images))
-    return {name: torch.cat(parts) for name, parts in found.items()}
+    whole = {name: torch.cat(parts) for name, parts in found.items()}
+    bad = [name for name, values in whole.items() if values.isnan().any()]
+    if bad:
+        raise RunError(
+            f"score: {bad[0]} is no number for some images: training has diverged. Train again "
+            "with a lower learning rate (training.lr) or with training.clip=1."
+        )
+    return whole
 
 
 def likelihood_regret(
@@ -188,19 +196,18 @@ def likelihood_regret(
             (found.grad,) = torch.autograd.grad(loss, [found])
             optimizer.step()
             schedule.step()
+    numbers = torch.randint(2**62, (draws,)).tolist()
+
+    def judged(features: Tensor) -> Tensor:
+        total = torch.zeros(len(batch), device=features.device)
+        for number in numbers:
+            with seeded(number, features.device):
+                total = total + bound(features, 1) / draws
+        return total
+
     with torch.no_grad():
-        gains = [_same_noise(bound, found.detach(), start) for _ in range(draws)]
-    gain = torch.stack(gains).mean(0)
-    return gain.nan_to_num(nan=0.0).clamp(min=0)
-
-
-def _same_noise(bound: Callable[[Tensor, int], Tensor], one: Tensor, other: Tensor) -> Tensor:
-    """Return bound(one) − bound(other), by one draw of z each from the same noise."""
-    number = int(torch.randint(2**62, ()))
-    with seeded(number, one.device):
-        first = bound(one, 1)
-    with seeded(number, one.device):
-        return first - bound(other, 1)
+        best, first = judged(found.detach()), judged(start)
+    return torch.where(best.isnan(), torch.zeros_like(best), best - first).clamp(min=0)
 
 
 def _measure(
@@ -231,9 +238,10 @@ def _context(model: Vae, batch: Batch) -> Tensor | None:
     return None if model.conditioning is None else model.filled(batch.images, told)
 
 
-def _wanted(
-    model: Vae, reference: Reference | None, scores: Iterable[str] | None
+def measurable(
+    model: Vae, reference: Reference | None, scores: Iterable[str] | None = None
 ) -> tuple[str, ...]:
+    """Return which of the scores asked for a model has; raises `ConfigError` for an unknown one."""
     asked = tuple(SCORES if scores is None else scores)
     unknown = [name for name in asked if name not in SCORES]
     if unknown or not asked:

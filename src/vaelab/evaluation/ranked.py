@@ -13,7 +13,7 @@ from torch import Tensor
 from vaelab.data.images import ImageSet, Splits
 from vaelab.errors import ConfigError
 from vaelab.evaluation.evaluate import choose
-from vaelab.evaluation.oddities import DRAWS, STEPS, Progress, reference_codes, score
+from vaelab.evaluation.oddities import DRAWS, STEPS, Progress, measurable, reference_codes, score
 from vaelab.evaluation.ranking import placements
 from vaelab.files import write_atomic
 from vaelab.models.vae import Vae
@@ -174,7 +174,10 @@ def rank(
     def tell(before: int) -> Progress:
         return lambda done, _: None if progress is None else progress(before + done, total)
 
-    wanted = None if scores is None else tuple(scores)
+    wanted = measurable(model, reference, scores)
+    first = by or ("regret" if "regret" in wanted else next(iter(wanted), "none"))
+    if first not in wanted:
+        raise ConfigError(f"score: this model has no {first!r}. It has: {', '.join(wanted)}.")
 
     def measured(some: ImageSet, before: int) -> dict[str, Tensor]:
         return score(
@@ -189,9 +192,6 @@ def rank(
         )
 
     found, usual = measured(images, 0), measured(usual_images, len(images))
-    first = by or ("regret" if "regret" in found else next(iter(found)))
-    if first not in found:
-        raise ConfigError(f"score: this model has no {first!r}. It has: {', '.join(found)}.")
     named = tuple(names) if names is not None else tuple(map(str, range(len(images))))
     kind = "validation" if splits.held_out else "training"
     what = f"{len(index):,} {kind} image{'s' * (len(index) != 1)}"

@@ -123,7 +123,7 @@ class Vae(Model):
         decoder: the likelihood p(x|z), codes ``(n, D)`` to a distribution over ``(C, H, W)``.
         prior: p(z), a distribution over ``(D,)``.
         shape: channels, height and width of an image.
-        latent_dim: D.
+        latent_dim: D, the dimensions of the code.
         binarize: how the targets of training were made (see `vaelab.data.batches.binarize`).
         conditioning: makes a vector of the labels; None for a model of images alone.
         told: which of the three distributions are given that vector; a decoder behind a transport
