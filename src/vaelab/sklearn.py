@@ -33,6 +33,9 @@ SCALED = ("gaussian", "gaussian-scalar", "gaussian-pixel", "laplace")
 WITHIN = ("bernoulli", "continuous-bernoulli")
 """Likelihoods of numbers in [0, 1]: features are taken as they are."""
 
+STEPS = 5_000
+"""Of a training that is not told how long to be: few rows need many passes."""
+
 Array = NDArray[np.floating[Any]]
 
 
@@ -52,7 +55,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         beta: weight of the rate; 1 is the ELBO.
         hidden: widths of the layers between features and code.
         image_shape: (C, H, W) where rows are images, for convolutional networks.
-        epochs: passes over the rows.
+        epochs: passes over the rows; None makes as many as give 5,000 steps, 10 at least.
         batch_size: rows a step.
         lr: learning rate of Adam.
         draws: of the code for each row, in `score_samples`.
@@ -77,7 +80,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         beta: float = 1.0,
         hidden: Sequence[int] = (256, 256),
         image_shape: tuple[int, int, int] | None = None,
-        epochs: int = 50,
+        epochs: int | None = None,
         batch_size: int = 128,
         lr: float = 1e-3,
         draws: int = 100,
@@ -113,7 +116,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             "likelihood": self.likelihood,
             "beta": self.beta,
             "encoder": network,
-            "epochs": self.epochs,
+            "epochs": self.epochs or max(10, -(-STEPS * self.batch_size // len(rows))),
             "batch_size": self.batch_size,
             "lr": self.lr,
             "seed": seed,
