@@ -22,7 +22,9 @@ ORDER = (
     ("studies",),
     ("report",),
     ("explorer",),
+    ("export",),
     ("api",),
+    ("sklearn",),
     ("cli",),
     ("__main__", "__init__"),
 )

@@ -6,7 +6,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from vaelab.config import DataConfig, ModelConfig, RunConfig, TrainingConfig, merge, read_yaml
+from vaelab.config import (
+    IN_MEMORY,
+    DataConfig,
+    ModelConfig,
+    RunConfig,
+    TrainingConfig,
+    merge,
+    read_yaml,
+)
 from vaelab.data.images import Splits
 from vaelab.data.load import load_config, load_data
 from vaelab.errors import ConfigError
@@ -18,7 +26,6 @@ from vaelab.training.fit import train_config
 from vaelab.training.progress import Progress, Silent
 from vaelab.training.run import Run, check_same, versions
 
-IN_MEMORY = "(in memory)"
 _SECTIONS = {
     "data": DataConfig.model_fields,
     "model": ModelConfig.model_fields,
@@ -118,9 +125,10 @@ def read_data(
 
 
 def load(path: Path | str, device: str = "cpu") -> Vae:
-    """Return the trained model of a run folder, in evaluation mode.
+    """Return the trained model of a run, or of a folder that `export_hub` wrote, ready to use.
 
     Raises:
+        PickleError: what is there is pickle, which could run code.
         RunError: the folder is no run, is unfinished, or is damaged.
     """
     return Run(path).load_model(find_device(device))

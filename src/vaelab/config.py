@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from vaelab.errors import ConfigError
+from vaelab.errors import ConfigError, refuse_pickle
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
@@ -38,6 +38,10 @@ OptimizerName = Literal[
     "batch-gd", "sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw", "adamax"
 ]
 ScheduleName = Literal["constant", "cosine", "one-cycle"]
+
+
+IN_MEMORY = "(in memory)"
+"""What ``data.spec`` is for images that were given as such."""
 
 
 class Section(BaseModel):
@@ -214,6 +218,7 @@ def parse_config(values: Mapping[str, Any], where: str = "configuration") -> Run
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping with the safe loader; raises `ConfigError` when it is none."""
+    refuse_pickle(path)
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:

@@ -30,6 +30,7 @@ Out = Annotated[
         "--out", "-o", help=".png for a picture, .npz for the images.", show_default=False
     ),
 ]
+PART_NAMES = ("train", "validation", "test")
 Split = Annotated[str, typer.Option(help="train, validation or test.")]
 Seed = Annotated[int, typer.Option(help="Seed of every draw.")]
 Sampler = Annotated[str, typer.Option(help="Codes from the prior, gmm, flow or pool.")]
@@ -80,7 +81,7 @@ def evaluate(
 
     folder = Run(run)
     model = folder.load_model(find_device(device))
-    splits = _splits(folder, data)
+    splits = splits_of(folder, data)
     images = _part(splits, split)
     part = {"train": "training"}.get(split, split)
     held_out = data is not None or images is not splits.train
@@ -130,7 +131,7 @@ def report(run: RunPath) -> None:
     from vaelab.training.run import Run
 
     folder = Run(run)
-    page = write_report(folder, _splits(folder, None))
+    page = write_report(folder, splits_of(folder, None))
     output.result({"report": str(page)}, [str(page)])
 
 
@@ -150,7 +151,7 @@ def explore(
     from vaelab.training.run import Run
 
     folder = Run(run)
-    splits = _splits(folder, data)
+    splits = splits_of(folder, data)
     with output.counter("encoding images") as progress:
         page = write_explorer(folder, splits, out, progress=progress)
     size = page.stat().st_size
@@ -191,7 +192,7 @@ def sample(
         temperature,
         seed,
         sampler=sampler,
-        images=None if alone else _splits(Run(run), None).train,
+        images=None if alone else splits_of(Run(run), None).train,
         label=label,
         guidance=guidance,
         given=_given(given or []),
@@ -274,7 +275,7 @@ def directions(
     path = out or folder / "directions.npz"
     if path.suffix != ".npz":
         raise unknown_suffix(path, ".npz for arrays")
-    splits = _splits(Run(run), data)
+    splits = splits_of(Run(run), data)
     if not splits.train.attribute_names:
         raise ConfigError(NO_ATTRIBUTES)
     found = [
@@ -387,7 +388,7 @@ def _handle(run: Run, model: Vae, attribute: str | None, how: str) -> tuple[str,
     from vaelab.explore.directions import NO_ATTRIBUTES, check_how, find_direction
 
     known = editable(model)
-    images = None if known else _splits(run, None).train
+    images = None if known else splits_of(run, None).train
     names = known or (images.attribute_names if images else ())
     if not names:
         raise ConfigError(NO_ATTRIBUTES)
@@ -411,7 +412,7 @@ def _file(name: str) -> str:
     return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "attribute"
 
 
-def _splits(run: Run, data: str | None, bare: bool = False) -> Splits:
+def splits_of(run: Run, data: str | None, bare: bool = False) -> Splits:
     """Return the images of a run, or others brought to the shape that its model takes.
 
     Others need not have the attributes that the model was told where they are only looked at
@@ -449,7 +450,7 @@ def _part(splits: Splits, name: str) -> ImageSet:
 def _images(run: Path, data: str | None, split: str) -> ImageSet:
     from vaelab.training.run import Run
 
-    return _part(_splits(Run(run), data, bare=True), split)
+    return _part(splits_of(Run(run), data, bare=True), split)
 
 
 def _first(images: ImageSet, n: int) -> Tensor:

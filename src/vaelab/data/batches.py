@@ -81,7 +81,9 @@ def fetch(images: ImageSet, index: Tensor, device: torch.device | str) -> Batch:
     taken = images.take(index)
     if device.type == "cuda" and taken.device.type == "cpu":
         taken = taken.pin_memory()  # so that the copy runs beside the computation
-    pixels = taken.to(device, non_blocking=True).to(torch.float32).div_(255)
+    pixels = taken.to(device, non_blocking=True).to(torch.float32)
+    if not taken.is_floating_point():
+        pixels = pixels.div_(255)
     labels, attributes = (
         None if values is None else values[index.to(values.device)].to(device)
         for values in (images.labels, images.attributes)

@@ -18,7 +18,8 @@ class ImageSet:
 
     Arguments:
         images: uint8, ``(N, C, H, W)``, C one of 1, 3, 4; a tensor, or rows of a file where the
-            images are larger than memory. Read them with `take`, which serves both.
+            images are larger than memory. Read them with `take`, which serves both. Float32 is for
+            `vaelab.sklearn`, whose rows are no images.
         labels: optional int64 class of each image, ``(N,)``.
         attributes: optional float32 ``(N, A)``: any finite number, NaN where unknown.
         class_names: name of each class, so that ``labels < len(class_names)``.

@@ -22,10 +22,10 @@ from vaelab.data.images import ImageSet, Splits
 from vaelab.data.items import ItemSource
 from vaelab.data.pixels import Geometry
 from vaelab.data.readers import in_memory
-from vaelab.data.source import Progress, Source
+from vaelab.data.source import PARTS, Progress, Source
 from vaelab.data.split import check_shares, split_rows
 from vaelab.data.store import Stored, default_cache, store
-from vaelab.errors import DataError
+from vaelab.errors import DataError, refuse_pickle
 
 MNIST = Path(__file__).parent / "mnist"
 _MNIST_SHARES = (55 / 70, 5 / 70, 10 / 70)  # 55,000 + 5,000 of the 60,000 training images
@@ -75,14 +75,10 @@ def load_data(
     """
     check_shares(split)
     geometry = Geometry(_height_width(size), channels, fit)
-    with warnings.catch_warnings():  # of Pillow and NumPy on odd files; faults are errors here
-        warnings.simplefilter("ignore")
-        found = _source(source, geometry)
-        names = [attributes] if isinstance(attributes, str) else list(attributes)
-        names = columns.choose(names, found.attribute_names)
-        stored = store(found, memory_budget, cache_dir, progress)
-    if found.bad and (not skip_bad or len(found.bad) == found.count):
-        raise found.unreadable()
+    names = [attributes] if isinstance(attributes, str) else list(attributes)
+    found, stored, names = _read(
+        source, geometry, names, skip_bad, memory_budget, cache_dir, progress
+    )
     images = _all_images(found, stored)
     if names:
         cache = default_cache() if cache_dir is None else cache_dir
@@ -90,6 +86,66 @@ def load_data(
     embedded = isinstance(source, str) and source == "mnist"
     shares = _MNIST_SHARES if embedded else split
     return _split(found, images, stored.brightest, shares, split_seed)
+
+
+def load_named(
+    source: Any,
+    *,
+    part: int | None = None,
+    size: int | Sequence[int] | None = None,
+    channels: int | None = None,
+    fit: Fit = "pad",
+    skip_bad: bool = False,
+    split: Sequence[float] = (0.8, 0.1, 0.1),
+    split_seed: int = 0,
+    progress: Progress | None = None,
+) -> tuple[ImageSet, list[str], list[str]]:
+    """Read images as `load_data` does: the images, a name for each, and notes on the reading.
+
+    The name is the path inside a folder, else the number of the image within what is returned: all
+    images in their order, or those of one ``part``, 0 train, 1 validation or 2 test.
+    """
+    check_shares(split)
+    geometry = Geometry(_height_width(size), channels, fit)
+    found, stored, _ = _read(source, geometry, [], skip_bad, None, None, progress)
+    kept = _kept(found)
+    if part is not None:
+        embedded = isinstance(source, str) and source == "mnist"
+        shares = _MNIST_SHARES if embedded else split
+        rows, _, _ = split_rows(found.parts[kept.numpy()], shares, split_seed)
+        kept = kept[rows[part]]
+    notes = [f"{found.fault()} and were left out."] if found.bad else []
+    if part is None or type(found).title is not Source.title:
+        names = [found.title(number) for number in kept.tolist()]
+    else:  # as other commands number them
+        names = [f"{PARTS[part]} image {number}" for number in range(len(kept))]
+    return _all_images(found, stored).subset(kept), names, [*notes, *found.notes]
+
+
+def _read(
+    source: Any,
+    geometry: Geometry,
+    names: list[str],
+    skip_bad: bool,
+    budget: int | None,
+    cache: Path | None,
+    progress: Progress | None,
+) -> tuple[Source, Stored, list[str]]:
+    with warnings.catch_warnings():  # of Pillow and NumPy on odd files; faults are errors here
+        warnings.simplefilter("ignore")
+        found = _source(source, geometry)
+        names = columns.choose(names, found.attribute_names)
+        stored = store(found, budget, cache, progress)
+    if found.bad and (not skip_bad or len(found.bad) == found.count):
+        raise found.unreadable()
+    return found, stored, names
+
+
+def _kept(source: Source) -> Tensor:
+    """Return the numbers of the images that could be read."""
+    good = np.ones(source.count, bool)
+    good[list(source.bad)] = False
+    return torch.from_numpy(np.flatnonzero(good))
 
 
 def load_config(
@@ -158,6 +214,8 @@ def _source(source: Any, geometry: Geometry) -> Source:
 
 
 def _path_source(path: Path, geometry: Geometry) -> Source:
+    if not path.is_dir():
+        refuse_pickle(path)
     try:
         if path.is_dir():
             return idx_source(path, geometry) if is_idx(path) else FolderSource(path, geometry)
@@ -194,10 +252,8 @@ def _all_images(source: Source, stored: Stored) -> ImageSet:
 def _split(
     source: Source, images: ImageSet, brightest: int, shares: Sequence[float], seed: int
 ) -> Splits:
-    good = np.ones(source.count, bool)
-    good[list(source.bad)] = False
-    kept = torch.from_numpy(np.flatnonzero(good))
-    rows, held_out, split_notes = split_rows(source.parts[good], shares, seed)
+    kept = _kept(source)
+    rows, held_out, split_notes = split_rows(source.parts[kept.numpy()], shares, seed)
     train = images.subset(kept[rows[0]])
     validation, test = (
         train if part is rows[0] else images.subset(kept[part]) for part in rows[1:]

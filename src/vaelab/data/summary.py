@@ -39,8 +39,10 @@ def mean_image(images: ImageSet, limit: int = 10_000) -> Tensor:
     index = torch.arange(count) * len(images) // count
     total = torch.zeros(images.shape, dtype=torch.float64)
     for rows in index.split(1000):
-        total += images.take(rows).cpu().sum(0, dtype=torch.float64)
-    return (total / count / 255).float()
+        taken = images.take(rows).cpu()
+        full = 1 if taken.is_floating_point() else 255
+        total += taken.sum(0, dtype=torch.float64) / full
+    return (total / count).float()
 
 
 def fingerprint(splits: Splits, sample: int = 1000) -> str:

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from vaelab.data.images import Splits
-from vaelab.errors import ConfigError, DataError
+from vaelab.errors import ConfigError, DataError, refuse_pickle
 from vaelab.models.model import Images
 from vaelab.training.judge import trained_judge
 from vaelab.training.progress import Progress, Silent
@@ -74,6 +74,7 @@ def onnx_features(path: Path) -> Features:
     Raises:
         ConfigError: onnxruntime is not installed, or the file is no such network.
     """
+    refuse_pickle(path)
     try:
         runtime = importlib.import_module("onnxruntime")
     except ImportError:

@@ -123,7 +123,7 @@ class Vae(Model):
         decoder: the likelihood p(x|z), codes ``(n, D)`` to a distribution over ``(C, H, W)``.
         prior: p(z), a distribution over ``(D,)``.
         shape: channels, height and width of an image.
-        latent_dim: D.
+        latent_dim: D, the dimensions of the code.
         binarize: how the targets of training were made (see `vaelab.data.batches.binarize`).
         conditioning: makes a vector of the labels; None for a model of images alone.
         told: which of the three distributions are given that vector; a decoder behind a transport
@@ -214,16 +214,15 @@ class Vae(Model):
 
     def distributions(self, batch: Batch) -> tuple[Distribution, Distribution]:
         """Return posterior and prior of the latent of each image of a batch."""
-        return self._distributions(batch, self.context(batch))
-
-    def _distributions(
-        self, batch: Batch, context: Tensor | None
-    ) -> tuple[Distribution, Distribution]:
+        context = self.context(batch)
         return self.infer(batch.images, context), self.prior(self._tell("prior", context))
 
     def infer(self, images: Tensor, context: Tensor | None) -> Distribution:
         """Return q(z|x, y) of images ``(B, C, H, W)`` and contexts ``(B, K)``."""
         posterior: Distribution = self.encoder(images, self._tell("encoder", context))
+        return self._carried(posterior, context)
+
+    def _carried(self, posterior: Distribution, context: Tensor | None) -> Distribution:
         if self.transport is None:
             return posterior
         assert context is not None
@@ -231,9 +230,17 @@ class Vae(Model):
 
     def features(self, batch: Batch) -> Tensor:
         """Return what the encoder's network makes of a batch, before it is a distribution."""
-        context = self._tell("encoder", self.context(batch))
-        found: Tensor = self.encoder.network(batch.images, *([] if context is None else [context]))
+        return self.features_of(batch.images, self.context(batch))
+
+    def features_of(self, images: Tensor, context: Tensor | None) -> Tensor:
+        """Return as `features` does, for images ``(B, C, H, W)`` and contexts ``(B, K)``."""
+        told = self._tell("encoder", context)
+        found: Tensor = self.encoder.network(images, *([] if told is None else [told]))
         return found
+
+    def posterior_from(self, features: Tensor, context: Tensor | None) -> Distribution:
+        """Return the posterior that features ``(B, F)`` of the encoder's network stand for."""
+        return self._carried(self.encoder.family(features), context)
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Distribution:
         """Return p(x|z) for codes ``(..., D)``; its ``mean`` is the image, ``(..., C, H, W)``.
@@ -254,7 +261,13 @@ class Vae(Model):
 
     def trace(self, batch: Batch, context: Tensor | None, samples: int = 1) -> Trace:
         """Do as `forward`, for what the model is told in place of what the batch says."""
-        posterior, prior = self._distributions(batch, context)
+        return self.trace_under(self.infer(batch.images, context), batch, context, samples)
+
+    def trace_under(
+        self, posterior: Distribution, batch: Batch, context: Tensor | None, samples: int = 1
+    ) -> Trace:
+        """Do as `trace`, for any other q(z|x) in place of the encoder's."""
+        prior: Distribution = self.prior(self._tell("prior", context))
         value = posterior.rsample(torch.Size([samples]))
         latents = {"z": Latent(value, posterior, prior)}
         if isinstance(posterior, Carried):  # the way there and back need not be gone

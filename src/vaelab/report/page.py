@@ -88,7 +88,8 @@ def render(context: dict[str, Any], template: str = "page.html") -> str:
         trim_blocks=True,
     )
     environment.filters["count"] = lambda value: f"{value:,}"
-    sheets = ("page.css", "plot.css", *([] if template == "page.html" else ["study.css"]))
+    own = Path(template).with_suffix(".css").name
+    sheets = ("page.css", "plot.css", *([] if own == "page.css" else [own]))
     css = Markup(variables() + "".join(stylesheet(name) for name in sheets))
     return environment.get_template(template).render(css=css, **context)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -124,12 +125,17 @@ def _pairs(model: Vae, images: ImageSet) -> tuple[tuple[tuple[Picture, Picture],
     names = [""] * len(index)
     if images.labels is not None:
         names = [images.class_names[k] for k in images.labels[index].tolist()]
-    pairs = [
-        (_single(one, f"image {name}".strip(), name), _single(other, "its reconstruction", name))
-        for (one, other), name in zip(both, names, strict=True)
-    ]
+    pairs = beside(both, names)
     sizes = [sum(len(picture.png) for picture in pair) for pair in pairs]
     return tuple(pairs[: _fitting(sizes)]), png(grid(both.flatten(0, 1), 10))
+
+
+def beside(both: Tensor, names: Sequence[str]) -> list[tuple[Picture, Picture]]:
+    """Return images and their reconstructions ``(n, 2, C, H, W)`` one by one, under their names."""
+    return [
+        (_single(one, f"image {name}".strip(), name), _single(other, "its reconstruction", name))
+        for (one, other), name in zip(reduced(both), names, strict=True)
+    ]
 
 
 def small_samples(model: Vae, point: bool, seed: int = 0) -> Picture:

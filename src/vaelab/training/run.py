@@ -23,7 +23,7 @@ import torch
 
 from vaelab import files
 from vaelab.config import RunConfig, parse_config, read_yaml
-from vaelab.errors import BusyError, RunError
+from vaelab.errors import BusyError, RunError, refuse_pickle
 from vaelab.models.classifier import Classifier
 from vaelab.models.conditioning import Told
 from vaelab.models.model import Model
@@ -67,11 +67,19 @@ class Run:
     def read_config(self) -> RunConfig:
         """Return the configuration; raises `RunError` when there is none or it was changed."""
         if not self.config_file.exists():
+            self._refuse_pickle()
             raise RunError(
                 f"{self}: is no run (no config.yaml). Train one with: vaelab train vae --out {self}"
             )
         files.check_yaml(self.config_file)
         return parse_config(read_yaml(self.config_file), str(self.config_file))
+
+    def _refuse_pickle(self) -> None:
+        """Raise `PickleError` for what is no run but pickled weights, or a folder of them."""
+        refuse_pickle(self.path)
+        if self.path.is_dir():
+            for path in sorted(self.path.iterdir()):
+                refuse_pickle(path)
 
     def write_config(self, config: RunConfig) -> None:
         """Write ``config.yaml``."""
@@ -108,6 +116,7 @@ class Run:
         """
         config = self.read_config()
         if not self.model_file.exists():
+            self._refuse_pickle()
             raise RunError(
                 f"{self}: has no trained model yet. "
                 f"Finish it with: vaelab train --resume --out {self}"
