@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import typer
 
-from vaelab.cli import explore, inspect, study, train, tune
+from vaelab.cli import classify, explore, inspect, study, train, tune
 from vaelab.cli.output import output
 from vaelab.errors import VaelabError
 
@@ -27,6 +27,7 @@ app = typer.Typer(
 for module in (train, explore, study, tune, inspect):
     for command in module.COMMANDS:
         app.command()(command)
+app.add_typer(classify.app)
 
 
 @app.callback()

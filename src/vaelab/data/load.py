@@ -116,6 +116,28 @@ def load_config(
     )
 
 
+def load_named(
+    config: DataConfig, *, progress: Progress | None = None
+) -> tuple[ImageSet, list[str], list[str]]:
+    """Read all images of ``config.spec`` as one set, whatever parts it has; see `load_data`.
+
+    Returns the set, the name of each image (its file in the folder, or its number), and notes.
+    """
+    geometry = Geometry(_height_width(config.size), config.channels, config.fit)
+    with warnings.catch_warnings():  # as `load_data` does
+        warnings.simplefilter("ignore")
+        found = _source(config.spec, geometry)
+        stored = store(found, None, None, progress)
+    if found.bad and (not config.skip_bad or len(found.bad) == found.count):
+        raise found.unreadable()
+    good = [index for index in range(found.count) if index not in set(found.bad)]
+    images = _all_images(found, stored).subset(torch.tensor(good))
+    notes = [*found.notes, found.conversion]
+    if found.bad:
+        notes.insert(0, f"{found.fault()} and were left out.")
+    return images, [found.title(index) for index in good], [note for note in notes if note]
+
+
 def _height_width(size: int | Sequence[int] | None) -> tuple[int, int] | None:
     if size is None:
         return None

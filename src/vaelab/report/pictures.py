@@ -125,7 +125,7 @@ def _pairs(model: Vae, images: ImageSet) -> tuple[tuple[tuple[Picture, Picture],
     if images.labels is not None:
         names = [images.class_names[k] for k in images.labels[index].tolist()]
     pairs = [
-        (_single(one, f"image {name}".strip(), name), _single(other, "its reconstruction", name))
+        (single(one, f"image {name}".strip(), name), single(other, "its reconstruction", name))
         for (one, other), name in zip(both, names, strict=True)
     ]
     sizes = [sum(len(picture.png) for picture in pair) for pair in pairs]
@@ -155,7 +155,8 @@ def small_pairs(model: Vae, images: ImageSet) -> Picture:
     return _picture(grid(both, len(index), scale), alt, "reconstructions")
 
 
-def _single(image: Tensor, alt: str, caption: str) -> Picture:
+def single(image: Tensor, alt: str, caption: str = "") -> Picture:
+    """Return one image ``(C, H, W)``, large enough to be seen."""
     pixels = to_uint8(image[None])[0].transpose(1, 2, 0)
     height, width, channels = pixels.shape
     scale = max(1, _PAIR // width)
