@@ -34,6 +34,7 @@ _FIGURES = {
     "balanced_accuracy": ("balanced accuracy", "Mean recall of the classes", 1),
     "log_loss": ("log loss", "Log loss: −log p(y|x)", -1),
     "calibration_error": ("calibration error", "Expected calibration error", -1),
+    "nearness": ("nearness", "Distance to the nearest training image, of new images' distance", 0),
     "holes": ("holes", "Holes: samples that nothing real is near", -1),
     "path_length": ("path length", "Length of interpolations", -1),
     "path_jump": ("largest step", "Largest step of interpolations", -1),

@@ -82,13 +82,12 @@ def as_png(image: torch.Tensor) -> bytes:
     return png(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
 
 
-def neighbours(made: Made, seen: ImageSet, each: int = _SHOWN) -> Any:
+def neighbours(made: Made, seen: ImageSet, each: int = _SHOWN, columns: int = 2 * _SHOWN) -> Any:
     """Return the first made images of each class, each left of its nearest training image."""
     rows = torch.cat(
         [(made.labels == k).nonzero().squeeze(1)[:each] for k in made.labels.unique().tolist()]
     )
     pairs = torch.stack([made.images[rows], seen.take(made.nearest[rows]).cpu()], 1)
-    columns = 2 * each
     return grid(pairs.flatten(0, 1), columns)
 
 

@@ -35,11 +35,13 @@ class Section:
         title: its heading.
         panels: figures with a caption each.
         text: what to see in them.
+        legend: name, colour and whether it is dashed of each line.
     """
 
     title: str
     panels: tuple[tuple[Markup, str], ...]
     text: str
+    legend: tuple[tuple[str, str, bool], ...] = ()
 
 
 def extra_sections(results: Results, data: Data) -> list[Section]:
