@@ -31,7 +31,7 @@ from vaelab.training.step import mix_seed
 ROUNDS = 10
 """Times as many images as are wanted are made at most, where filters leave some out."""
 
-_FRESH, _CHUNK = 1_000, 512
+_FRESH, _CHUNK = 500, 512
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from vaelab.training.run import Run
 from vaelab.training.step import mix_seed
 
 PICTURE = "neighbours.png"
-_CHECKED, _SHOWN, _COLUMNS = 100, 2, 20
+_CHECKED, _SHOWN, _COLUMNS = 50, 2, 20
 _WATCHED = 1_000  # images of a generator's validation
 
 
