@@ -12,12 +12,13 @@ import torch
 from scipy import stats
 
 from tests.test_cli import vaelab
+from vaelab.config import merge
 from vaelab.data.images import ImageSet, Splits
 from vaelab.data.load import load_data
 from vaelab.errors import ConfigError
 from vaelab.studies import gains
 from vaelab.studies.mixture import labelled_part, mixed, tiled
-from vaelab.studies.plan import Plan, make_plan
+from vaelab.studies.plan import Plan, make_plan, read_study
 from vaelab.studies.results import read_results
 from vaelab.studies.statistics import Estimate, blocked
 from vaelab.studies.study import Study
@@ -185,6 +186,29 @@ def test_no_arm_but_the_leaky_one_sees_more_labels_than_its_fraction(
         assert own.train.labels is not None
         told = own.train.subset((own.train.labels >= 0).nonzero().squeeze(1))
         assert bool(rows(told) & beyond) == all_labels
+
+
+@pytest.mark.parametrize("name", ["cvae", "csvae", "vae-gan", "vae-pools"])
+def test_every_shipped_generator_makes_images_for_each_arm(name: str, tmp_path: Path) -> None:
+    values, _ = read_study("augmentation")
+    generator = values["augmentation"]["generators"][name]
+    train = merge(generator["train"], {"training": {"epochs": 1, "batch_size": 16}})
+    small = {"encoder": {"hidden": [8], **({"widths": [4]} if name == "vae-gan" else {})}}
+    train = merge(train, {"model": {"latent_dim": 2, **small}})
+    tiny = {**generator, "train": train, "images": 32}
+    plan = make_plan(declared(generators={name: tiny}, fractions=[0.1], images=12), "here")
+    splits = load_data(crosses())
+    sized = load_data(crosses(), attributes=["thickness", "slant"], cache_dir=tmp_path / "cache")
+    for case in plan.cases:
+        assert case.mix is not None
+        if case.mix.arm in ("semi", "leaky", "only"):
+            made = mixed(
+                case.mix, splits, 0, tmp_path, lambda data: sized if data.attributes else splits
+            )
+            assert made.splits.train.images.shape == (12, 1, 8, 8)
+            assert made.splits.train.labels is not None
+            assert len(made.splits.train.labels.unique()) == 3
+            assert made.figures["nearness"].value > 0
 
 
 def test_two_blocked_groups_are_a_paired_t_test() -> None:

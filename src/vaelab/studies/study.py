@@ -115,14 +115,14 @@ class Study:
 
     def _check_same(self, old: Plan, new: Plan) -> None:
         configs = {case.key: case.config for case in new.cases}
+        mixes = {case.key: _unversioned(case.mix) for case in new.cases}
         for case in old.cases:
             if case.key not in configs:
                 raise RunError(f"{self}: holds another study, with a case {case.name!r}. {_OTHER}")
             one, other = (
                 c.model_copy(update={"versions": {}}) for c in (case.config, configs[case.key])
             )
-            mixes = {each.key: each.mix for each in new.cases}
-            if one != other or _unversioned(case.mix) != _unversioned(mixes[case.key]):
+            if one != other or _unversioned(case.mix) != mixes[case.key]:
                 raise RunError(f"{self}: the case {case.name!r} has other settings there. {_OTHER}")
         if old.measure != new.measure:
             raise RunError(f"{self}: its runs are measured in another way. {_OTHER}")
