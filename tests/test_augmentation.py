@@ -79,9 +79,13 @@ def test_arms_times_fractions_times_generators() -> None:
     assert both.mix is not None
     assert both.mix.share == 0.5
     assert both.mix.train["recipe"] == "vae"
+    semi = by_name["real + cvae of all images, 10 %"].mix
+    assert semi is not None
+    assert semi.make.sampler == "pool"  # few labels among many images: the prior would ignore them
     only = by_name["cvae only, 100 %"].mix
     assert only is not None
     assert only.share == 1
+    assert only.make.sampler == "prior"
     fractions = {case.key: case.mix.fraction for case in plan.cases if case.mix}
     assert all(fractions[one] == fractions[other] for one, other in plan.pairs)
     assert len(plan.pairs) == 2 * (11 + 10)
@@ -182,7 +186,8 @@ def test_no_arm_but_the_leaky_one_sees_more_labels_than_its_fraction(
         assert train.test is splits.test
         assert bool(rows(own.train) & beyond) == sees_all
         assert not rows(own.train) & held_out
-        assert not rows(own.validation) & (beyond | held_out)
+        assert not rows(own.validation) & held_out
+        assert bool(rows(own.validation) & beyond) == all_labels
         assert own.train.labels is not None
         told = own.train.subset((own.train.labels >= 0).nonzero().squeeze(1))
         assert bool(rows(told) & beyond) == all_labels
@@ -209,6 +214,17 @@ def test_every_shipped_generator_makes_images_for_each_arm(name: str, tmp_path: 
             assert made.splits.train.labels is not None
             assert len(made.splits.train.labels.unique()) == 3
             assert made.figures["nearness"].value > 0
+
+
+def test_a_generator_of_everything_serves_all_shares_of_labels(tmp_path: Path) -> None:
+    splits = load_data(crosses())
+    plan = make_plan(declared(arms=["real", "leaky"], use=["cvae"]), "here")
+    for case in plan.cases:
+        assert case.mix is not None
+        mixture = mixed(case.mix, splits, 0, tmp_path, lambda _: splits)
+        expected = 19 if case.mix.fraction == 0.1 else len(splits.train)
+        assert mixture.labels == expected
+    assert len(list((tmp_path / "generators").iterdir())) == 1
 
 
 def test_two_blocked_groups_are_a_paired_t_test() -> None:

@@ -57,6 +57,10 @@ ARMS: dict[ArmName, Arm] = {
 }
 
 
+LEARNS_CLASSES = ("m2", "m1+m2")
+"""Recipes that sum over the class where it is unknown."""
+
+
 class MakeConfig(Section):
     """How images are made of a trained generator; see `vaelab.explore.augment.Making`."""
 
@@ -147,13 +151,26 @@ def expand(config: AugmentationConfig, base: Mapping[str, Any], where: str) -> l
                         "generator": name,
                         "train": trained[name],
                         "generator_images": declared.images,
-                        "make": declared.make,
+                        "make": _making(declared, key, trained[name]["recipe"]),
                     }
                 share = 0.0 if not arm.sees else config.share if arm.real else 1.0
                 mix = Mix(arm=key, fraction=fraction, images=config.images, share=share, **values)
                 title = f"{mix.name}, {100 * fraction:g} %"
                 found.append(Declared(title, settings, mix))
     return found
+
+
+def _making(generator: GeneratorConfig, arm: ArmName, recipe: str) -> MakeConfig:
+    """Return how an arm makes images.
+
+    A model that saw few labels among many images hardly learns to follow the class it is told, and
+    its prior gives images of any class. So the codes of a class are drawn from those of its
+    labelled images; but for models that are made to learn classes from few labels.
+    """
+    make = generator.make
+    if arm != "semi" or make.sampler != "prior" or recipe in LEARNS_CLASSES:
+        return make
+    return make.model_copy(update={"sampler": "pool", "temperature": 1.0, "guidance": 1.0})
 
 
 def pairs(mixes: Mapping[str, Mix]) -> list[tuple[str, str]]:

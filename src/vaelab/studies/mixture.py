@@ -101,7 +101,7 @@ def _made(
     known = with_labels(few)
     seen = {"labelled": known, "images": few, "everything": splits.train}[ARMS[mix.arm].sees or ""]
     run = Run(folder / "generators" / key_of(mix, seed))
-    _train(mix, config, splits, seen, known, seed, run)
+    _train(mix, config, splits, seen, seed, run)
     judge = None
     if mix.make.confidence > 0:
         judge = trained_judge(replace(splits, train=known), folder).classifier
@@ -139,13 +139,13 @@ def _train(
     config: RunConfig,
     splits: Splits,
     seen: ImageSet,
-    known: ImageSet,
     seed: int,
     run: Run,
 ) -> None:
     """Train a generator, or wait for the worker that does."""
     training = config.training.model_copy(update={"seed": seed})
     config = config.model_copy(update={"training": training})
+    known = with_labels(seen)
     watched = tiled(known, min(len(known), _WATCHED), seed)  # no label that the arm has not
     own = replace(
         splits,
