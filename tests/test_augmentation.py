@@ -16,10 +16,12 @@ from vaelab.config import merge
 from vaelab.data.images import ImageSet, Splits
 from vaelab.data.load import load_data
 from vaelab.errors import ConfigError
+from vaelab.evaluation.figures import Figure
+from vaelab.evaluation.record import Evaluation
 from vaelab.studies import gains
 from vaelab.studies.mixture import labelled_part, mixed, tiled
 from vaelab.studies.plan import Plan, make_plan, read_study
-from vaelab.studies.results import read_results
+from vaelab.studies.results import Result, Results, read_results
 from vaelab.studies.statistics import Estimate, blocked
 from vaelab.studies.study import Study
 from vaelab.studies.work import work
@@ -305,4 +307,43 @@ def test_gains_are_told_as_they_are() -> None:
     assert gains._gain(Estimate(1.94, 0.62, 3)) == "raise it by 1.9 ± 0.6"
     assert gains._gain(Estimate(-1.94, 0.62, 3)) == "lower it by 1.9 ± 0.6"
     assert "nothing that is decided (0.3 ± 0.6)" in gains._gain(Estimate(0.3, 0.6, 3))
-    assert "one seed is not enough" in gains._gain(Estimate(0.3, None, 1))
+    assert gains._gain(Estimate(-0.3, None, 1)) == "−0.3"
+
+
+def told(plan: Plan, accuracies: dict[str, list[float]], path: Path) -> Results:
+    """Return results of the given accuracies, by the name of the case."""
+    runs = []
+    for job in Study(path).jobs(plan):
+        shares = accuracies[job.case.name]
+        figures = {
+            "accuracy": Figure(shares[job.seed], None, 100, "share of images", ""),
+            "labels": Figure(30, None, 30, "images", ""),
+        }
+        evaluation = Evaluation(figures, {}, (), 100, True, 0, confusion=[[0] * 3] * 3)
+        runs.append(Result(job, evaluation, None, 1.0, 1, ()))
+    return Results(plan, tuple(runs))
+
+
+def test_the_headline_counts_only_honest_arms_that_are_decided(tmp_path: Path) -> None:
+    plan = make_plan(
+        declared(arms=["real", "classical", "generated", "leaky"], use=["cvae"], fractions=[0.1]),
+        "here",
+    )
+    real, classical = [0.80, 0.70], [0.85, 0.751]
+    generated, leaky = "real + cvae, 10 %", "real + cvae of all labels (leaky), 10 %"
+    base = {"real, 10 %": real, "real + classical, 10 %": classical}
+    found = told(plan, {**base, generated: [0.86, 0.74], leaky: [0.99, 0.89]}, tmp_path)
+    assert gains.headline(found).startswith("At no number of labels do generated images beat")
+    said = " ".join(gains.sentences(found))
+    assert "At 30 labels (10 a class), real images alone reach 75" in said
+    assert "classical augmentation raises it by 5.0 ±" in said
+    assert "leaky" in said
+    found = told(plan, {**base, generated: [0.95, 0.851], leaky: [0.99, 0.89]}, tmp_path)
+    line = gains.headline(found)
+    assert line.startswith("Generated images beat classical augmentation at 30 labels")
+    assert "by 10" in line
+    assert line.endswith("points (real + cvae).")
+    one = make_plan(declared(fractions=[0.1], use=["cvae"]), "here", seeds=1)
+    same = told(one, {case.name: [0.5] for case in one.cases}, tmp_path)
+    assert gains.headline(same).startswith("Nothing is decided yet")
+    assert "One seed is not enough" in gains.sentences(same)[0]

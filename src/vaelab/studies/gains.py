@@ -106,7 +106,7 @@ def headline(results: Results) -> str:
         for name in generators(results):
             for arm in HONEST:
                 gain = level.gain(arm, name, over)
-                compared += gain is not None
+                compared += gain is not None and gain.interval is not None
                 if gain is None or not gain.decided or gain.value < 0:
                     continue
                 if best is None or gain.value > best[1].value:
@@ -116,7 +116,7 @@ def headline(results: Results) -> str:
         if best is not None:
             wins.append(f"at {level.words} by {_size(best[1])} points ({best[0]})")
     if not compared:
-        return "No run of this study is measured yet."
+        return "Nothing is decided yet: that takes two seeds of every arm."
     if not wins:
         return (
             f"At no number of labels do generated images beat {what} by more than chance could: "
@@ -137,7 +137,7 @@ def sentences(results: Results) -> list[str]:
         parts = []
         classical = level.gain("classical", "", "real")
         if classical is not None:
-            parts.append(f"classical augmentation {_gain(classical)}")
+            parts.append(f"classical augmentation {_gain(classical, one=True)}")
         for name in generators(results):
             for arm, words in (
                 ("generated", f"{name} images"),
@@ -149,24 +149,27 @@ def sentences(results: Results) -> list[str]:
                 if gain is not None:
                     parts.append(f"{words} {_gain(gain)}")
         text = f"At {level.words}, real images alone reach {alone} %. In points: "
-        said.append(text + "; ".join(parts) + ".")
+        alike = [gain for gain in level.gains.values() if gain.interval is None]
+        unsure = " One seed is not enough to decide." if alike else ""
+        said.append(text + "; ".join(parts) + "." + unsure)
         for name in generators(results):
             leaky = level.gain("leaky", name, "real")
             if leaky is not None:
                 said.append(
                     f"At {level.words}, a {name} that was trained with all labels (leaky: no "
-                    f"one with so few labels has it) {_gain(leaky)}."
+                    f"one with so few labels has it) {_gain(leaky, one=True)}."
                 )
     return said
 
 
-def _gain(gain: Estimate) -> str:
-    """Return what changes, decided or not."""
+def _gain(gain: Estimate, one: bool = False) -> str:
+    """Return what happens to the accuracy, decided or not, by ``one`` thing or by several."""
+    end = "s" * one
     if gain.interval is None:
-        return f"{gain.value:+.2g} (one seed is not enough)".replace("-", "−")
+        return f"{gain.value:+.2g}".replace("-", "−")
     if not gain.decided:
-        return f"change nothing that is decided ({rounded(gain.value, gain.interval)})"
-    return f"{'raise it by' if gain.value > 0 else 'lower it by'} {_size(gain)}"
+        return f"change{end} nothing that is decided ({rounded(gain.value, gain.interval)})"
+    return f"{'raise' if gain.value > 0 else 'lower'}{end} it by {_size(gain)}"
 
 
 def _size(gain: Estimate) -> str:
