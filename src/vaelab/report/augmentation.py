@@ -202,6 +202,7 @@ def _made(results: Results, study: Study) -> Section:
         "image to its right: what looks like a copy is one. Nearness is the median distance to the "
         "nearest training image, in units of that of new real images: 1 is as far as these, 0 a "
         "copy.",
+        roomy=True,
     )
 
 
