@@ -51,6 +51,7 @@ CONTRACT: list[tuple[str, dict[str, Any]]] = [
     ("guided-vae", {}),
     ("guided-vae", {"samples": 0.0, "head": 0.0}),
     ("classifier", {}),
+    ("classifier", {"network": "cnn", "rotation": 10.0, "elastic": 1.0}),
 ]
 
 

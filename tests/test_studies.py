@@ -151,7 +151,7 @@ def test_shipped_studies_can_be(name: str, preset: str) -> None:
     plan = make_plan(values, where, preset=preset)
     assert len(plan.cases) > 1
     assert len(plan.seeds) >= 2
-    configs = [case.config.model_dump_json() for case in plan.cases]
+    configs = [f"{case.config.model_dump_json()} {case.mix}" for case in plan.cases]
     assert len(set(configs)) == len(configs), "two cases are the same"
 
 

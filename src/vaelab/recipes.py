@@ -32,7 +32,7 @@ from vaelab.config import (
 )
 from vaelab.errors import ConfigError
 from vaelab.models.build import READER, build_stacked, build_vae
-from vaelab.models.classifier import Classifier, build_classifier
+from vaelab.models.classifier import Classifier, ClassifierName, build_classifier
 from vaelab.models.conditioning import LABEL, Balance, Conditioning, Told
 from vaelab.models.discriminator import AdversarialLoss, build_discriminator, code_judge
 from vaelab.models.model import Model
@@ -40,7 +40,7 @@ from vaelab.models.subspaces import SubspacePrior
 from vaelab.models.vae import Part, Vae
 from vaelab.objectives import terms
 from vaelab.objectives.adversarial import Adversarial, VaeGan
-from vaelab.objectives.classify import Classification
+from vaelab.objectives.classify import Classification, Variation, class_weights
 from vaelab.objectives.critics import Independence, LabelCritic
 from vaelab.objectives.guided import Guided, Weights
 from vaelab.objectives.objective import Objective
@@ -465,19 +465,28 @@ def _elbo(setup: Setup, beta: float, warmup: float, free_bits: float = 0.0) -> d
 def classifier(
     setup: Setup,
     *,
+    network: ClassifierName = "cnn-small",
     smoothing: Rate = 0.1,
+    balance: Fraction = 1.0,
     shift: Annotated[int, Field(ge=0, le=16)] = 2,
+    rotation: Annotated[float, Field(ge=0, le=180)] = 0.0,
+    zoom: Rate = 0.0,
+    elastic: Annotated[float, Field(ge=0, le=16)] = 0.0,
 ) -> Built:
-    """Classifier: two convolutions with max pooling, trained on images shifted by chance.
+    """Classifier: `cnn-small` (two convolutions with max pooling) or `cnn` (residual).
 
-    loss = −Σ_k t_k log p(k|x), labels t smoothed by `smoothing`, shifts of up to `shift` pixels
+    loss = −Σ_k t_k log p(k|x), labels t smoothed by `smoothing`, rare classes weighted up by
+    `balance`, images varied by chance: `shift` and `elastic` pixels, `rotation` degrees, `zoom`
     """
     classes = len(setup.told.class_names)
     _needs_classes(classes)
     channels, height, width = setup.mean.shape
+    weights = None
+    if len(setup.told.labels):
+        weights = class_weights(setup.told.labels, classes, balance)
     return (
-        build_classifier((channels, height, width), classes),
-        Classification(smoothing, shift),
+        build_classifier((channels, height, width), classes, network),
+        Classification(smoothing, Variation(shift, rotation, zoom, elastic), weights),
     )
 
 

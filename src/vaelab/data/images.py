@@ -95,6 +95,13 @@ def labelled(images: ImageSet) -> tuple[Tensor, Tensor]:
     return images.take(index), images.labels[index]
 
 
+def with_labels(images: ImageSet) -> ImageSet:
+    """Return the images whose class is known; the set itself if all are, or if none can be."""
+    if images.labels is None or bool((images.labels >= 0).all()):
+        return images
+    return images.subset((images.labels >= 0).nonzero().squeeze(1))
+
+
 def with_few_labels(images: ImageSet, count: int, seed: int) -> ImageSet:
     """Return the set with the labels of ``count`` images, as evenly over the classes as can be.
 

@@ -119,7 +119,8 @@ def load_named(
         names = [found.title(number) for number in kept.tolist()]
     else:  # as other commands number them
         names = [f"{PARTS[part]} image {number}" for number in range(len(kept))]
-    return _all_images(found, stored).subset(kept), names, [*notes, *found.notes]
+    notes += [note for note in (*found.notes, found.conversion) if note]
+    return _all_images(found, stored).subset(kept), names, notes
 
 
 def _read(

@@ -35,11 +35,15 @@ class Section:
         title: its heading.
         panels: figures with a caption each.
         text: what to see in them.
+        legend: name, colour and whether it is dashed of each line.
+        roomy: whether panels stay wide however many there are.
     """
 
     title: str
     panels: tuple[tuple[Markup, str], ...]
     text: str
+    legend: tuple[tuple[str, str, bool], ...] = ()
+    roomy: bool = False
 
 
 def extra_sections(results: Results, data: Data) -> list[Section]:

@@ -133,7 +133,7 @@ def _pairs(model: Vae, images: ImageSet) -> tuple[tuple[tuple[Picture, Picture],
 def beside(both: Tensor, names: Sequence[str]) -> list[tuple[Picture, Picture]]:
     """Return images and their reconstructions ``(n, 2, C, H, W)`` one by one, under their names."""
     return [
-        (_single(one, f"image {name}".strip(), name), _single(other, "its reconstruction", name))
+        (single(one, f"image {name}".strip(), name), single(other, "its reconstruction", name))
         for (one, other), name in zip(reduced(both), names, strict=True)
     ]
 
@@ -161,7 +161,8 @@ def small_pairs(model: Vae, images: ImageSet) -> Picture:
     return _picture(grid(both, len(index), scale), alt, "reconstructions")
 
 
-def _single(image: Tensor, alt: str, caption: str) -> Picture:
+def single(image: Tensor, alt: str, caption: str = "") -> Picture:
+    """Return one image ``(C, H, W)``, large enough to be seen."""
     pixels = to_uint8(image[None])[0].transpose(1, 2, 0)
     height, width, channels = pixels.shape
     scale = max(1, _PAIR // width)

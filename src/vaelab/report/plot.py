@@ -89,6 +89,13 @@ class Plot:
         px, py = self.at(x, y)
         self._add(f'<circle class="{cls}" cx="{px:.1f}" cy="{py:.1f}" r="{pixels:g}"/>')
 
+    def circle_filled(self, x: float, y: float, pixels: float, color: str) -> None:
+        """Draw a dot of so many pixels' radius in a colour at a point of the data."""
+        px, py = self.at(x, y)
+        self._add(
+            f'<circle cx="{px:.1f}" cy="{py:.1f}" r="{pixels:g}" style="fill:{color}"/>', clip=True
+        )
+
     def text(
         self,
         x: float,

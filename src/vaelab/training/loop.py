@@ -20,14 +20,16 @@ from torch import Tensor
 from vaelab import files
 from vaelab.config import RunConfig, parse_config
 from vaelab.data.batches import Batch, Batches, resident, shard
-from vaelab.data.images import Splits, labelled, with_few_labels
+from vaelab.data.images import Splits, labelled, with_few_labels, with_labels
 from vaelab.data.summary import fingerprint, mean_image
 from vaelab.errors import ConfigError, RunError, TrainingError
+from vaelab.models.classifier import Classifier
 from vaelab.models.conditioning import Told
-from vaelab.models.model import Model
-from vaelab.recipes import Setup, build
+from vaelab.models.model import Model, evaluating
+from vaelab.recipes import Setup, build, find_recipe
 from vaelab.training.allocator import keep_freed_memory
 from vaelab.training.backend import Backend
+from vaelab.training.calibration import fitted_temperature
 from vaelab.training.checkpoint import (
     Average,
     Position,
@@ -67,18 +69,21 @@ class Trainer:
         seen = splits.train
         if config.training.labelled is not None:
             seen = with_few_labels(seen, config.training.labelled, config.training.seed)
-        self.images = resident(seen, self.backend.device)
         self.held_out = splits.validation
+        if find_recipe(config.recipe).classifies:
+            seen, self.held_out = with_labels(seen), with_labels(self.held_out)
+        self.calibrates = splits.held_out and len(self.held_out) > 0
+        self.images = resident(seen, self.backend.device)
         training = config.training
         if training.batch_size < self.backend.world:
             raise ConfigError(f"training.batch_size: needs {self.backend.world}, one a process.")
         normalized = (config.model.encoder.normalization, config.model.decoder.normalization)
-        if "batch" in normalized and len(splits.train) % training.batch_size == 1:
+        if "batch" in normalized and len(seen) % training.batch_size == 1:
             raise ConfigError(
                 f"training.batch_size: {training.batch_size} leaves a last batch of one image, "
                 "which batch normalisation cannot use. Choose another size."
             )
-        per_epoch = -(-len(splits.train) // training.batch_size)
+        per_epoch = -(-len(seen) // training.batch_size)
         self.steps = training.epochs * (1 if training.optimizer == WHOLE_SET else per_epoch)
         torch.manual_seed(mix_seed(training.seed))  # before the networks are built
         self.told = Told.by(seen)
@@ -157,6 +162,8 @@ class Trainer:
             self._log_step()  # else the mean of a few batches would stand beside means of many
         position.epoch, position.batch = position.epoch + 1, 0
         self._validate()
+        if position.finished:
+            self._calibrate()
         self.save()
 
     def _groups(self) -> Iterator[list[Part]]:
@@ -258,6 +265,23 @@ class Trainer:
         training = self.config.training
         stale = training.patience is not None and self.position.stale >= training.patience
         return stale or self.position.epoch >= training.epochs
+
+    @torch.no_grad()
+    def _calibrate(self) -> None:
+        """Fit the temperature of a classifier, with the weights to use, to the held-out images."""
+        model = self.model
+        if not isinstance(model, Classifier) or not self.calibrates:
+            return
+        kept = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        model.load_state_dict(self.weights())
+        with evaluating(model):
+            found = [(model(batch.images), batch.labels) for batch in self._held_out()]
+        logits = torch.cat([one for one, _ in found])
+        labels = torch.cat([two for _, two in found if two is not None])
+        model.load_state_dict(kept)
+        model.temperature.fill_(fitted_temperature(logits, labels))
+        if self.best is not None:
+            self.best["temperature"] = model.temperature.clone()
 
     @torch.no_grad()
     def _held_out(self) -> Iterator[Batch]:

@@ -97,7 +97,10 @@ class Run:
         """Return the trained VAE; as `load`, and raises `RunError` for a run of a classifier."""
         model = self.load(device)
         if not isinstance(model, Vae):
-            raise RunError(f"{self}: holds a classifier, and this needs a VAE.")
+            raise RunError(
+                f"{self}: holds a classifier, and this needs a VAE. Measure a classifier with: "
+                f"vaelab classify evaluate {self}"
+            )
         return model
 
     def load_classifier(self, device: str | torch.device = "cpu") -> Classifier:
@@ -138,6 +141,10 @@ class Run:
         meta = files.load_tensors(self.model_file)[1]
         channels, height, width = meta["shape"]
         return (channels, height, width), meta["data"]
+
+    def classes(self) -> tuple[str, ...]:
+        """Return the names of the classes that the model was trained with."""
+        return tuple(files.load_tensors(self.model_file)[1]["classes"])
 
     def read_log(self, kind: str | None = None) -> list[dict[str, Any]]:
         """Return the entries of the log, of one kind (``step``, ``epoch``, ``note``) or all."""
