@@ -168,7 +168,11 @@ def with_sizes(splits: Splits) -> Splits:
     return Splits(splits.name, train, validation, test)
 
 
-@pytest.mark.parametrize(("recipe", "settings", "expected"), CASES, ids=lambda v: str(v)[:40])
+@pytest.mark.parametrize(
+    ("recipe", "settings", "expected"),
+    CASES,
+    ids=lambda v: str(sorted(v) if isinstance(v, set) else v)[:40],
+)
 def test_every_kind_of_model_scores_images(
     recipe: str, settings: dict[str, Any], expected: set[str], spots: Splits
 ) -> None:

@@ -109,8 +109,10 @@ def evaluate(
                 gaps = bound_gaps(model, some, plan.samples, report)
             elbo, over = seen.log_px - seen.rate, f"{describe_bound(model)} {where}"
             figures["log_prob"] = log_prob_figure(elbo, gaps, plan.bound, plan.samples, over)
-            with seeded(mix_seed(seed, _MIX), model.device):
-                figures |= _information(*split_rate(model, images, index[plan.mixed]), where)
+            if model.transport is None:  # else every pair of images is a transport of its own
+                with seeded(mix_seed(seed, _MIX), model.device):
+                    mixed = split_rate(model, images, index[plan.mixed])
+                figures |= _information(*mixed, where)
     figures |= _use(seen, where) | _fidelity(model, seen, where)
     kept, notes = finite(figures)
     if point:
