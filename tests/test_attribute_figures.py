@@ -271,11 +271,14 @@ def test_samples_are_recognised_by_what_was_asked(
 
     conditioning = Conditioning(Told.by(pixels_of().train), ("label",))
     made = model(decode=decode, conditioning=conditioning, told=("encoder", "decoder"))
-    figure = recognized(made, reader(1), count=1_500)["recognized"]
+    found = recognized(made, reader(1), count=1_500)
+    figure = found["recognized"]
+    sure = torch.tensor(3.0).sigmoid().item()  # of pixels of 0.2 and 0.8, 10 (x − ½) = ±3
+    assert found["certainty"].value == pytest.approx(sure, abs=1e-5)
     assert figure.value == share
     assert figure.n == 1_500
     assert "Judge: pixel 1." in figure.protocol
-    assert recognized(model(), reader(1)) == {}
+    assert set(recognized(model(), reader(1))) == {"certainty"}  # which cannot be asked
 
 
 def test_images_without_attributes_are_refused() -> None:

@@ -54,6 +54,7 @@ def test_m2_costs_what_the_equation_says() -> None:
     """U = Σ_y q(y|x) (L(x, y) + log q(y|x)), L with p(y) = ½, and −log q(y|x) weighed by α."""
     model, objective = built("m2", alpha=7.0)
     assert isinstance(objective, SemiSupervised)
+    model.eval()  # no dropout; the objective still trains
     unknown = batch()
     with seeded(3, torch.device("cpu")), torch.no_grad():
         found = objective(model, unknown, 0).figures
