@@ -15,7 +15,7 @@ from pathlib import Path
 from machine import Table, describe, load, parser
 
 HERE = Path(__file__).parent
-SCRIPTS = ("throughput", "time_to_elbo", "quality", "memory")
+SCRIPTS = ("throughput", "time_to_elbo", "quality", "memory", "drag")
 
 
 def main() -> int:

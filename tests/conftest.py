@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
 
+from tests.browser import chromium
 from vaelab.data.images import Splits
 from vaelab.data.load import load_data
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 torch.set_num_threads(1)  # many tiny models; threads that wait for each other would cost more
 
@@ -40,3 +45,10 @@ def spots() -> Splits:
     images = blobs()
     labels = (images.argmax(axis=None) + np.arange(len(images))) % 2
     return load_data((images, labels))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium."""
+    with chromium() as opened:
+        yield opened

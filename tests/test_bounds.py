@@ -11,6 +11,7 @@ from torch.distributions import MultivariateNormal
 from tests.conftest import SMALL
 from tests.test_evaluation import Ppca, pixels
 from vaelab import api
+from vaelab.data.batches import Batch
 from vaelab.data.images import ImageSet, Splits
 from vaelab.evaluation.bounds import bound_figures, linear_density
 from vaelab.evaluation.features import Features
@@ -107,6 +108,15 @@ class Line(torch.nn.Module):
         codes = images.flatten(1)[:, :1]
         return Dirac(torch.zeros_like(codes) if self.dead else codes)
 
+    def distributions(self, batch: Batch) -> tuple[Dirac, None]:
+        return self.encoder(batch.images), None
+
+    def decoded(self, z: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+        return self.generate(z)
+
+    def ordinary(self) -> dict[str, object]:
+        return {}
+
     def generate(self, z: torch.Tensor) -> torch.Tensor:
         level = (z > 0.5).float() if self.jump else z
         return level.view(-1, 1, 1, 1).expand(-1, 1, 2, 2)
@@ -118,7 +128,10 @@ def test_walks_and_holes_of_known_models() -> None:
     known, images = ImageSet(levels[::2].clone()), ImageSet(levels[1::2].clone())
 
     def figures(model: Any, reach: float) -> dict[str, float]:
-        sampler = Sampler("a line", lambda n: torch.linspace(0, reach, n)[:, None])
+        def draw(n: int) -> tuple[torch.Tensor, torch.Tensor]:
+            return torch.linspace(0, reach, n)[:, None], torch.zeros(n, 0)
+
+        sampler = Sampler("a line", model, draw)
         found = path_figures(model, images, features, sampler, known)
         return {name: figure.value for name, figure in found.items()}
 

@@ -14,9 +14,12 @@ from vaelab.api import configure
 from vaelab.data.batches import Batch
 from vaelab.data.images import Splits
 from vaelab.data.load import load_data
+from vaelab.data.warp import elastic, margin, shifted, warped
 from vaelab.errors import ConfigError, RunError
-from vaelab.models.classifier import build_classifier, shifted
-from vaelab.objectives.classify import Classification
+from vaelab.models.classifier import build_classifier
+from vaelab.models.model import seeded
+from vaelab.objectives.classify import Classification, Variation, class_weights
+from vaelab.training.calibration import fitted_temperature
 from vaelab.training.fit import train_config
 from vaelab.training.progress import Silent
 from vaelab.training.run import Run
@@ -69,7 +72,7 @@ def test_shifts_move_by_whole_pixels() -> None:
 def test_the_loss_is_cross_entropy_with_smoothed_labels() -> None:
     torch.manual_seed(0)
     model = build_classifier((1, 8, 8), 3).eval()
-    objective = Classification(0.3, shift=2).eval()
+    objective = Classification(0.3, Variation(2)).eval()
     x = torch.rand(5, 1, 8, 8)
     labels = torch.tensor([0, 1, 2, 0, 1])
     loss = objective(model, Batch(x, x, labels, None, torch.arange(5)), 0)
@@ -97,6 +100,140 @@ def test_training_images_are_shifted_by_every_amount() -> None:
     x[:, 0, 4, 4] = 1
     torch.manual_seed(0)
     batch = Batch(x, x, torch.zeros(400).long(), None, torch.arange(400))
-    loss = Classification(0.0, shift=1)(model, batch, 0)
+    loss = Classification(0.0, Variation(1))(model, batch, 0)
     assert seen == {(i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)}
     assert float(loss.total.detach()) == pytest.approx(math.log(2))
+
+
+def still(n: int) -> dict[str, torch.Tensor]:
+    return {"by": torch.zeros(n, 2), "angle": torch.zeros(n), "zoom": torch.ones(n)}
+
+
+def test_warps_have_known_results() -> None:
+    torch.manual_seed(0)
+    x = torch.rand(4, 2, 7, 7)
+    torch.testing.assert_close(warped(x, **still(4)), x)
+    by = torch.tensor([[0, 0], [1, 0], [0, -2], [-1, 3]])
+    moved = warped(x, **{**still(4), "by": by.float()})
+    torch.testing.assert_close(moved, shifted(x, by))
+    turned = warped(x, **{**still(4), "angle": torch.full((4,), 90.0)})
+    torch.testing.assert_close(turned, x.rot90(1, (2, 3)), atol=1e-5, rtol=0)
+    line = torch.zeros(1, 1, 9, 9)
+    line[0, 0, 4] = torch.linspace(-1, 1, 9)  # grows by 1/4 a pixel from the centre
+    wide = warped(line, **{**still(1), "zoom": torch.tensor([2.0])})
+    torch.testing.assert_close(wide[0, 0, 4], torch.linspace(-0.5, 0.5, 9))
+    right = torch.zeros(4, 2, 7, 7)
+    right[:, 1] = 1.0  # each pixel comes from one to its right: the image moves to the left
+    bent = warped(x, **still(4), bend=right)
+    torch.testing.assert_close(bent, shifted(x, torch.tensor([[0, -1]]).expand(4, 2)))
+
+
+def test_a_wide_image_turns_about_its_centre_without_being_squeezed() -> None:
+    x = torch.zeros(1, 1, 5, 9)
+    x[0, 0, 2, 3:6] = 1
+    turned = warped(x, **{**still(1), "angle": torch.tensor([90.0])})
+    expected = torch.zeros(5, 9)
+    expected[1:4, 4] = 1
+    torch.testing.assert_close(turned[0, 0], expected, atol=1e-5, rtol=0)
+
+
+def test_elastic_fields_are_smooth_and_of_unit_size() -> None:
+    width = 2.0
+    grown = 40 + 2 * margin(width)
+    noise = torch.randn(50, 2, grown, grown, generator=torch.Generator().manual_seed(0))
+    field = elastic(noise, width)
+    assert field.shape == (50, 2, 40, 40)
+    assert float(field.std()) == pytest.approx(1, abs=0.03)
+    near = float((field[..., 1:] * field[..., :-1]).mean() / field.square().mean())
+    assert near == pytest.approx(math.exp(-1 / (4 * width**2)), abs=0.01)  # Gaussian twice
+    far = float((field[..., 16:] * field[..., :-16]).mean())
+    assert abs(far) < 0.1
+
+
+def test_variation_follows_the_seed_and_stays_within_its_limits() -> None:
+    x = torch.zeros(64, 1, 21, 21)
+    x[:, :, 10, 10] = 1
+    device = torch.device("cpu")
+    vary = Variation(shift=2, rotation=20, zoom=0.1, elastic=0.5)
+    with seeded(1, device):
+        one = vary(x)
+    with seeded(1, device):
+        again = vary(x)
+    with seeded(2, device):
+        other = vary(x)
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+    assert torch.equal(Variation()(x), x)
+    only = Variation(shift=2, rotation=20)
+    with seeded(0, device):
+        moved = only(x)
+    places = moved[:, 0].nonzero()[:, 1:] - 10
+    assert int(places.abs().max()) <= 3  # bilinear: one pixel beyond
+
+
+def test_rare_classes_weigh_more() -> None:
+    labels = torch.tensor([0, 0, 0, 1, -1, -1])
+    assert class_weights(labels, 3, 0.0).tolist() == [1, 1, 0]
+    assert class_weights(labels, 2, 1.0).tolist() == pytest.approx([2 / 3, 2.0])
+    assert class_weights(labels, 2, 0.5).tolist() == pytest.approx([(2 / 3) ** 0.5, 2**0.5])
+    model = build_classifier((1, 8, 8), 2).eval()
+    x, y = torch.rand(4, 1, 8, 8), torch.tensor([0, 0, 0, 1])
+    loss = Classification(0.0, Variation(), class_weights(y, 2, 1.0)).eval()(
+        model, Batch(x, x, y, None, torch.arange(4)), 0
+    )
+    each = functional.cross_entropy(model(x), y, reduction="none")
+    mean_of_classes = (each[:3].mean() + each[3]) / 2  # both classes count for one half
+    assert float(loss.total.detach()) == pytest.approx(float(mean_of_classes.detach()), rel=1e-5)
+
+
+def test_the_temperature_is_found() -> None:
+    generator = torch.Generator().manual_seed(0)
+    true = 2 * torch.randn(20_000, 4, generator=generator)
+    labels = torch.multinomial(true.softmax(1), 1, generator=generator).squeeze(1)
+    assert fitted_temperature(true, labels) == pytest.approx(1, abs=0.03)
+    assert fitted_temperature(3 * true, labels) == pytest.approx(3, abs=0.1)
+    sure = 5 * functional.one_hot(labels[:50], 4).double()
+    chance = float((sure / fitted_temperature(sure, labels[:50])).softmax(1).max())
+    assert 0.9 < chance < 0.999  # of fifty images without a mistake nobody can be sure of all
+    assert fitted_temperature(true[:0], labels[:0]) == 1
+
+
+@pytest.mark.parametrize("network", ["cnn-small", "cnn"])
+@pytest.mark.parametrize("shape", [(3, 37, 53), (1, 2, 2), (1, 1, 9)])
+def test_networks_take_images_of_any_size(network: str, shape: tuple[int, int, int]) -> None:
+    model = build_classifier(shape, 3, network).train()  # type: ignore[arg-type]
+    x = torch.rand(1, *shape)
+    functional.cross_entropy(model(x), torch.tensor([1])).backward()  # a last batch of one image
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    with pytest.raises(ConfigError, match="too small"):
+        build_classifier((1, 1, 3), 2)
+
+
+def test_few_labels_train_on_those_alone_and_a_run_is_calibrated(tmp_path: Path) -> None:
+    splits, run = bars(300), Run(tmp_path / "run")
+    training = {"epochs": 3, "batch_size": 16, "lr": 3e-3, "device": "cpu", "labelled": 32}
+    config = configure({"recipe": "classifier", "training": training})
+    train_config(config, splits, run, Silent())
+    assert run.read_log("epoch")[-1]["step"] == 3 * 2
+    model = run.load_classifier()
+    assert splits.validation.labels is not None
+    logits = model.logits(splits.validation.take(torch.arange(len(splits.validation))))
+    assert float(model.temperature) == pytest.approx(
+        fitted_temperature(logits, splits.validation.labels), rel=1e-4
+    )
+    before = run.model_file.read_bytes()
+    train_config(config, splits, run, Silent())
+    assert run.model_file.read_bytes() == before
+
+
+def test_the_best_weights_are_those_that_are_calibrated(tmp_path: Path) -> None:
+    splits, run = bars(300), Run(tmp_path / "run")
+    training = {"epochs": 4, "batch_size": 16, "device": "cpu", "patience": 4, "ema": 0.9}
+    config = configure({"recipe": "classifier", "training": {**training, "lr": 0.02}})
+    train_config(config, splits, run, Silent())
+    model = run.load_classifier()
+    assert splits.validation.labels is not None
+    logits = model.logits(splits.validation.take(torch.arange(len(splits.validation))))
+    assert float(model.temperature) == pytest.approx(
+        fitted_temperature(logits, splits.validation.labels), rel=1e-4
+    )

@@ -131,9 +131,9 @@ def test_image_folder(suffix: str, data: st.DataObject) -> None:
         mutated(CSV),
         st.binary(max_size=60).map(lambda tail: b"file,a\n" + tail),
         st.text(max_size=60).map(lambda tail: b"file,a\n" + tail.encode()),
-        st.lists(st.sampled_from(["a.png", "b.png", ",", "1", "0", "\n", '"', "../a.png"])).map(
-            lambda parts: ("file,a\n" + "".join(parts)).encode()
-        ),
+        st.lists(
+            st.sampled_from(["a.png", "b.png", ",", "1", "-0.5", "1e39", "\n", '"', "../a.png"])
+        ).map(lambda parts: ("file,a\n" + "".join(parts)).encode()),
     )
 )
 @example(CSV)

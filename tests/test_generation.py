@@ -19,9 +19,9 @@ from vaelab.data.images import ImageSet, Splits
 from vaelab.errors import ConfigError, DataError
 from vaelab.evaluation.features import Features, find_features
 from vaelab.evaluation.generate import generation_figures
-from vaelab.evaluation.generation import frechet, kernel_distance, nearest, neighbourhoods
+from vaelab.evaluation.generation import detail, frechet, kernel_distance, nearest, neighbourhoods
 from vaelab.evaluation.neighbours import neighbour_figures, vote
-from vaelab.evaluation.samplers import find_sampler
+from vaelab.evaluation.samplers import Sampler, find_sampler
 from vaelab.models.vae import Vae
 
 
@@ -150,7 +150,7 @@ def test_generation_figures_tell_a_model_from_noise(model: Vae, spots: Splits) -
 
     def figures(sampler: str, seed: int = 0) -> dict[str, Any]:
         drawn = find_sampler(sampler, model, spots.train)
-        return generation_figures(model, both, scaled, drawn, known=spots.train, seed=seed, sets=2)
+        return generation_figures(both, scaled, drawn, known=spots.train, seed=seed, sets=2)
 
     found = figures("pool")
     assert found["frechet"].n == 66
@@ -164,14 +164,24 @@ def test_generation_figures_tell_a_model_from_noise(model: Vae, spots: Splits) -
     class Noise:
         device = torch.device("cpu")
 
-        def generate(self, z: torch.Tensor) -> torch.Tensor:
+        def decoded(self, z: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
             return torch.rand(len(z), 1, 12, 10)
 
     noise: Any = Noise()
-    sampler = find_sampler("prior", model, spots.train)
-    worse = generation_figures(noise, both, scaled, sampler, sets=2)
+    sampler = Sampler("noise", noise, lambda n: (torch.zeros(n, 1), torch.zeros(n, 0)))
+    worse = generation_figures(both, scaled, sampler, sets=2)
     assert worse["frechet"].value > 5 * found["frechet"].value
     assert worse["coverage"].value == 0
+    assert worse["sharpness"].value > 2 > found["sharpness"].value
+
+
+def test_detail_is_the_energy_of_the_laplacian() -> None:
+    point = torch.zeros(1, 1, 5, 5)
+    point[0, 0, 2, 2] = 1  # 4 there, −1 at each of four neighbours
+    assert detail(point).tolist() == pytest.approx([20 / 25])
+    assert detail(2 * point).tolist() == pytest.approx([80 / 25])
+    flat = torch.full((1, 1, 40, 40), 0.5)
+    assert detail(flat)[0] < 0.1 * detail(torch.rand(1, 1, 40, 40))[0]
 
 
 def _unit(images: Any) -> torch.Tensor:
@@ -183,14 +193,14 @@ def test_too_few_images_are_named(model: Vae, spots: Splits) -> None:
     few = spots.train.subset(torch.arange(5))
     sampler = find_sampler("prior", model, spots.train)
     with pytest.raises(DataError, match="5 images are too few"):
-        generation_figures(model, few, PIXELS, sampler)
+        generation_figures(few, PIXELS, sampler)
 
 
 @pytest.mark.parametrize("name", ["gmm", "flow", "pool"])
 def test_samplers_have_the_moments_of_the_codes(name: str, model: Vae, spots: Splits) -> None:
     mean, deviation = model.posterior(spots.train.take(torch.arange(len(spots.train))))
     torch.manual_seed(0)
-    codes = find_sampler(name, model, spots.train).draw(4000)
+    codes = find_sampler(name, model, spots.train).draw(4000)[0]
     assert codes.shape == (4000, 2)
     spread = (mean.var(0) + deviation.square().mean(0)).sqrt()
     assert torch.allclose(codes.mean(0), mean.mean(0), atol=0.15)
@@ -201,7 +211,7 @@ def test_the_pool_of_a_class_holds_only_it(points: Vae, spots: Splits) -> None:
     assert spots.train.labels is not None
     codes = points.encode(spots.train.take(torch.arange(len(spots.train))))
     torch.manual_seed(0)
-    drawn = find_sampler("pool", points, spots.train, label=1).draw(300)
+    drawn = find_sampler("pool", points, spots.train, label=1).draw(300)[0]
     own = codes[spots.train.labels == 1]
     width = codes.std(0) * (len(own)) ** (-1 / 6)
     gaps = (drawn[:, None] - own).abs() / width

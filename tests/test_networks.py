@@ -174,6 +174,27 @@ def test_strides_and_kernels_mirror_exactly(kind: str, kernel: int) -> None:
         assert decoder(torch.randn(2, 3)).shape == (2, 5, *size)
 
 
+@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("kernel", [3, 4, 5, 15])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_small_maps_do_without_taps_that_meet_nothing(size: int, kernel: int, stride: int) -> None:
+    """Every tap of every kernel gets a gradient: those that meet padding alone would get none."""
+    config = NetworkConfig(widths=[8], strides=[stride], kernel=kernel, hidden=[])
+    torch.manual_seed(0)
+    encoder = build_encoder(config, (2, size, size), 3)
+    decoder = build_decoder(config, 3, (2, size, size), 2)
+    images = torch.rand(64, 2, size, size)
+    encoder(images).square().sum().backward()
+    decoder(torch.randn(64, 3)).square().sum().backward()
+    for network in (encoder, decoder):
+        for module in network.modules():
+            if isinstance(module, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+                gradient = module.weight.grad
+                assert gradient is not None
+                assert bool((gradient.abs().sum((0, 1)) > 0).all())
+                assert gradient.abs().max() < 1e4
+
+
 def test_decoder_is_the_adjoint_of_the_encoder() -> None:
     """With shared weights and no activations, <E x, y> = <x, D y>: nothing is shifted."""
     torch.manual_seed(0)

@@ -16,6 +16,8 @@ from vaelab.data.images import Splits
 from vaelab.data.summary import mean_image
 from vaelab.errors import ConfigError
 from vaelab.evaluation.evaluate import evaluate
+from vaelab.models.classifier import Classifier, build_classifier
+from vaelab.models.conditioning import Told
 from vaelab.models.flows import FLOWS
 from vaelab.models.posteriors import DiagonalNormal
 from vaelab.models.priors import NormalPrior
@@ -36,7 +38,20 @@ CONTRACT: list[tuple[str, dict[str, Any]]] = [
     ("beta-vae", {"warmup": 0.5}),
     ("annealed-vae", {}),
     ("iwae", {"samples": 3, "binarize": "dynamic"}),
+    ("cvae", {}),
+    ("cvae", {"given": ["label", "size"], "learned_prior": True, "dropout": 0.5}),
+    ("cvae-info", {"encoder": {"kind": "mlp", "hidden": [8]}}),
+    ("csvae", {"attributes": ["size"]}),
+    ("csvae", {"independence": "critic", "width": 1, "scales": [1.0, 0.5], "critic_steps": 1}),
+    ("vae-gan", {"r1": 1.0}),
+    ("vae-gan", {"spectral": True, "pixels": 0.5}),
+    ("aae", {}),
+    ("m2", {}),
+    ("m1+m2", {"latent_dim": 4, "hidden": 8, "second": 3}),
+    ("guided-vae", {}),
+    ("guided-vae", {"samples": 0.0, "head": 0.0}),
     ("classifier", {}),
+    ("classifier", {"network": "cnn", "rotation": 10.0, "elastic": 1.0}),
 ]
 
 
@@ -50,13 +65,25 @@ def test_gradients_reach_every_parameter(
 ) -> None:
     torch.manual_seed(0)
     config = configure({**settings_to_config({**SMALL, **settings}), "recipe": name})
-    setup = Setup(config.model, config.data.binarize, mean_image(spots.train), 10, classes=2)
+    sizes = torch.rand(len(spots.train), 1)
+
+    def judge() -> Classifier:
+        return build_classifier(spots.train.shape, 2)
+
+    told = Told(("a", "b"), ("size",), torch.arange(len(spots.train)) % 2, sizes)
+
+    def some() -> tuple[torch.Tensor, torch.Tensor]:
+        return spots.train.take(torch.arange(4)), torch.arange(4) % 2
+
+    setup = Setup(
+        config.model, config.data.binarize, mean_image(spots.train), 10, told, judge, some
+    )
     model, objective = build(config, setup)
     rows = torch.arange(16)
     x = spots.train.take(rows).float() / 255
     owned: set[str] = set()
     for player in objective.players(model).values():
-        loss = player.loss(Batch(x, x, rows % 2, None, rows), 9)
+        loss = player.loss(Batch(x, x, rows % 2, sizes[:16], rows), 9)
         assert loss.total.isfinite()
         loss.total.backward(inputs=list(player.parameters.values()))
         for parameter_name, parameter in player.parameters.items():
@@ -160,6 +187,10 @@ def test_misplaced_keys_are_told_their_place() -> None:
 @pytest.mark.parametrize("name", ["vae", "beta-vae", "annealed-vae", "iwae"])
 def test_point_posteriors_have_no_rate(name: str, spots: Splits) -> None:
     config = resolve({"recipe": name, "model": {"posterior": "dirac"}})
+
+    def some() -> tuple[torch.Tensor, torch.Tensor]:
+        return spots.train.take(torch.arange(4)), torch.arange(4) % 2
+
     setup = Setup(config.model, "none", mean_image(spots.train), 10)
     with pytest.raises(ConfigError, match="infinite for the point posterior"):
         build(config, setup)

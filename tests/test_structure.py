@@ -21,7 +21,10 @@ ORDER = (
     ("explore",),
     ("studies",),
     ("report",),
+    ("explorer",),
+    ("export",),
     ("api",),
+    ("sklearn",),
     ("cli",),
     ("__main__", "__init__"),
 )

@@ -13,11 +13,22 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from vaelab.errors import ConfigError, DataError, RunError, TrainingError, VaelabError
+from vaelab.errors import (
+    ConfigError,
+    DataError,
+    ExportError,
+    PickleError,
+    RunError,
+    TrainingError,
+    VaelabError,
+)
 
 if TYPE_CHECKING:
-    from vaelab.api import load, load_data, train
+    from vaelab.api import load, load_data, train, write_explorer
     from vaelab.data.images import ImageSet, Splits
+    from vaelab.evaluation.ranked import rank
+    from vaelab.export.hub import export_hub
+    from vaelab.export.onnx import export_onnx
     from vaelab.models.vae import Vae
 
 __version__ = version("vaelab")
@@ -26,23 +37,33 @@ _HOMES = {
     "ImageSet": "vaelab.data.images",
     "Splits": "vaelab.data.images",
     "Vae": "vaelab.models.vae",
+    "export_hub": "vaelab.export.hub",
+    "export_onnx": "vaelab.export.onnx",
     "load": "vaelab.api",
     "load_data": "vaelab.api",
+    "rank": "vaelab.evaluation.ranked",
     "train": "vaelab.api",
+    "write_explorer": "vaelab.api",
 }
 
 __all__ = [
     "ConfigError",
     "DataError",
+    "ExportError",
     "ImageSet",
+    "PickleError",
     "RunError",
     "Splits",
     "TrainingError",
     "Vae",
     "VaelabError",
+    "export_hub",
+    "export_onnx",
     "load",
     "load_data",
+    "rank",
     "train",
+    "write_explorer",
 ]
 
 

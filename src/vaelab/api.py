@@ -6,10 +6,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from vaelab.config import DataConfig, ModelConfig, RunConfig, TrainingConfig, merge, read_yaml
+from vaelab.config import (
+    IN_MEMORY,
+    DataConfig,
+    ModelConfig,
+    RunConfig,
+    TrainingConfig,
+    merge,
+    read_yaml,
+)
 from vaelab.data.images import Splits
 from vaelab.data.load import load_config, load_data
 from vaelab.errors import ConfigError
+from vaelab.explorer.page import write_explorer as write_page
 from vaelab.models.vae import Vae
 from vaelab.recipes import find_recipe, resolve
 from vaelab.training.backend import find_device
@@ -17,7 +26,6 @@ from vaelab.training.fit import train_config
 from vaelab.training.progress import Progress, Silent
 from vaelab.training.run import Run, check_same, versions
 
-IN_MEMORY = "(in memory)"
 _SECTIONS = {
     "data": DataConfig.model_fields,
     "model": ModelConfig.model_fields,
@@ -117,12 +125,43 @@ def read_data(
 
 
 def load(path: Path | str, device: str = "cpu") -> Vae:
-    """Return the trained model of a run folder, in evaluation mode.
+    """Return the trained model of a run, or of a folder that `export_hub` wrote, ready to use.
 
     Raises:
+        PickleError: what is there is pickle, which could run code.
         RunError: the folder is no run, is unfinished, or is damaged.
     """
     return Run(path).load_model(find_device(device))
 
 
-__all__ = ["configure", "load", "load_data", "read_data", "train", "train_config"]
+def write_explorer(path: Path | str, data: Any = None, out: Path | str | None = None) -> Path:
+    """Write the page in which the model of a run decodes and encodes in the browser.
+
+        vaelab.write_explorer("runs/first")  # runs/first/explorer.html
+
+    Arguments:
+        path: folder of a run.
+        data: images in place of the run's own, as `load_data` takes them.
+        out: the page; ``explorer.html`` of the run by default.
+
+    Raises:
+        RunError: the folder is no run, is unfinished, or is damaged.
+        DataError: images that cannot be used, or of another shape.
+        ConfigError: a model that the page cannot run.
+    """
+    run = Run(path)
+    config = run.read_config()
+    named = isinstance(data, (str, Path))
+    splits = load_config(config.data, data) if named else read_data(config, data)
+    return write_page(run, splits, None if out is None else Path(out))
+
+
+__all__ = [
+    "configure",
+    "load",
+    "load_data",
+    "read_data",
+    "train",
+    "train_config",
+    "write_explorer",
+]

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from vaelab.errors import ConfigError
+from vaelab.errors import ConfigError, refuse_pickle
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
@@ -40,6 +40,10 @@ OptimizerName = Literal[
 ScheduleName = Literal["constant", "cosine", "one-cycle"]
 
 
+IN_MEMORY = "(in memory)"
+"""What ``data.spec`` is for images that were given as such."""
+
+
 class Section(BaseModel):
     """A part of the configuration: immutable, and strict about its keys."""
 
@@ -49,7 +53,9 @@ class Section(BaseModel):
 class DataConfig(Section):
     """Which images, in which shape, split how."""
 
-    spec: str = Field("mnist", description="mnist, or the path of images (folder, IDX, npy, npz)")
+    spec: str = Field(
+        "mnist", description="mnist, swiss-roll, or the path of images (folder, IDX, npy, npz)"
+    )
     size: Annotated[list[Count], Field(min_length=2, max_length=2)] | None = Field(
         None, description="height and width to fit every image to; default: as they are"
     )
@@ -63,6 +69,18 @@ class DataConfig(Section):
     binarize: Binarize = Field(
         "none", description="targets: grey as they are, drawn anew each time, or pixel > 1/2"
     )
+    attributes: list[str] = Field(
+        [],
+        description="attributes to use, by name: the data's own, or measured on the images: "
+        "thickness, slant, width, height, area, loops; default: the data's own",
+    )
+
+    @field_validator("attributes", mode="before")
+    @classmethod
+    def _listed(cls, value: object) -> object:
+        if isinstance(value, str):  # thickness,slant
+            return [name.strip() for name in value.split(",") if name.strip()]
+        return value
 
     @field_validator("size", mode="before")
     @classmethod
@@ -169,6 +187,9 @@ class TrainingConfig(Section):
     compile: bool = Field(False, description="torch.compile the model")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    labelled: Count | None = Field(
+        None, description="show the labels of so many training images, evenly over the classes"
+    )
     log_every: Count = Field(50, description="steps between two lines of log.jsonl")
     checkpoint_seconds: NonNegative = Field(
         60.0, description="a checkpoint is also written when the last is this old"
@@ -197,6 +218,7 @@ def parse_config(values: Mapping[str, Any], where: str = "configuration") -> Run
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping with the safe loader; raises `ConfigError` when it is none."""
+    refuse_pickle(path)
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+PICKLES = (".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".bin", ".joblib", ".dill")
+"""Endings of files that are pickle, or that cannot be told from pickle without opening them."""
+
 
 class VaelabError(Exception):
     """Base of every error raised on purpose; the command line prints it without a traceback."""
@@ -25,3 +30,22 @@ class BusyError(RunError):
 
 class TrainingError(VaelabError):
     """Training that cannot go on, such as a loss that stays non-finite."""
+
+
+class PickleError(VaelabError):
+    """A file that could run code when it is opened."""
+
+
+class ExportError(VaelabError):
+    """A model that cannot be written in another format, or did not come out the same."""
+
+
+def refuse_pickle(path: Path | str) -> None:
+    """Raise `PickleError` for a file whose ending says that it is pickle."""
+    suffix = Path(path).suffix.lower()
+    if suffix in PICKLES:
+        raise PickleError(
+            f"{path}: {suffix} files are pickle, which runs any code that the file holds as soon "
+            "as it is opened, so vaelab opens none. Ask for a safetensors file or, for images, "
+            ".npy or .npz; a run of vaelab is loaded by the path of its folder."
+        )

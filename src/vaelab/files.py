@@ -21,7 +21,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import yaml
 
-from vaelab.errors import RunError
+from vaelab.errors import RunError, refuse_pickle
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,6 +86,7 @@ def _lock(file: IO[str]) -> bool:
 
 def read_bytes(path: Path) -> bytes:
     """Return the content of a file; raises `RunError` when there is none."""
+    refuse_pickle(path)
     try:
         return path.read_bytes()
     except FileNotFoundError:

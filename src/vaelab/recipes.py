@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Annotated, Any, get_type_hints
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, NoReturn, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from torch import Tensor
@@ -22,6 +23,7 @@ from vaelab.config import (
     Fraction,
     ModelConfig,
     NonNegative,
+    Positive,
     Rate,
     RunConfig,
     explain,
@@ -29,14 +31,22 @@ from vaelab.config import (
     parse_config,
 )
 from vaelab.errors import ConfigError
-from vaelab.models.build import build_vae
-from vaelab.models.classifier import build_classifier
+from vaelab.models.build import READER, build_stacked, build_vae
+from vaelab.models.classifier import Classifier, ClassifierName, build_classifier
+from vaelab.models.conditioning import LABEL, Balance, Conditioning, Told
+from vaelab.models.discriminator import AdversarialLoss, build_discriminator, code_judge
 from vaelab.models.model import Model
-from vaelab.models.vae import Vae
+from vaelab.models.subspaces import SubspacePrior
+from vaelab.models.vae import Part, Vae
 from vaelab.objectives import terms
-from vaelab.objectives.classify import Classification
+from vaelab.objectives.adversarial import Adversarial, VaeGan
+from vaelab.objectives.classify import Classification, Variation, class_weights
+from vaelab.objectives.critics import Independence, LabelCritic
+from vaelab.objectives.guided import Guided, Weights
 from vaelab.objectives.objective import Objective
 from vaelab.objectives.schedules import Schedule, constant, linear
+from vaelab.objectives.semi import SemiSupervised, Stacked
+from vaelab.objectives.subspaced import Subspaced
 from vaelab.objectives.terms import Capacity, Distortion, ImportanceWeighted, Term
 
 
@@ -49,14 +59,18 @@ class Setup:
         binarize: how targets are made.
         mean: mean training image, ``(C, H, W)`` in [0, 1].
         steps: number of steps of the whole training.
-        classes: number of classes that the images are labelled with; 0 without labels.
+        told: what the training images are labelled with.
+        judge: gives a classifier that was trained on the real images.
+        labelled: gives the training images that have a label, 8-bit, and their labels.
     """
 
     model: ModelConfig
     binarize: Binarize
     mean: Tensor
     steps: int
-    classes: int = 0
+    told: Told = field(default_factory=Told)
+    judge: Callable[[], Classifier] = lambda: _missing("a classifier of real images")
+    labelled: Callable[[], tuple[Tensor, Tensor]] = lambda: _missing("labelled images")
 
     def vae(self) -> Vae:
         """Return the model that the configuration describes, freshly initialised."""
@@ -68,15 +82,18 @@ class Setup:
 
 
 Built = tuple[Model, Objective]
+_PRIOR: tuple[Part, ...] = ("prior",)
+Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A named recipe with what it presets in the model's configuration."""
+    """A named recipe with what it presets in the configuration of model and training."""
 
     name: str
     build: Callable[..., Built]
     model: Mapping[str, Any]
+    training: Mapping[str, Any]
     options: type[BaseModel]
     classifies: bool
 
@@ -90,9 +107,20 @@ RECIPES: dict[str, Recipe] = {}
 
 
 def recipe(
-    name: str, *, classifies: bool = False, **model: Any
+    name: str,
+    *,
+    classifies: bool = False,
+    training: Mapping[str, Any] = MappingProxyType({}),
+    **model: Any,
 ) -> Callable[[Callable[..., Built]], Callable[..., Built]]:
-    """Register a function as the recipe ``name``, with values that it presets in `ModelConfig`."""
+    """Register a function as the recipe ``name``.
+
+    Arguments:
+        name: unique.
+        classifies: whether its model is a classifier.
+        training: values that it presets in `TrainingConfig`.
+        model: values that it presets in `ModelConfig`.
+    """
 
     def register(build: Callable[..., Built]) -> Callable[..., Built]:
         hints = get_type_hints(build, include_extras=True)
@@ -103,7 +131,7 @@ def recipe(
         }
         strict = ConfigDict(extra="forbid", frozen=True)
         options = create_model(f"options of {name}", __config__=strict, **fields)
-        RECIPES[name] = Recipe(name, build, model, options, classifies)
+        RECIPES[name] = Recipe(name, build, model, training, options, classifies)
         return build
 
     return register
@@ -134,9 +162,7 @@ def vae(
     loss = E_q[−log p(x|z)] + β KL(q(z|x) ‖ p(z)), β = 1
     """
     _needs_density(setup, "vae")
-    weight = setup.warmup(beta, warmup)
-    shares: dict[str, Term] = {"distortion": Distortion(), "rate": terms.Rate(weight, free_bits)}
-    return setup.vae(), Objective(shares, samples)
+    return setup.vae(), Objective(_elbo(setup, beta, warmup, free_bits), samples)
 
 
 @recipe("beta-vae")
@@ -186,27 +212,294 @@ def iwae(setup: Setup, *, samples: Count = 5, warmup: Fraction = 0.0) -> Built:
     return setup.vae(), Objective({"bound": ImportanceWeighted(setup.warmup(1.0, warmup))}, samples)
 
 
+@recipe("cvae")
+def cvae(
+    setup: Setup,
+    *,
+    given: list[str] = [],  # noqa: B006 (pydantic copies it)
+    dropout: Rate = 0.0,
+    learned_prior: bool = False,
+    beta: NonNegative = 1.0,
+    warmup: Fraction = 0.0,
+    samples: Count = 1,
+) -> Built:
+    """Conditional VAE (Sohn et al., 2015): encoder and decoder are told class and attributes.
+
+    loss = E_q(z|x,y)[−log p(x|z,y)] + β KL(q(z|x,y) ‖ p(z)), labels withheld with rate `dropout`;
+    a labeler reads those that nobody says
+    """
+    _needs_density(setup, "cvae")
+    told: list[Part] = ["encoder", "decoder"]
+    if learned_prior:
+        told.append("prior")
+    model = build_vae(
+        setup.model,
+        setup.mean,
+        setup.binarize,
+        conditioning=Conditioning(setup.told, given or setup.told.names),
+        told=told,
+        dropout=dropout,
+        reader=READER,
+    )
+    return model, Objective(_elbo(setup, beta, warmup), samples)
+
+
+@recipe("cvae-info")
+def cvae_info(
+    setup: Setup,
+    *,
+    given: list[str] = [],  # noqa: B006 (pydantic copies it)
+    dropout: Rate = 0.0,
+    leak: NonNegative = 10.0,
+    critic_steps: Count = 2,
+    critic_lr: Positive = 1e-3,
+    beta: NonNegative = 1.0,
+    warmup: Fraction = 0.0,
+    samples: Count = 1,
+) -> Built:
+    """CVAE whose code tells little of the labels (Klys et al., 2018): a critic reads them from z.
+
+    loss = CVAE's + `leak` · E Σ_y q_δ(y|z) log q_δ(y|z)
+    """
+    _needs_density(setup, "cvae-info")
+    model = build_vae(
+        setup.model,
+        setup.mean,
+        setup.binarize,
+        conditioning=Conditioning(setup.told, given or setup.told.names, cut=True),
+        told=("encoder", "decoder"),
+        dropout=dropout,
+        reader=READER,
+    )
+    return model, _independent(setup, model, leak, critic_steps, critic_lr, beta, warmup, samples)
+
+
+@recipe("csvae")
+def csvae(
+    setup: Setup,
+    *,
+    attributes: list[str] = [],  # noqa: B006 (pydantic copies it)
+    width: Count = 2,
+    means: Pair = [0.0, 3.0],  # noqa: B006
+    scales: Pair = [1.0, 1.0],  # noqa: B006
+    independence: Literal["transport", "critic"] = "transport",
+    with_class: bool = True,
+    settle: Fraction = 0.3,
+    edits: NonNegative = 5.0,
+    leak: NonNegative = 10.0,
+    critic_steps: Count = 2,
+    critic_lr: Positive = 1e-3,
+    beta: NonNegative = 1.0,
+    warmup: Fraction = 0.0,
+    samples: Count = 1,
+) -> Built:
+    """Attribute subspaces (CSVAE; Klys et al., 2018): a subspace w for each attribute, z without.
+
+    loss = E[−log p(x|z,w)] + β KL(q(z,w|x,y) ‖ p(z) p(w|y)) − `edits` E log q(y'|x̃'), edits x̃' as a
+    labeler reads them; a `transport` keeps z free of y, z = f(h; y, and the class `with_class`). As
+    published, with a `critic`: no edits, + `leak` · E Σ_y q_δ(y|z) log q_δ(y|z)
+    """
+    _needs_density(setup, "csvae")
+    names = tuple(attributes) or setup.told.attribute_names
+    pairs = ((means[0], means[1]), (scales[0], scales[1]))
+    prior = SubspacePrior(names, setup.model.latent_dim, width, *pairs)
+    if independence == "critic":
+        model = build_vae(
+            setup.model,
+            setup.mean,
+            setup.binarize,
+            conditioning=Conditioning(setup.told, names, cut=True),
+            told=_PRIOR,
+            subspaces=prior,
+        )
+        return model, _independent(
+            setup, model, leak, critic_steps, critic_lr, beta, warmup, samples
+        )
+    kinds = (LABEL,) if with_class and LABEL in setup.told.names else ()
+    model = build_vae(
+        setup.model,
+        setup.mean,
+        setup.binarize,
+        conditioning=Conditioning(setup.told, (*kinds, *names), cut=True),
+        told=("encoder", "decoder", "prior") if kinds else ("encoder", "prior"),
+        subspaces=prior,
+        reader=READER,
+        transported=True,
+    )
+    return model, Subspaced(_elbo(setup, beta, warmup), edits, settle, setup.steps, samples)
+
+
+@recipe(
+    "vae-gan",
+    training={"lr": 2e-4, "betas": [0.5, 0.999]},
+    decoder={"normalization": "batch"},
+)
+def vae_gan(
+    setup: Setup,
+    *,
+    gan: NonNegative = 20.0,
+    pixels: NonNegative = 0.0,
+    beta: NonNegative = 1.0,
+    adversarial: AdversarialLoss = "minimax",
+    r1: NonNegative = 0.1,
+    spectral: bool = False,
+) -> Built:
+    """VAE-GAN (Larsen et al., 2016): likeness is judged in the features of a discriminator.
+
+    encoder: β KL + D_l; decoder: D_l + `gan` · fool(made); discriminator: real against made;
+    D_l = ½ E ‖f(x) − f(x̃)‖² + `pixels` · distortion
+    """
+    _needs_density(setup, "vae-gan")
+    channels, height, width = setup.mean.shape
+    judge = build_discriminator(setup.model.encoder, (channels, height, width), spectral)
+    return setup.vae(), VaeGan(judge, adversarial, gan, pixels, beta, r1)
+
+
+@recipe("aae", posterior="dirac")
+def aae(
+    setup: Setup, *, gan: NonNegative = 10.0, adversarial: AdversarialLoss = "minimax"
+) -> Built:
+    """Adversarial autoencoder (Makhzani et al., 2016): a discriminator of codes for a rate.
+
+    autoencoder: distortion + `gan` · fool(z); discriminator: draws of p(z) against codes
+    """
+    return setup.vae(), Adversarial(code_judge(setup.model.latent_dim), adversarial, gan)
+
+
+@recipe("guided-vae")
+def guided_vae(
+    setup: Setup,
+    *,
+    head: NonNegative = 10.0,
+    reconstructions: NonNegative = 10.0,
+    samples: NonNegative = 10.0,
+    given: list[str] = [],  # noqa: B006 (pydantic copies it)
+    dropout: Rate = 0.0,
+    beta: NonNegative = 1.0,
+    warmup: Fraction = 0.0,
+) -> Built:
+    """VAE with a classifier in the loss: on the code, on reconstructions, on asked-for samples.
+
+    loss = −ELBO − `head` log p(y|z) − `reconstructions` log p(y|x̃) − `samples` log p(y|x_s);
+    conditional where `samples` > 0
+    """
+    _needs_density(setup, "guided-vae")
+    classes = len(setup.told.class_names)
+    _needs_classes(classes)
+    weights = Weights(head, reconstructions, samples)
+    model = setup.vae()
+    if samples:
+        conditioning = Conditioning(setup.told, given or (LABEL,))
+        model = build_vae(
+            setup.model,
+            setup.mean,
+            setup.binarize,
+            conditioning=conditioning,
+            told=("encoder", "decoder"),
+            dropout=dropout,
+            reader=READER,
+        )
+    objective = Guided(
+        _elbo(setup, beta, warmup), weights, setup.model.latent_dim, classes, setup.judge
+    )
+    return model, objective
+
+
+@recipe("m2")
+def m2(setup: Setup, *, alpha: NonNegative = 50.0) -> Built:
+    """Semi-supervised M2 (Kingma et al., 2014): a classifier from few labels; y is summed over.
+
+    loss = E U(x) + E_labelled [L(x, y) − `alpha` log q(y|x)], U = Σ_y q(y|x) (L(x, y) + log q(y|x))
+    """
+    _needs_density(setup, "m2")
+    _needs_classes(len(setup.told.class_names))
+    model = build_vae(
+        setup.model,
+        setup.mean,
+        setup.binarize,
+        conditioning=Conditioning(setup.told, (LABEL,)),
+        told=("encoder", "decoder"),
+        reader=READER,
+    )
+    return model, SemiSupervised(alpha, setup.labelled)
+
+
+@recipe("m1+m2", latent_dim=50)
+def m1_m2(
+    setup: Setup, *, alpha: NonNegative = 50.0, second: Count = 50, hidden: Count = 500
+) -> Built:
+    """M1+M2 (Kingma et al., 2014): a VAE of all images, and M2 on its codes, of `second` numbers.
+
+    loss = −ELBO(x) for the first; M2's for the second, on draws z₁ of q(z₁|x)
+    """
+    _needs_density(setup, "m1+m2")
+    _needs_classes(len(setup.told.class_names))
+    model = build_stacked(
+        setup.model, setup.mean, setup.binarize, Conditioning(setup.told, (LABEL,)), second, hidden
+    )
+    objective = SemiSupervised(alpha, setup.labelled)
+    return model, Stacked(_elbo(setup, 1.0, 0.0), objective)
+
+
+def _independent(
+    setup: Setup,
+    model: Vae,
+    leak: float,
+    steps: int,
+    lr: float,
+    beta: float,
+    warmup: float,
+    samples: int,
+) -> Objective:
+    assert model.conditioning is not None
+    told = model.conditioning
+    critic = LabelCritic(model.plain_dims, told, Balance(setup.told, told))
+    return Independence(_elbo(setup, beta, warmup), critic, told, leak, steps, lr, samples)
+
+
+def _elbo(setup: Setup, beta: float, warmup: float, free_bits: float = 0.0) -> dict[str, Term]:
+    return {"distortion": Distortion(), "rate": terms.Rate(setup.warmup(beta, warmup), free_bits)}
+
+
 @recipe("classifier", classifies=True)
 def classifier(
     setup: Setup,
     *,
+    network: ClassifierName = "cnn-small",
     smoothing: Rate = 0.1,
+    balance: Fraction = 1.0,
     shift: Annotated[int, Field(ge=0, le=16)] = 2,
+    rotation: Annotated[float, Field(ge=0, le=180)] = 0.0,
+    zoom: Rate = 0.0,
+    elastic: Annotated[float, Field(ge=0, le=16)] = 0.0,
 ) -> Built:
-    """Classifier: two convolutions with max pooling, trained on images shifted by chance.
+    """Classifier: `cnn-small` (two convolutions with max pooling) or `cnn` (residual).
 
-    loss = −Σ_k t_k log p(k|x), labels t smoothed by `smoothing`, shifts of up to `shift` pixels
+    loss = −Σ_k t_k log p(k|x), labels t smoothed by `smoothing`, rare classes weighted up by
+    `balance`, images varied by chance: `shift` and `elastic` pixels, `rotation` degrees, `zoom`
     """
-    if setup.classes < 2:
+    classes = len(setup.told.class_names)
+    _needs_classes(classes)
+    channels, height, width = setup.mean.shape
+    weights = None
+    if len(setup.told.labels):
+        weights = class_weights(setup.told.labels, classes, balance)
+    return (
+        build_classifier((channels, height, width), classes, network),
+        Classification(smoothing, Variation(shift, rotation, zoom, elastic), weights),
+    )
+
+
+def _needs_classes(classes: int) -> None:
+    if classes < 2:
         raise ConfigError(
             "data: a classifier needs images labelled with two classes or more: sub-folders named "
             "by class, a labels file, or `labels` in an npz."
         )
-    channels, height, width = setup.mean.shape
-    return (
-        build_classifier((channels, height, width), setup.classes),
-        Classification(smoothing, shift),
-    )
+
+
+def _missing(what: str) -> NoReturn:
+    raise ConfigError(f"this objective needs {what}, and none was given.")
 
 
 def find_recipe(name: str) -> Recipe:
@@ -222,7 +515,8 @@ def resolve(values: Mapping[str, Any], where: str = "configuration") -> RunConfi
     """Return the full configuration of nested values: checked, with every default written out."""
     config = parse_config(values, where)
     chosen = find_recipe(config.recipe)
-    config = parse_config(merge({"model": dict(chosen.model)}, values), where)
+    presets = {"model": dict(chosen.model), "training": dict(chosen.training)}
+    config = parse_config(merge(presets, values), where)
     try:
         options = chosen.options.model_validate(config.options)
     except ValidationError as error:

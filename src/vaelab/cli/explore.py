@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vaelab.data.images import ImageSet, Splits
+    from vaelab.models.handles import Handle
     from vaelab.models.vae import Vae
     from vaelab.training.run import Run
 
@@ -28,9 +30,15 @@ Out = Annotated[
         "--out", "-o", help=".png for a picture, .npz for the images.", show_default=False
     ),
 ]
+PART_NAMES = ("train", "validation", "test")
 Split = Annotated[str, typer.Option(help="train, validation or test.")]
 Seed = Annotated[int, typer.Option(help="Seed of every draw.")]
 Sampler = Annotated[str, typer.Option(help="Codes from the prior, gmm, flow or pool.")]
+Attribute = Annotated[
+    str | None,
+    typer.Option("--attribute", "-a", help="Which.", show_default="the only one"),
+]
+How = Annotated[str, typer.Option(help="How directions are found: difference or logistic.")]
 
 
 def evaluate(
@@ -50,6 +58,9 @@ def evaluate(
         typer.Option(help="ONNX network to compare in.", show_default="a classifier of the data"),
     ] = None,
     sampler: Sampler = "prior",
+    attributes: Annotated[
+        bool, typer.Option("--attributes", help="Measure edits of the attributes too.")
+    ] = False,
     seed: Seed = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
 ) -> None:
@@ -64,12 +75,13 @@ def evaluate(
     from vaelab.evaluation.generate import IMAGES, generation_figures
     from vaelab.evaluation.record import verdict, write
     from vaelab.evaluation.samplers import find_sampler
+    from vaelab.explore.directions import all_attributes
     from vaelab.training.backend import find_device
     from vaelab.training.run import Run
 
     folder = Run(run)
     model = folder.load_model(find_device(device))
-    splits = _splits(folder, data)
+    splits = splits_of(folder, data)
     images = _part(splits, split)
     part = {"train": "training"}.get(split, split)
     held_out = data is not None or images is not splits.train
@@ -88,7 +100,6 @@ def evaluate(
         )
     if network is not None:
         figures = generation_figures(
-            model,
             images,
             network,
             find_sampler(sampler, model, splits.train, seed=seed),
@@ -96,6 +107,11 @@ def evaluate(
             held_out=held_out,
             limit=limit or IMAGES,
             seed=seed,
+        )
+        result = replace(result, figures={**result.figures, **figures})
+    if attributes:
+        figures = all_attributes(
+            model, splits, limit=limit or IMAGES, seed=seed, progress=output.progress()
         )
         result = replace(result, figures={**result.figures, **figures})
     kept = data is None and split == "test" and sampler == "prior"
@@ -115,8 +131,32 @@ def report(run: RunPath) -> None:
     from vaelab.training.run import Run
 
     folder = Run(run)
-    page = write_report(folder, _splits(folder, None))
+    page = write_report(folder, splits_of(folder, None))
     output.result({"report": str(page)}, [str(page)])
+
+
+def explore(
+    run: RunPath,
+    data: Data = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="The page.", show_default="RUN/explorer.html"),
+    ] = None,
+) -> None:
+    """Write one self-contained page in which the model runs: explorer.html.
+
+    Opens from disk and by e-mail; needs no server and no network.
+    """
+    from vaelab.explorer.page import write_explorer
+    from vaelab.training.run import Run
+
+    folder = Run(run)
+    splits = splits_of(folder, data)
+    with output.counter("encoding images") as progress:
+        page = write_explorer(folder, splits, out, progress=progress)
+    size = page.stat().st_size
+    shown = [f"{page} ({size / 1e6:.1f} MB)"]
+    output.result({"explorer": str(page), "bytes": size}, shown)
 
 
 def sample(
@@ -127,8 +167,15 @@ def sample(
     ] = 1.0,
     sampler: Sampler = "prior",
     label: Annotated[
-        str | None, typer.Option(help="Class of the samplers gmm, flow and pool.")
+        str | None, typer.Option(help="Class to draw from: of a conditional model, or a sampler.")
     ] = None,
+    given: Annotated[
+        list[str] | None,
+        typer.Option(help="An attribute of a conditional model, such as thickness=1."),
+    ] = None,
+    guidance: Annotated[
+        float, typer.Option(min=0, max=100, help="Above 1: follow label and attributes further.")
+    ] = 1.0,
     out: Out = None,
     seed: Seed = 0,
 ) -> None:
@@ -137,9 +184,114 @@ def sample(
     from vaelab.training.run import Run
 
     model, folder = _model(run)
-    images = None if sampler == "prior" and label is None else _splits(Run(run), None).train
-    made = samples(model, n, temperature, seed, sampler=sampler, images=images, label=label)
+    told = model.conditioning is not None
+    alone = sampler == "prior" and (told or label is None)
+    made = samples(
+        model,
+        n,
+        temperature,
+        seed,
+        sampler=sampler,
+        images=None if alone else splits_of(Run(run), None).train,
+        label=label,
+        guidance=guidance,
+        given=_given(given or []),
+    )
     _save(made, out or folder / "samples.png")
+
+
+def edit(
+    run: RunPath,
+    images: Annotated[
+        str | None,
+        typer.Argument(metavar="[IMAGES]", help="Images to edit.", show_default="the run's own"),
+    ] = None,
+    attribute: Attribute = None,
+    to: Annotated[float, typer.Option(min=0, max=1, help="0, 1, or between.")] = 1.0,
+    strength: Annotated[float, typer.Option(min=0, max=10, help="Above 1: beyond.")] = 1.0,
+    n: Annotated[int, typer.Option("--n", min=1, help="Number of images.")] = 16,
+    how: How = "difference",
+    split: Split = "test",
+    out: Out = None,
+) -> None:
+    """Change an attribute of images and keep all else: each image, its reconstruction, the edit.
+
+    A model without labels is moved along a direction that is found on its training images.
+    """
+    from vaelab.explore.edits import strips
+    from vaelab.training.run import Run
+
+    model, folder = _model(run)
+    name, handle = _handle(Run(run), model, attribute, how)
+    shown = _first(_images(run, images, split), n)
+    made = strips(model, shown, name, to, strength, handle)
+    _save(made.flatten(0, 1), out or folder / f"edit-{_file(name)}.png", columns=made.shape[1] * 4)
+
+
+def transfer(
+    run: RunPath,
+    data: Data = None,
+    attribute: Attribute = None,
+    start: Annotated[int, typer.Option("--from", min=0, help="Image that has it.")] = 0,
+    end: Annotated[int, typer.Option("--to", min=0, help="Image that is to have it.")] = 1,
+    how: How = "difference",
+    split: Split = "test",
+    out: Out = None,
+) -> None:
+    """Give an image an attribute of another: the first, the second, and the second changed."""
+    import torch
+
+    from vaelab.explore.edits import transferred
+    from vaelab.training.run import Run
+
+    model, folder = _model(run)
+    name, handle = _handle(Run(run), model, attribute, how)
+    images = _images(run, data, split)
+    pair = torch.stack([_at(images, start, "--from"), _at(images, end, "--to")])
+    made = transferred(model, pair[:1], pair[1:], name, handle)
+    shown = torch.cat([model.as_images(pair), made])
+    _save(shown, out or folder / f"transfer-{_file(name)}.png", columns=3)
+
+
+def directions(
+    run: RunPath,
+    data: Data = None,
+    how: How = "difference",
+    n: Annotated[int, typer.Option("--n", min=1, help="Images a strip.")] = 8,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help=".npz for the directions.", show_default=False),
+    ] = None,
+) -> None:
+    """Find the direction of every attribute in the latent space, and show what it changes."""
+    import torch
+
+    from vaelab.explore.directions import NO_ATTRIBUTES, check_how, find_direction
+    from vaelab.explore.edits import walks
+    from vaelab.explore.grids import save_arrays, save_images, unknown_suffix
+    from vaelab.training.run import Run
+
+    model, folder = _model(run)
+    path = out or folder / "directions.npz"
+    if path.suffix != ".npz":
+        raise unknown_suffix(path, ".npz for arrays")
+    splits = splits_of(Run(run), data)
+    if not splits.train.attribute_names:
+        raise ConfigError(NO_ATTRIBUTES)
+    found = [
+        find_direction(model, splits.train, name, check_how(how))
+        for name in splits.train.attribute_names
+    ]
+    save_arrays(path, **{each.name: each.vector.numpy() for each in found})
+    rows = [("attribute", "below", "above", "found by")]
+    rows += [(d.name, f"{d.means[0]:.2f}", f"{d.means[1]:.2f}", d.how) for d in found]
+    pictures = []
+    for each in found:
+        picture = folder / f"direction-{_file(each.name)}.png"
+        strip = walks(model, _first(splits.test, n), each.name, each)
+        save_images(picture, torch.cat(list(strip)), columns=strip.shape[1])
+        pictures.append(str(picture))
+    output.result({"out": str(path), "pictures": pictures}, [*table(rows), str(path), *pictures])
 
 
 def reconstruct(
@@ -218,6 +370,36 @@ def encode(
     output.result({"out": str(path)}, [str(path)])
 
 
+def _given(pairs: list[str]) -> dict[str, float]:
+    """Return the numbers of NAME=NUMBER."""
+    given = {}
+    for pair in pairs:
+        name, _, number = pair.partition("=")
+        try:
+            given[name] = float(number)
+        except ValueError:
+            raise ConfigError(f"--given {pair}: write NAME=NUMBER, such as thickness=1.") from None
+    return given
+
+
+def _handle(run: Run, model: Vae, attribute: str | None, how: str) -> tuple[str, Handle | None]:
+    """Return which attribute is meant, and what moves it in a model without labels."""
+    from vaelab.evaluation.attributes import editable
+    from vaelab.explore.directions import NO_ATTRIBUTES, check_how, find_direction
+
+    known = editable(model)
+    images = None if known else splits_of(run, None).train
+    names = known or (images.attribute_names if images else ())
+    if not names:
+        raise ConfigError(NO_ATTRIBUTES)
+    if attribute is None and len(names) > 1:
+        raise ConfigError(f"--attribute: name one of {', '.join(names)}.")
+    name = attribute or names[0]
+    if images is None:
+        return name, None
+    return name, find_direction(model, images, name, check_how(how))
+
+
 def _model(path: Path) -> tuple[Vae, Path]:
     from vaelab.training.run import Run
 
@@ -225,8 +407,17 @@ def _model(path: Path) -> tuple[Vae, Path]:
     return run.load_model(), run.figures
 
 
-def _splits(run: Run, data: str | None) -> Splits:
-    """Return the images of a run, or others brought to the shape that its model takes."""
+def _file(name: str) -> str:
+    """Return an attribute's name as part of a file's name: a path in it leads nowhere."""
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "attribute"
+
+
+def splits_of(run: Run, data: str | None, bare: bool = False) -> Splits:
+    """Return the images of a run, or others brought to the shape that its model takes.
+
+    Others need not have the attributes that the model was told where they are only looked at
+    (``bare``).
+    """
     from vaelab.config import merge
     from vaelab.data.summary import fingerprint
     from vaelab.recipes import resolve
@@ -234,7 +425,8 @@ def _splits(run: Run, data: str | None) -> Splits:
     config = run.read_config()
     (channels, height, width), known = run.trained_on()
     if data is not None:
-        fit = {"spec": data, "size": [height, width], "channels": channels}
+        fit: dict[str, Any] = {"spec": data, "size": [height, width], "channels": channels}
+        fit |= {"attributes": []} if bare else {}
         return output.images(resolve(merge(config.model_dump(), {"data": fit}), "--data"))
     try:
         splits = output.images(config)
@@ -258,7 +450,7 @@ def _part(splits: Splits, name: str) -> ImageSet:
 def _images(run: Path, data: str | None, split: str) -> ImageSet:
     from vaelab.training.run import Run
 
-    return _part(_splits(Run(run), data), split)
+    return _part(splits_of(Run(run), data, bare=True), split)
 
 
 def _first(images: ImageSet, n: int) -> Tensor:
@@ -282,4 +474,16 @@ def _save(images: Tensor, path: Path, columns: int | None = None) -> None:
     output.result({"out": str(path), "images": len(images)}, [str(path)])
 
 
-COMMANDS = (evaluate, report, sample, reconstruct, interpolate, traverse, encode)
+COMMANDS = (
+    evaluate,
+    report,
+    explore,
+    sample,
+    reconstruct,
+    interpolate,
+    traverse,
+    encode,
+    edit,
+    transfer,
+    directions,
+)

@@ -10,24 +10,32 @@ from vaelab.cli.output import output, table
 
 
 def data(
-    spec: Annotated[str, typer.Argument(help="mnist, or a path.")] = "mnist",
+    spec: Annotated[str, typer.Argument(help="mnist, swiss-roll, or a path.")] = "mnist",
     size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH, or N for a square.")] = None,
     channels: Annotated[int | None, typer.Option(help="1, 3 or 4.")] = None,
     fit: Annotated[str, typer.Option(help="pad, crop or stretch.")] = "pad",
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave unreadable images out.")
     ] = False,
+    attributes: Annotated[
+        str | None,
+        typer.Option(
+            help="Attributes, by name: the data's own, or measured: thickness, slant, width, "
+            "height, area, loops; or all.",
+        ),
+    ] = None,
 ) -> None:
     """Show what a set of images holds, and whether it can be read."""
     from vaelab.config import parse_config
     from vaelab.data.summary import summary
 
     values: dict[str, Any] = {"spec": spec, "size": size, "channels": channels}
-    values |= {"fit": fit, "skip_bad": skip_bad}
+    values |= {"fit": fit, "skip_bad": skip_bad, "attributes": attributes or []}
     splits = output.images(parse_config({"data": values}, "options"))
     facts = summary(splits)
-    rows = ((key, _short(value)) for key, value in facts.items() if key != "notes")  # said above
-    output.result(facts, table(rows))
+    shown = (key for key in facts if key not in ("notes", "attributes"))  # notes were said above
+    lines = table((key, _short(facts[key])) for key in shown)
+    output.result(facts, [*lines, *_distributions(facts["attributes"])])
 
 
 def recipes() -> None:
@@ -46,6 +54,33 @@ def recipes() -> None:
         rows.append((name, fact["summary"]))
         rows += [("", f"-s options.{key}={value}") for key, value in fact["options"].items()]
     output.result(facts, table(rows))
+
+
+def _distributions(attributes: dict[str, dict[str, Any]]) -> list[str]:
+    """Return one line an attribute: the share of 1, or where its values lie and a histogram."""
+    from vaelab.data.summary import QUANTILES
+
+    quantiles = [f"{percent} %" for percent in QUANTILES]
+    shares: list[tuple[str, ...]] = [("attribute", "unknown", "share of 1")]
+    spread: list[tuple[str, ...]] = [
+        ("attribute", "unit", "unknown", "mean", "sd", *quantiles, "from least to greatest")
+    ]
+    for name, about in attributes.items():
+        unknown = str(about["unknown"])
+        if "share" in about:
+            share = about["share"]
+            shares.append((name, unknown, "" if share is None else f"{share:.1%}"))
+        else:
+            numbers = (about["mean"], about["std"], *about["quantiles"].values())
+            bars = _bars(about["histogram"]["counts"])
+            spread.append((name, about["unit"], unknown, *map(_short, numbers), bars))
+    return [line for rows in (shares, spread) if len(rows) > 1 for line in ("", *table(rows))]
+
+
+def _bars(counts: list[int]) -> str:
+    """Return a histogram as a line of bars; a count that is not 0 shows."""
+    tallest = max(counts)
+    return "".join(" ▁▂▃▄▅▆▇█"[-(-8 * count // tallest)] for count in counts)
 
 
 def _short(value: Any) -> str:

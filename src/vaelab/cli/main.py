@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import typer
 
-from vaelab.cli import explore, inspect, study, train, tune
+from vaelab.cli import augment, classify, explore, export, inspect, score, study, train, tune
 from vaelab.cli.output import output
 from vaelab.errors import VaelabError
 
@@ -24,9 +24,10 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (train, explore, study, tune, inspect):
+for module in (train, explore, augment, score, export, study, tune, inspect):
     for command in module.COMMANDS:
         app.command()(command)
+app.add_typer(classify.app)
 
 
 @app.callback()

@@ -30,6 +30,14 @@ def study(
     ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Trainings of every case.")] = None,
     data: Annotated[str | None, typer.Option("--data", "-d", help="mnist, or a path.")] = None,
+    fractions: Annotated[
+        str | None,
+        typer.Option(help="Of an augmentation study: shares of the labels, such as 0.01,0.1,1."),
+    ] = None,
+    generators: Annotated[
+        str | None,
+        typer.Option(help="Of an augmentation study: which, such as cvae,vae-pools."),
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the study.")] = None,
     jobs: Annotated[
         int | None,
@@ -63,14 +71,24 @@ def study(
     known = Study(source)
     folder = known if known.plan_file.exists() else Study(out or Path("runs") / Path(source).stem)
     if folder is known:
-        if preset or seeds or data or set_ or out:
+        if preset or seeds or data or set_ or out or fractions or generators:
             raise ConfigError(
                 f"{source}: is a study that was begun, whose plan is settled. Without --preset, "
-                "--seeds, --data, --set and --out it goes on."
+                "--seeds, --data, --fractions, --generators, --set and --out it goes on."
             )
     else:
         fresh = not folder.plan_file.exists()
-        folder.begin(_plan(source, preset, seeds, data, set_ or []))
+        folder.begin(
+            _plan(
+                source,
+                preset,
+                seeds,
+                data,
+                set_ or [],
+                _numbers(fractions),
+                generators.split(",") if generators else None,
+            )
+        )
     plan = folder.read_plan()
     if not report_only:
         if retry:
@@ -123,8 +141,23 @@ def study(
         raise typer.Exit(1)  # the verdict is about the others
 
 
+def _numbers(text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"--fractions {text}: write numbers, such as 0.01,0.1,1.") from None
+
+
 def _plan(
-    source: str, preset: str | None, seeds: int | None, data: str | None, settings: list[str]
+    source: str,
+    preset: str | None,
+    seeds: int | None,
+    data: str | None,
+    settings: list[str],
+    fractions: list[float] | None,
+    generators: list[str] | None,
 ) -> Any:
     from vaelab.studies.plan import make_plan, read_study
 
@@ -137,7 +170,15 @@ def _plan(
         base = merge(base, assignment(text))
     if "seed" in base.get("training", {}):
         raise ConfigError("training.seed: a study trains with several seeds; use --seeds.")
-    return make_plan(values, where, preset=preset, seeds=seeds, base=base)
+    return make_plan(
+        values,
+        where,
+        preset=preset,
+        seeds=seeds,
+        base=base,
+        fractions=fractions,
+        generators=generators,
+    )
 
 
 @contextmanager

@@ -27,10 +27,11 @@ def demo(
     ),
     seed: Annotated[int, typer.Option(help="Seed of everything.")] = 0,
 ) -> None:
-    """Train a 2-D model of the embedded MNIST digits, measure it and write its report."""
+    """Train a 2-D model of the embedded MNIST digits, measure it, write report and explorer."""
     from vaelab.api import configure
     from vaelab.evaluation.evaluate import evaluate
     from vaelab.evaluation.record import verdict, write
+    from vaelab.explorer.page import write_explorer
     from vaelab.report.page import write_report
     from vaelab.training.run import Run, check_same
 
@@ -46,17 +47,28 @@ def demo(
     with output.counter("measuring") as progress:
         result = evaluate(run.load_model(), splits.test, progress=progress)
     write(run, result)
+    explorer = write_explorer(run, splits)
     page = write_report(run, splits)
     seconds = time.monotonic() - begun
     output.result(
         {
             "run": str(run),
             "report": str(page),
+            "explorer": str(explorer),
             "verdict": verdict(result),
             "figures": {name: figure.value for name, figure in result.figures.items()},
             "seconds": seconds,
         },
-        [verdict(result), *table([("report", str(page)), ("time", f"{seconds:.0f} s")])],
+        [
+            verdict(result),
+            *table(
+                [
+                    ("report", str(page)),
+                    ("explorer", str(explorer)),
+                    ("time", f"{seconds:.0f} s"),
+                ]
+            ),
+        ],
     )
 
 
@@ -65,7 +77,8 @@ def train(
         str | None, typer.Argument(help="A recipe: see `vaelab recipes`.", show_default="vae")
     ] = None,
     data: Annotated[
-        str | None, typer.Option("--data", "-d", help="mnist, or a path.", show_default="mnist")
+        str | None,
+        typer.Option("--data", "-d", help="mnist, swiss-roll, or a path.", show_default="mnist"),
     ] = None,
     out: Out = None,
     latent_dim: Annotated[int | None, typer.Option(help="Dimensions of the latent space.")] = None,

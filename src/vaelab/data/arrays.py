@@ -76,12 +76,11 @@ class ArraySource(Source):
                 self.class_names = check_names(class_names.read(), classes, class_names.where)
         attributes = self._joined([piece.attributes for piece in pieces], check_attributes)
         if attributes is not None:
-            self.attributes = attributes
             columns = attributes.shape[1]
-            self.attribute_names = tuple(f"attribute {column}" for column in range(columns))
+            names = tuple(f"attribute {column}" for column in range(columns))
             if attribute_names is not None:
-                where = attribute_names.where
-                self.attribute_names = check_names(attribute_names.read(), columns, where)
+                names = check_names(attribute_names.read(), columns, attribute_names.where)
+            self.keep_attributes(names, attributes, name)
 
     def _joined(
         self, arrays: Sequence[Array | None], check: Callable[[Any, int, str], NDArray[Number]]

@@ -27,7 +27,7 @@ class Batch:
         images: float32 in [0, 1], ``(B, C, H, W)``: what the encoder sees.
         target: what the likelihood sees: the images, or a binarised draw of them.
         labels: int64 ``(B,)``, or None.
-        attributes: float32 ``(B, A)`` of 0, 1 or NaN (unknown), or None.
+        attributes: float32 ``(B, A)``, NaN where unknown, or None.
         index: int64 ``(B,)``: position of each image in its set.
     """
 
@@ -81,7 +81,9 @@ def fetch(images: ImageSet, index: Tensor, device: torch.device | str) -> Batch:
     taken = images.take(index)
     if device.type == "cuda" and taken.device.type == "cpu":
         taken = taken.pin_memory()  # so that the copy runs beside the computation
-    pixels = taken.to(device, non_blocking=True).to(torch.float32).div_(255)
+    pixels = taken.to(device, non_blocking=True).to(torch.float32)
+    if not taken.is_floating_point():
+        pixels = pixels.div_(255)
     labels, attributes = (
         None if values is None else values[index.to(values.device)].to(device)
         for values in (images.labels, images.attributes)

@@ -60,7 +60,8 @@ class FolderSource(Source):
             folders = self._split(folders)
         self._classes(folders)
         if (root / ATTRIBUTES).exists():
-            self.attribute_names, self.attributes = _attributes(root / ATTRIBUTES, self._files)
+            path = root / ATTRIBUTES
+            self.keep_attributes(*_attributes(path, self._files), _shown(path))
 
     def title(self, index: int) -> str:
         """The path of an image inside the folder."""
@@ -207,7 +208,7 @@ def _shown(path: str | Path) -> str:
 
 
 def _attributes(path: Path, files: Sequence[str]) -> tuple[tuple[str, ...], NDArray[np.float32]]:
-    """Names and values ``(N, A)`` of attributes.csv: ``file,name,…`` then 0, 1 or nothing."""
+    """Names and values ``(N, A)`` of attributes.csv: ``file,name,…``, then numbers or nothing."""
     where = _shown(path)
     rows = {name: row for row, name in enumerate(files)}
     seen = set()
@@ -225,9 +226,10 @@ def _attributes(path: Path, files: Sequence[str]) -> tuple[tuple[str, ...], NDAr
                 if not line:
                     continue
                 name, *marks = line
-                if len(marks) != len(names) or not {*marks} <= {"0", "1", ""}:
+                numbers = _numbers(marks)
+                if len(marks) != len(names) or numbers is None:
                     raise DataError(
-                        f"{at} must hold a file and {len(names)} values that are 0, 1, or empty "
+                        f"{at} must hold a file and {len(names)} values that are numbers, or empty "
                         "where unknown."
                     )
                 inside = PurePosixPath(name)
@@ -240,7 +242,15 @@ def _attributes(path: Path, files: Sequence[str]) -> tuple[tuple[str, ...], NDAr
                 if str(inside) in seen:
                     raise DataError(f"{at}: {name!r} was named before. Remove one of the lines.")
                 seen.add(str(inside))
-                values[rows[str(inside)]] = [float(mark) if mark else np.nan for mark in marks]
+                values[rows[str(inside)]] = numbers
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{where}: cannot be read ({error}). Save it as UTF-8 CSV.") from None
     return tuple(names), values
+
+
+def _numbers(marks: list[str]) -> list[float] | None:
+    """What the cells of a line hold, NaN for an empty one; None if one is no number."""
+    try:
+        return [float(mark) if mark else np.nan for mark in marks]
+    except ValueError:
+        return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -18,11 +18,15 @@ class ImageSet:
 
     Arguments:
         images: uint8, ``(N, C, H, W)``, C one of 1, 3, 4; a tensor, or rows of a file where the
-            images are larger than memory. Read them with `take`, which serves both.
+            images are larger than memory. Read them with `take`, which serves both. Float32 is for
+            `vaelab.sklearn`, whose rows are no images.
         labels: optional int64 class of each image, ``(N,)``.
-        attributes: optional float32 ``(N, A)``: 0 or 1, NaN where unknown.
+        attributes: optional float32 ``(N, A)``: any finite number, NaN where unknown.
         class_names: name of each class, so that ``labels < len(class_names)``.
         attribute_names: name of each attribute.
+        units: unit of each attribute, "" where it is not known.
+        binary: whether each attribute is 0 or 1; see `binary_columns`. A subset keeps what holds
+            for the whole data set, so that its parts agree.
     """
 
     images: Tensor | FileImages
@@ -30,6 +34,12 @@ class ImageSet:
     attributes: Tensor | None = None
     class_names: tuple[str, ...] = ()
     attribute_names: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
+    binary: tuple[bool, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.attributes is not None and not self.binary:
+            object.__setattr__(self, "binary", binary_columns(self.attributes))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -59,13 +69,63 @@ class ImageSet:
     def subset(self, index: Tensor) -> ImageSet:
         """The images at ``index`` with their labels and attributes; a view of a file."""
         images = self.images
-        return ImageSet(
-            images.view(index) if isinstance(images, FileImages) else self.take(index),
-            None if self.labels is None else self.labels[index],
-            None if self.attributes is None else self.attributes[index],
-            self.class_names,
-            self.attribute_names,
+        return replace(
+            self,
+            images=images.view(index) if isinstance(images, FileImages) else self.take(index),
+            labels=None if self.labels is None else self.labels[index],
+            attributes=None if self.attributes is None else self.attributes[index],
         )
+
+
+def binary_columns(attributes: Tensor) -> tuple[bool, ...]:
+    """Whether all known values of each column of ``(N, A)`` are 0 or 1."""
+    either = (attributes == 0) | (attributes == 1) | attributes.isnan()
+    return tuple(either.all(0).tolist())
+
+
+def labelled(images: ImageSet) -> tuple[Tensor, Tensor]:
+    """Return the images whose class is known, uint8 ``(n, C, H, W)``, and their classes.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    index = torch.zeros(0) if images.labels is None else (images.labels >= 0).nonzero().squeeze(1)
+    if images.labels is None or len(index) == 0:
+        raise ConfigError("data: none of the training images has a label.")
+    return images.take(index), images.labels[index]
+
+
+def with_labels(images: ImageSet) -> ImageSet:
+    """Return the images whose class is known; the set itself if all are, or if none can be."""
+    if images.labels is None or bool((images.labels >= 0).all()):
+        return images
+    return images.subset((images.labels >= 0).nonzero().squeeze(1))
+
+
+def with_few_labels(images: ImageSet, count: int, seed: int) -> ImageSet:
+    """Return the set with the labels of ``count`` images, as evenly over the classes as can be.
+
+    Which, is drawn by chance; all others are −1, for unknown.
+
+    Raises:
+        ConfigError: there are no labels, or fewer labels than classes are asked for.
+    """
+    if images.labels is None or len(images.class_names) < 2:
+        raise ConfigError("training.labelled: these images have no classes.")
+    classes = len(images.class_names)
+    if count < classes:
+        raise ConfigError(f"training.labelled: {count} labels are too few for {classes} classes.")
+    labels = images.labels.cpu()
+    generator = torch.Generator().manual_seed(seed)
+    shuffled = torch.randperm(len(labels), generator=generator)
+    turn = torch.zeros(len(labels), dtype=torch.int64)  # how many of its class come before it
+    for k in range(classes):
+        rows = shuffled[labels[shuffled] == k]
+        turn[rows] = torch.arange(len(rows))
+    chosen = shuffled[turn[shuffled].argsort(stable=True)][:count]
+    kept = torch.full_like(labels, -1)
+    kept[chosen] = labels[chosen]
+    return replace(images, labels=kept)
 
 
 @dataclass(frozen=True, eq=False)

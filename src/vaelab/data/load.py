@@ -15,16 +15,17 @@ import torch
 from torch import Tensor
 
 from vaelab.config import DataConfig, Fit
+from vaelab.data import columns, toy
 from vaelab.data.arrays import ArraySource, Piece, idx_source, is_idx, npy_source
 from vaelab.data.folder import FolderSource
 from vaelab.data.images import ImageSet, Splits
 from vaelab.data.items import ItemSource
 from vaelab.data.pixels import Geometry
 from vaelab.data.readers import in_memory
-from vaelab.data.source import Progress, Source
+from vaelab.data.source import PARTS, Progress, Source
 from vaelab.data.split import check_shares, split_rows
-from vaelab.data.store import Stored, store
-from vaelab.errors import DataError
+from vaelab.data.store import Stored, default_cache, store
+from vaelab.errors import DataError, refuse_pickle
 
 MNIST = Path(__file__).parent / "mnist"
 _MNIST_SHARES = (55 / 70, 5 / 70, 10 / 70)  # 55,000 + 5,000 of the 60,000 training images
@@ -39,6 +40,7 @@ def load_data(
     skip_bad: bool = False,
     split: Sequence[float] = (0.8, 0.1, 0.1),
     split_seed: int = 0,
+    attributes: str | Sequence[str] = (),
     memory_budget: int | None = None,
     cache_dir: Path | None = None,
     progress: Progress | None = None,
@@ -46,10 +48,11 @@ def load_data(
     """Read images, bring them to one shape and split them.
 
     Arguments:
-        source: ``"mnist"`` (embedded; its own 55,000/5,000/10,000 split), a path (folder of
-            images, folder of IDX files, .npy, .npz), an array or tensor ``(N, H, W)``,
-            ``(N, C, H, W)`` or ``(N, H, W, C)``, a tuple of one and its labels, or any object with
-            ``len(source)`` and ``source[index]`` that gives an image or ``(image, label)``.
+        source: ``"mnist"`` (embedded; its own 55,000/5,000/10,000 split), ``"swiss-roll"`` (toy
+            points), a path (folder of images, folder of IDX files, .npy, .npz), an array or tensor
+            ``(N, H, W)``, ``(N, C, H, W)`` or ``(N, H, W, C)``, a tuple of one and its labels, or
+            any object with ``len(source)`` and ``source[index]`` that gives an image or
+            ``(image, label)``.
         size: height and width to bring every image to, or one number for a square; None where
             they are equal already.
         channels: 1 grey, 3 RGB, 4 RGBA; None as they are.
@@ -57,24 +60,93 @@ def load_data(
         skip_bad: leave unreadable images out, with a note, instead of raising.
         split: shares of train, validation and test; used for the parts the data does not name.
         split_seed: seed of the draw. The result depends on names, not on the file system's order.
+        attributes: names of the attributes to use, in this order: the data's own, or else measured
+            on the images (`vaelab.data.attributes.MEASURES`) and cached; ``all`` for all of them.
+            None named: the data's own.
         memory_budget: bytes that loading may hold (twice the images); above, they stay in
             a file. Default: half of the free memory.
-        cache_dir: folder of those files. Default: ``$VAELAB_CACHE`` or ``~/.cache/vaelab``.
+        cache_dir: folder of those files and of measured attributes. Default: ``$VAELAB_CACHE`` or
+            ``~/.cache/vaelab``.
         progress: called as ``progress(images read, images in all)``.
 
     Raises:
         DataError: the images cannot be used; says which, why, and what to do.
+        ConfigError: an attribute is neither the data's own nor measured.
     """
     check_shares(split)
     geometry = Geometry(_height_width(size), channels, fit)
+    names = [attributes] if isinstance(attributes, str) else list(attributes)
+    found, stored, names = _read(
+        source, geometry, names, skip_bad, memory_budget, cache_dir, progress
+    )
+    images = _all_images(found, stored)
+    if names:
+        cache = default_cache() if cache_dir is None else cache_dir
+        images = columns.with_attributes(images, names, found, stored, cache, progress)
+    embedded = isinstance(source, str) and source == "mnist"
+    shares = _MNIST_SHARES if embedded else split
+    return _split(found, images, stored.brightest, shares, split_seed)
+
+
+def load_named(
+    source: Any,
+    *,
+    part: int | None = None,
+    size: int | Sequence[int] | None = None,
+    channels: int | None = None,
+    fit: Fit = "pad",
+    skip_bad: bool = False,
+    split: Sequence[float] = (0.8, 0.1, 0.1),
+    split_seed: int = 0,
+    progress: Progress | None = None,
+) -> tuple[ImageSet, list[str], list[str]]:
+    """Read images as `load_data` does: the images, a name for each, and notes on the reading.
+
+    The name is the path inside a folder, else the number of the image within what is returned: all
+    images in their order, or those of one ``part``, 0 train, 1 validation or 2 test.
+    """
+    check_shares(split)
+    geometry = Geometry(_height_width(size), channels, fit)
+    found, stored, _ = _read(source, geometry, [], skip_bad, None, None, progress)
+    kept = _kept(found)
+    if part is not None:
+        embedded = isinstance(source, str) and source == "mnist"
+        shares = _MNIST_SHARES if embedded else split
+        rows, _, _ = split_rows(found.parts[kept.numpy()], shares, split_seed)
+        kept = kept[rows[part]]
+    notes = [f"{found.fault()} and were left out."] if found.bad else []
+    if part is None or type(found).title is not Source.title:
+        names = [found.title(number) for number in kept.tolist()]
+    else:  # as other commands number them
+        names = [f"{PARTS[part]} image {number}" for number in range(len(kept))]
+    notes += [note for note in (*found.notes, found.conversion) if note]
+    return _all_images(found, stored).subset(kept), names, notes
+
+
+def _read(
+    source: Any,
+    geometry: Geometry,
+    names: list[str],
+    skip_bad: bool,
+    budget: int | None,
+    cache: Path | None,
+    progress: Progress | None,
+) -> tuple[Source, Stored, list[str]]:
     with warnings.catch_warnings():  # of Pillow and NumPy on odd files; faults are errors here
         warnings.simplefilter("ignore")
         found = _source(source, geometry)
-        stored = store(found, memory_budget, cache_dir, progress)
+        names = columns.choose(names, found.attribute_names)
+        stored = store(found, budget, cache, progress)
     if found.bad and (not skip_bad or len(found.bad) == found.count):
         raise found.unreadable()
-    embedded = isinstance(source, str) and source == "mnist"
-    return _split(found, stored, _MNIST_SHARES if embedded else split, split_seed)
+    return found, stored, names
+
+
+def _kept(source: Source) -> Tensor:
+    """Return the numbers of the images that could be read."""
+    good = np.ones(source.count, bool)
+    good[list(source.bad)] = False
+    return torch.from_numpy(np.flatnonzero(good))
 
 
 def load_config(
@@ -94,6 +166,7 @@ def load_config(
         skip_bad=config.skip_bad,
         split=config.split,
         split_seed=config.split_seed,
+        attributes=config.attributes,
         memory_budget=memory_budget,
         cache_dir=cache_dir,
         progress=progress,
@@ -118,6 +191,8 @@ def _source(source: Any, geometry: Geometry) -> Source:
         found = idx_source(MNIST, geometry)
         found.name = "mnist"
         return found
+    if isinstance(source, str) and source == toy.NAME:
+        return toy.swiss_roll_source(geometry)
     if isinstance(source, (str, Path)):
         return _path_source(Path(source).expanduser(), geometry)
     if isinstance(source, (np.ndarray, Tensor)):
@@ -140,6 +215,8 @@ def _source(source: Any, geometry: Geometry) -> Source:
 
 
 def _path_source(path: Path, geometry: Geometry) -> Source:
+    if not path.is_dir():
+        refuse_pickle(path)
     try:
         if path.is_dir():
             return idx_source(path, geometry) if is_idx(path) else FolderSource(path, geometry)
@@ -152,7 +229,7 @@ def _path_source(path: Path, geometry: Geometry) -> Source:
         raise DataError(
             f"{path}: is no .npy or .npz file. Pass one, or a folder of images or IDX files."
         )
-    raise DataError(f"{path}: does not exist. Check the path, or pass mnist.")
+    raise DataError(f"{path}: does not exist. Check the path, or pass mnist or swiss-roll.")
 
 
 @functools.cache
@@ -163,18 +240,21 @@ def _check_mnist() -> None:
             raise DataError(f"{MNIST / name}: is damaged (SHA-256 differs). Reinstall vaelab.")
 
 
-def _split(source: Source, stored: Stored, shares: Sequence[float], seed: int) -> Splits:
-    images = ImageSet(
+def _all_images(source: Source, stored: Stored) -> ImageSet:
+    return ImageSet(
         stored.images,
         None if source.labels is None else torch.from_numpy(source.labels),
         None if source.attributes is None else torch.from_numpy(source.attributes),
         source.class_names,
         source.attribute_names,
     )
-    good = np.ones(source.count, bool)
-    good[list(source.bad)] = False
-    kept = torch.from_numpy(np.flatnonzero(good))
-    rows, held_out, split_notes = split_rows(source.parts[good], shares, seed)
+
+
+def _split(
+    source: Source, images: ImageSet, brightest: int, shares: Sequence[float], seed: int
+) -> Splits:
+    kept = _kept(source)
+    rows, held_out, split_notes = split_rows(source.parts[kept.numpy()], shares, seed)
     train = images.subset(kept[rows[0]])
     validation, test = (
         train if part is rows[0] else images.subset(kept[part]) for part in rows[1:]
@@ -182,7 +262,7 @@ def _split(source: Source, stored: Stored, shares: Sequence[float], seed: int) -
     notes = [*source.notes, source.conversion, *split_notes]
     if source.bad:
         notes.insert(0, f"{source.fault()} and were left out.")
-    if stored.brightest <= 1:
+    if brightest <= 1:
         notes.append(
             "No pixel is brighter than 1 of 255. If black and white are stored as 0 and 1, save "
             "them as bool or float; if 8 bits are stored as uint16, save them as uint8."

@@ -64,6 +64,31 @@ class Source(ABC):
         """How messages call one image."""
         return f"image {index}"
 
+    def keep_attributes(
+        self, names: tuple[str, ...], values: NDArray[np.float32], where: str
+    ) -> None:
+        """Take ``values`` (N, A) as the attributes of all images, NaN where unknown.
+
+        A column of -1 and 1 alone is read as 0 and 1, with a note.
+        """
+        if len({*names}) < len(names):
+            raise DataError(f"{where}: two attributes have one name. Give each its own.")
+        infinite = np.argwhere(np.isinf(values))
+        if len(infinite):
+            row, column = infinite[0]
+            raise DataError(
+                f"{where}: attribute {names[column]!r} of {self.title(row)} is infinite. Give a "
+                "number, or NaN where it is unknown."
+            )
+        signs = ((np.abs(values) == 1) | np.isnan(values)).all(0) & (values == -1).any(0)
+        values[:, signs] = (values[:, signs] + 1) / 2
+        if signs.any():
+            first = names[int(signs.argmax())]
+            self.notes.append(
+                f"{signs.sum()} attributes of -1 and 1 were read as 0 and 1 (first: {first})."
+            )
+        self.attribute_names, self.attributes = names, values
+
     def fault(self) -> str:
         """How many images are unreadable and why the first is."""
         first = min(self.bad)
@@ -126,7 +151,7 @@ def check_names(names: Any, count: int, where: str) -> tuple[str, ...]:
 
 
 def check_attributes(values: Any, count: int, where: str) -> NDArray[np.float32]:
-    """Return float32 attributes ``(count, A)`` of 0, 1 or NaN (unknown)."""
+    """Return float32 attributes ``(count, A)``, NaN where unknown."""
     array = as_array(values)
     if array.ndim != 2 or len(array) != count or array.shape[1] == 0:
         raise DataError(
@@ -134,8 +159,6 @@ def check_attributes(values: Any, count: int, where: str) -> NDArray[np.float32]
             "images and one column an attribute."
         )
     if array.dtype.kind not in "buif":
-        raise DataError(f"{where}: attributes are {array.dtype}. Save 0, 1, or NaN for unknown.")
-    attributes = array.astype(np.float32)
-    if not (np.isnan(attributes) | (attributes == 0) | (attributes == 1)).all():
-        raise DataError(f"{where}: attributes must be 0, 1, or NaN where unknown.")
-    return attributes
+        raise DataError(f"{where}: attributes are {array.dtype}. Save numbers, NaN for unknown.")
+    with np.errstate(over="ignore"):  # becomes infinite, which is refused
+        return array.astype(np.float32)

@@ -8,12 +8,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vaelab.data.images import ImageSet, Splits
 
 SAMPLE = 100_000
 """Pixel moments of a larger set are those of this many images, evenly spaced."""
+
+QUANTILES = (5, 25, 50, 75, 95)
+"""Percentages at which the distribution of an attribute is shown."""
+
+BINS = 24
+"""Of its histogram."""
 
 
 def pixel_moments(images: ImageSet) -> tuple[float, float]:
@@ -32,8 +39,10 @@ def mean_image(images: ImageSet, limit: int = 10_000) -> Tensor:
     index = torch.arange(count) * len(images) // count
     total = torch.zeros(images.shape, dtype=torch.float64)
     for rows in index.split(1000):
-        total += images.take(rows).cpu().sum(0, dtype=torch.float64)
-    return (total / count / 255).float()
+        taken = images.take(rows).cpu()
+        full = 1 if taken.is_floating_point() else 255
+        total += taken.sum(0, dtype=torch.float64) / full
+    return (total / count).float()
 
 
 def fingerprint(splits: Splits, sample: int = 1000) -> str:
@@ -56,9 +65,9 @@ def fingerprint(splits: Splits, sample: int = 1000) -> str:
 def summary(splits: Splits) -> dict[str, Any]:
     """Counts, shape, classes, attributes and pixels of a data set, as plain data.
 
-    ``classes`` counts the images of each class in each part; ``attributes`` gives, over all parts,
-    the share of 1 among the known values and how many are known; ``pixels`` describes the
-    training images.
+    ``classes`` counts the images of each class in each part; ``attributes`` describes, over all
+    parts, the known values of each: the share of 1 where it is binary, else mean, standard
+    deviation, quantiles and a histogram; ``pixels`` describes the training images.
     """
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     train = splits.train
@@ -85,14 +94,44 @@ def _classes(images: ImageSet) -> dict[str, int]:
     return dict(zip(images.class_names, counts, strict=True))
 
 
-def _attributes(parts: list[ImageSet]) -> dict[str, dict[str, float | int | None]]:
+def _attributes(parts: list[ImageSet]) -> dict[str, dict[str, Any]]:
     found = [images.attributes for images in parts if images.attributes is not None]
     if not found:
         return {}
-    values = torch.cat(found)
-    known = (~values.isnan()).sum(0).tolist()
-    ones = values.nansum(0).tolist()
-    return {
-        name: {"share": one / count if count else None, "known": count}
-        for name, one, count in zip(parts[0].attribute_names, ones, known, strict=True)
+    first, values = parts[0], torch.cat(found).numpy().astype(np.float64)
+    units = first.units or ("",) * len(first.attribute_names)
+    described = zip(first.attribute_names, units, first.binary, values.T, strict=True)
+    return {name: _attribute(unit, binary, row) for name, unit, binary, row in described}
+
+
+def _attribute(unit: str, binary: bool, values: NDArray[np.float64]) -> dict[str, Any]:
+    """Distribution of one attribute: share of 1 if it is binary, else moments and histogram."""
+    known = values[~np.isnan(values)]
+    about = {
+        "unit": unit,
+        "binary": binary,
+        "known": len(known),
+        "unknown": len(values) - len(known),
     }
+    if binary or not len(known):
+        return {**about, "share": float(known.mean()) if len(known) else None}
+    quantiles = np.quantile(known, np.array(QUANTILES) / 100)
+    counts, edges = np.histogram(known, BINS, _range(known))
+    return {
+        **about,
+        "mean": float(known.mean()),
+        "std": float(known.std()),
+        "quantiles": dict(zip(map(str, QUANTILES), quantiles.tolist(), strict=True)),
+        "histogram": {
+            "low": float(edges[0]),
+            "high": float(edges[-1]),
+            "counts": counts.tolist(),
+        },
+    }
+
+
+def _range(values: NDArray[np.float64]) -> tuple[float, float]:
+    """From the least value to the greatest, a little wider where they are one."""
+    low, high = float(values.min()), float(values.max())
+    spare = 0.0 if high > low else max(1.0, abs(low)) / 2
+    return low - spare, high + spare

@@ -65,7 +65,7 @@ def bound_figures(
     density = linear_density(model)
     with evaluating(model), torch.no_grad(), seeded(mix_seed(seed, _SEED), model.device):
         for batch in batches(model, images, index, max(1, model.rows // 50)):
-            batch = _binary(model, batch)
+            batch = binary_target(model, batch)
             log_w = _log_weights(model, batch, most)
             for k in draws:
                 groups = log_w.view(most // k, k, -1)
@@ -93,7 +93,7 @@ def bound_figures(
     return figures
 
 
-def _binary(model: Vae, batch: Batch) -> Batch:
+def binary_target(model: Vae, batch: Batch) -> Batch:
     """Draw binary targets where greys are the target: the bound is not linear in them."""
     if model.likelihood.measure != "binary" or model.binarize != "none":
         return batch

@@ -98,7 +98,7 @@ def evaluate(
     point = isinstance(model.encoder.family, DiracPosterior)
     decodings = len(index) * (plan.draws + 1) + (0 if point else len(plan.bound) * plan.samples)
     report = _counter(progress, decodings)
-    with evaluating(model), torch.no_grad(), _single_precision():
+    with evaluating(model), torch.no_grad(), single_precision():
         with seeded(seed, model.device):
             seen = observe(model, images, index, plan.draws, report)
         _check(seen)
@@ -109,8 +109,10 @@ def evaluate(
                 gaps = bound_gaps(model, some, plan.samples, report)
             elbo, over = seen.log_px - seen.rate, f"{describe_bound(model)} {where}"
             figures["log_prob"] = log_prob_figure(elbo, gaps, plan.bound, plan.samples, over)
-            with seeded(mix_seed(seed, _MIX), model.device):
-                figures |= _information(*split_rate(model, images, index[plan.mixed]), where)
+            if model.transport is None:  # else every pair of images is a transport of its own
+                with seeded(mix_seed(seed, _MIX), model.device):
+                    mixed = split_rate(model, images, index[plan.mixed])
+                figures |= _information(*mixed, where)
     figures |= _use(seen, where) | _fidelity(model, seen, where)
     kept, notes = finite(figures)
     if point:
@@ -132,21 +134,21 @@ class _Plan:
 def _plan(
     model: Vae, n: int, samples: int | None, bound: int | None, limit: int | None, seed: int
 ) -> _Plan:
-    index = _choose(n, limit or n, seed)
+    index = choose(n, limit or n, seed)
     total = len(index)
     draws = max(1, min(50, 10_000 // total))  # few images: less noise in the same time
     budget = int(DECODINGS * min(1.0, 784 / math.prod(model.shape)))
     samples = samples or max(200, min(5_000, budget // min(total, bound or total)))
-    some = _choose(total, bound or max(10, budget // samples), mix_seed(seed, _BOUND))
-    return _Plan(index, draws, some, samples, _choose(total, MIXED, mix_seed(seed, _MIX)))
+    some = choose(total, bound or max(10, budget // samples), mix_seed(seed, _BOUND))
+    return _Plan(index, draws, some, samples, choose(total, MIXED, mix_seed(seed, _MIX)))
 
 
-def _choose(n: int, count: int, seed: int) -> Tensor:
+def choose(n: int, count: int, seed: int) -> Tensor:
     """Return ``count`` of n images by chance, in order: the first ones may be the easy ones."""
     return epoch_order(n, seed, 0)[:count].sort().values
 
 
-def _single_precision() -> AbstractContextManager[None]:
+def single_precision() -> AbstractContextManager[None]:
     """Context without TF32, in which cuDNN convolves by default, with 10 bits for a fraction."""
     return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)
 

@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.resources import as_file
-from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +17,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from vaelab import files
-from vaelab.config import merge, read_yaml
 from vaelab.data.images import Splits
-from vaelab.data.store import default_cache
-from vaelab.data.summary import fingerprint
-from vaelab.errors import BusyError, ConfigError, DataError, RunError
+from vaelab.errors import ConfigError, DataError, refuse_pickle
 from vaelab.models.model import Images
-from vaelab.recipes import resolve
-from vaelab.training.fit import train_config
+from vaelab.training.judge import trained_judge
 from vaelab.training.progress import Progress, Silent
-from vaelab.training.run import Run, check_same
-
-PRESET = "classifier.yaml"
 
 
 @dataclass(frozen=True)
@@ -71,33 +60,9 @@ def find_features(
 
 
 def classifier_features(splits: Splits, cache: Path | None, progress: Progress) -> Features:
-    """Return the last hidden layer of a small classifier of these images.
-
-    It is trained on the training part the first time, with a fixed seed, and kept in the cache
-    under the fingerprint of the data.
-    """
-    with as_file(resources("vaelab") / "presets" / PRESET) as preset:
-        values = merge(read_yaml(preset), {"data": {"spec": splits.name}})
-    config = resolve(values, PRESET)
-    run = Run((cache or default_cache()) / "classifiers" / fingerprint(splits))
-    if run.exists:
-        try:
-            check_same(run.read_config(), config, run.config_file)
-        except RunError:  # of another version of vaelab
-            run = Run(run.path.with_name(f"{run.path.name}-{_digest(config.model_dump_json())}"))
-    while True:
-        try:
-            train_config(config, splits, run, progress)
-            break
-        except BusyError:  # another process trains it
-            time.sleep(1)
-    classifier = run.load_classifier()
-    accuracy = run.read_log("epoch")[-1]["validation/accuracy"]
-    name = (
-        f"last hidden layer of a small classifier of {splits.name}, trained by vaelab to "
-        f"{accuracy:.1%} on validation images (weights {files.checksum(run.model_file)[:12]})"
-    )
-    return Features(name, classifier.features)
+    """Return the last hidden layer of a small classifier of these images; see `trained_judge`."""
+    judge = trained_judge(splits, cache, progress)
+    return Features(f"last hidden layer of {judge.name}", judge.classifier.features)
 
 
 def onnx_features(path: Path) -> Features:
@@ -109,6 +74,7 @@ def onnx_features(path: Path) -> Features:
     Raises:
         ConfigError: onnxruntime is not installed, or the file is no such network.
     """
+    refuse_pickle(path)
     try:
         runtime = importlib.import_module("onnxruntime")
     except ImportError:

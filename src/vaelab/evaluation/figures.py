@@ -30,6 +30,11 @@ _FIGURES = {
     "psnr": ("PSNR", "Peak signal-to-noise ratio", 1),
     "ssim": ("structural similarity", "Structural similarity", 1),
     "neighbour_accuracy": ("neighbour accuracy", "Accuracy of nearest neighbours in the code", 1),
+    "accuracy": ("accuracy", "Accuracy", 1),
+    "balanced_accuracy": ("balanced accuracy", "Mean recall of the classes", 1),
+    "log_loss": ("log loss", "Log loss: −log p(y|x)", -1),
+    "calibration_error": ("calibration error", "Expected calibration error", -1),
+    "nearness": ("nearness", "Distance to the nearest training image, of new images' distance", 0),
     "holes": ("holes", "Holes: samples that nothing real is near", -1),
     "path_length": ("path length", "Length of interpolations", -1),
     "path_jump": ("largest step", "Largest step of interpolations", -1),
@@ -40,6 +45,19 @@ _FIGURES = {
     "recall": ("recall", "Recall: real images near generated ones", 1),
     "density": ("density", "Density of real images around generated ones", 1),
     "coverage": ("coverage", "Coverage of real images by generated ones", 1),
+    "sharpness": ("sharpness", "Fine detail of generated images, of 1 in real ones", 0),
+    "recognized": ("recognised", "Generated images recognised as the class asked for", 1),
+    "certainty": ("certainty", "How surely a sample is of some class", 1),
+    "recognized_back": ("recognised back", "Reconstructions recognised as their class", 1),
+    "switch": ("switched", "Edits that switch the attribute", 1),
+    "kept": ("class kept", "Edits that keep the class", 1),
+    "drift": ("drift", "What else an edit moves", -1),
+    "leak_linear": ("leak, linear", "Attribute read from z by a linear probe", -1),
+    "leak_mlp": ("leak, MLP", "Attribute read from z by an MLP", -1),
+    "leak_mlp_read": ("leak, not told", "Attribute read from z, labels not told, by an MLP", -1),
+    "told_read": ("w, not told", "Attribute read from its subspace, labels not told", 1),
+    "told": ("told by w", "Attribute read from its subspace by an MLP", 1),
+    "gap": ("information gap", "Mutual information gap", 1),
 }
 """Figure to its name where there is little room, its name where there is more, and whether more of
 it is better (1), less (−1), or neither."""
@@ -49,7 +67,14 @@ def sense(figure: str) -> int:
     """Return 1 if more of a figure is better, −1 if less is, 0 if neither or it is unknown."""
     if figure.startswith("iwae_"):
         return 1
-    return _FIGURES[figure][2] if figure in _FIGURES else 0
+    base, _ = of_attribute(figure)
+    return _FIGURES[base][2] if base in _FIGURES else 0
+
+
+def of_attribute(figure: str) -> tuple[str, str]:
+    """Split ``switch:thickness`` into figure and attribute, which is empty if there is none."""
+    base, _, attribute = figure.partition(":")
+    return base, attribute
 
 
 def check_lead(figure: str, where: str) -> None:
@@ -63,16 +88,20 @@ def check_lead(figure: str, where: str) -> None:
 
 def short_name(figure: str) -> str:
     """Return what a figure is called in a sentence or at the head of a column."""
-    if figure.startswith("iwae_"):
-        return f"IWAE {int(figure[5:]):,}"
-    return _FIGURES[figure][0] if figure in _FIGURES else figure.replace("_", " ")
+    return _named(figure, 0, "IWAE {:,}")
 
 
 def long_name(figure: str) -> str:
     """Return what a figure is called where there is room."""
+    return _named(figure, 1, "Importance-weighted bound, {:,} draws")
+
+
+def _named(figure: str, which: int, bound: str) -> str:
     if figure.startswith("iwae_"):
-        return f"Importance-weighted bound, {int(figure[5:]):,} draws"
-    return _FIGURES[figure][1] if figure in _FIGURES else figure.replace("_", " ")
+        return bound.format(int(figure[5:]))
+    base, attribute = of_attribute(figure)
+    name = str(_FIGURES[base][which]) if base in _FIGURES else base.replace("_", " ")
+    return f"{name}, {attribute}" if attribute else name
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,9 @@ from vaelab.data.images import ImageSet
 from vaelab.errors import DataError
 from vaelab.evaluation.features import Features
 from vaelab.evaluation.figures import Figure
-from vaelab.evaluation.generation import frechet, kernel_distance, neighbourhoods
+from vaelab.evaluation.generation import detail, frechet, kernel_distance, neighbourhoods
 from vaelab.evaluation.samplers import Sampler
 from vaelab.models.model import seeded
-from vaelab.models.vae import Vae
 from vaelab.training.step import mix_seed
 
 IMAGES, SETS, K = 10_000, 3, 5
@@ -33,11 +32,11 @@ UNITS = {
     "recall": "share of real images",
     "density": "real neighbourhoods, of 1 expected",
     "coverage": "share of real images",
+    "sharpness": "of real images' detail",
 }
 
 
 def generation_figures(
-    model: Vae,
     images: ImageSet,
     features: Features,
     sampler: Sampler,
@@ -52,10 +51,9 @@ def generation_figures(
     """Compare generated images with real ones; see `generation` for the equations.
 
     Arguments:
-        model: generates.
         images: real images, usually some that it was not trained on.
         features: where they are compared.
-        sampler: of the codes.
+        sampler: makes the images.
         known: training images; with them the Fréchet distance of as many of these is given too,
             the floor that a perfect model would reach.
         held_out: whether the real images were kept from training; the protocol says it.
@@ -70,18 +68,21 @@ def generation_figures(
     count = min(limit, len(images))
     if count < _LEAST:
         raise DataError(f"generation: {count} images are too few to compare with; {_LEAST} needed.")
-    real = _features(images, epoch_order(len(images), seed, 0)[:count], features)
+    chosen = epoch_order(len(images), seed, 0)[:count]
+    real = _features(images, chosen, features)
+    fine = torch.cat([detail(images.take(rows) / 255) for rows in chosen.split(_CHUNK)]).mean()
     drawn: dict[str, list[float]] = {}
     for number in range(sets):
-        with seeded(mix_seed(seed, _SEED, number), model.device):
-            made = _made(model, sampler, count, features)
-        for name, value in _compare(real, made).items():
+        with seeded(mix_seed(seed, _SEED, number), sampler.model.device):
+            made, energy = _made(sampler, count, features)
+        found = {**_compare(real, made), "sharpness": float(energy / fine.clamp(min=1e-12))}
+        for name, value in found.items():
             drawn.setdefault(name, []).append(value)
         report(count)
     origin = "that training did not see" if held_out else "that training used, some or all of them"
     how = (
         f"{count:,} generated images against {count:,} real ones {origin}; mean over {sets} such "
-        f"sets, whose spread gives the standard error. Codes from {sampler.name}. Features: "
+        f"sets, whose spread gives the standard error. Drawn from {sampler.name}. Features: "
         f"{features.name}. Double precision, seed {seed}. Compare only figures made the same way."
     )
     ball = f" A neighbourhood reaches to the {K}th neighbour."
@@ -105,10 +106,14 @@ def _features(images: ImageSet, index: Tensor, features: Features) -> Tensor:
     return torch.cat([features.of(images.take(rows)).cpu() for rows in index.split(_CHUNK)])
 
 
-def _made(model: Vae, sampler: Sampler, count: int, features: Features) -> Tensor:
-    """Return the features of generated images, which are not kept."""
-    codes = sampler.draw(count).split(_CHUNK)
-    return torch.cat([features.of(model.generate(part)).cpu() for part in codes])
+def _made(sampler: Sampler, count: int, features: Features) -> tuple[Tensor, Tensor]:
+    """Return the features and the mean detail of generated images, which are not kept."""
+    seen, fine = [], []
+    for start in range(0, count, _CHUNK):
+        images = sampler.images(min(_CHUNK, count - start))
+        seen.append(features.of(images).cpu())
+        fine.append(detail(images.cpu()))
+    return torch.cat(seen), torch.cat(fine).mean()
 
 
 def _compare(real: Tensor, made: Tensor) -> dict[str, float]:

@@ -60,7 +60,7 @@ def codes_of(model: Vae, images: ImageSet, index: Tensor) -> Tensor:
     """
     with evaluating(model), seeded(0, model.device):
         parts = [
-            model.encoder(batch.images).mean.float().cpu()
+            model.distributions(batch)[0].mean.float().cpu()
             for batch in batches(model, images, index, model.rows)
         ]
     return torch.cat(parts)
@@ -78,7 +78,9 @@ def observe(model: Vae, images: ImageSet, index: Tensor, samples: int, report: R
             "means": latent.posterior.mean,
             "codes": latent.value[0],
             **_rate(trace),
-            **_fidelity(batch.images, model.decode(latent.posterior.mean).mean.clamp(0, 1)),
+            **_fidelity(
+                batch.images, model.decode(latent.posterior.mean, trace.context).mean.clamp(0, 1)
+            ),
         }
         closed = closed and analytic_kl(latent.posterior, latent.prior) is not None
         for name, values in row.items():
@@ -106,7 +108,8 @@ def _fidelity(x: Tensor, y: Tensor) -> dict[str, Tensor]:
 
 def split_rate(model: Vae, images: ImageSet, index: Tensor) -> tuple[Tensor, Tensor]:
     """Return `latents.split_rate` of the images at ``index``, on the CPU."""
-    features = [model.encoder.network(b.images) for b in batches(model, images, index, model.rows)]
+    features = [model.features(batch) for batch in batches(model, images, index, model.rows)]
     posterior = model.encoder.family(torch.cat(features))
-    told, wasted = latents.split_rate(posterior, model.prior(), posterior.rsample())
+    prior = model.marginal_prior()
+    told, wasted = latents.split_rate(posterior, prior, posterior.rsample())
     return told.cpu(), wasted.cpu()

@@ -53,7 +53,7 @@ def path_figures(
     real = _some(images, min(limit, len(images)), seed)
     there = features.of(_some(known, min(KNOWN, len(known)), seed))
     with seeded(mix_seed(seed, _SEED), model.device):
-        made = features.of(model.generate(sampler.draw(len(real))))
+        made = features.of(sampler.images(len(real)))
     usual = nearest(features.of(real), there)
     far = nearest(made, there) > usual.quantile(FAR)
     how = f"Features: {features.name}. Seed {seed}."
@@ -98,7 +98,9 @@ def _walks(
     lengths: list[Tensor] = []
     jumps: list[Tensor] = []
     for start, end in pairwise(codes):
-        points = features.of(model.generate(torch.lerp(start, end, share))).double()
+        points = features.of(
+            model.generate(torch.lerp(start, end, share), **model.ordinary())
+        ).double()
         steps = (points[1:] - points[:-1]).norm(dim=1)
         whole = (points[-1] - points[0]).norm()
         if whole > 0:

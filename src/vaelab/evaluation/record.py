@@ -28,6 +28,7 @@ class Evaluation:
         held_out: whether the model was trained on other images.
         seed: of every draw.
         what: the part and the data set, such as ``test images of mnist``.
+        confusion: of a classifier, images of each class (row) taken for each class (column).
     """
 
     figures: dict[str, Figure]
@@ -37,6 +38,7 @@ class Evaluation:
     held_out: bool
     seed: int
     what: str = "test images"
+    confusion: list[list[int]] | None = None
 
 
 def write(run: Run, evaluation: Evaluation, path: Path | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Where codes to decode are drawn from: the prior, or a density of the codes of training images.
+"""Where images are drawn from: the prior, or a density of the codes of training images.
 
 The prior p(z) is what the model promises. Where the aggregate posterior q(z) = E_x q(z|x) leaves
 holes in it, a density fitted to q(z) after training gives better images (Dai and Wipf, 2019; Ghosh
@@ -19,6 +19,7 @@ from vaelab.data.batches import epoch_order
 from vaelab.data.images import ImageSet
 from vaelab.errors import ConfigError
 from vaelab.evaluation.measure import batches
+from vaelab.models.conditioning import LABEL
 from vaelab.models.model import evaluating, seeded
 from vaelab.models.posteriors import Dirac
 from vaelab.models.priors import build_prior
@@ -37,15 +38,24 @@ _SMALLEST = 1e-6
 
 @dataclass(frozen=True)
 class Sampler:
-    """A way to draw codes.
+    """A way to draw images.
 
     Arguments:
         name: in plain words, for a protocol.
-        draw: number of codes n to codes ``(n, D)``; follows the global random numbers.
+        model: decodes.
+        draw: number n to codes ``(n, D)`` and what the decoder is told, ``(n, K)``; follows the
+            global random numbers.
     """
 
     name: str
-    draw: Callable[[int], Tensor]
+    model: Vae
+    draw: Callable[[int], tuple[Tensor, Tensor]]
+
+    def images(self, n: int) -> Tensor:
+        """Return n images, ``(n, C, H, W)`` in [0, 1]."""
+        with torch.no_grad():
+            codes, context = self.draw(n)
+            return self.model.decoded(codes, context)
 
 
 def find_sampler(
@@ -69,7 +79,8 @@ def find_sampler(
         name: one of these.
         model: whose codes.
         images: the training images, which all but the prior need.
-        label: draw from the images of this class only; not with the prior.
+        label: draw images of this class: from a conditional model's prior, or from the codes of
+            its training images.
         temperature: factor on the noise of the prior.
         seed: of the fit.
 
@@ -79,21 +90,38 @@ def find_sampler(
     """
     if name not in NAMES:
         raise ConfigError(f"sampler: {name!r} is unknown; choose one of {', '.join(NAMES)}.")
+    told = model.conditioning is not None and LABEL in model.conditioning.names
+    given = {LABEL: label} if told and label is not None else {}
     if name == "prior":
-        if label is not None:
-            raise ConfigError("label: the prior knows no classes; use the sampler gmm or pool.")
-        return Sampler("the prior p(z)", lambda n: model.prior.sample(n, temperature))
+        if label is not None and not told:
+            raise ConfigError(
+                "label: of this model the prior knows no classes; use the sampler gmm, flow or "
+                "pool, or train a conditional model (cvae)."
+            )
+        words = "the prior p(z)" if model.conditioning is None else "the prior p(z|y), y as trained"
+
+        def draw(n: int) -> tuple[Tensor, Tensor]:
+            context = model.told_of(n, given, draw=True)
+            return model.draw(context, temperature), context
+
+        return Sampler(words, model, draw)
+
+    def with_labels(codes: Callable[[int], Tensor]) -> Callable[[int], tuple[Tensor, Tensor]]:
+        return lambda n: (codes(n), model.told_of(n, {**model.ordinary(), **given}))
+
     if temperature != 1:
         raise ConfigError(f"temperature: only the prior has one, not the sampler {name}.")
     index = _members(images, label, seed)
     of = "training images" if label is None else f"training images of {images.class_names[label]}"
     if name == "pool":
-        return Sampler(f"q(z|x) of {of} drawn by chance", _pool(model, images, index))
+        pool = with_labels(_pool(model, images, index))
+        return Sampler(f"q(z|x) of {of} drawn by chance", model, pool)
     with seeded(seed, model.device):
         codes = _codes(model, images, index)
         fitted = _mixture(codes, seed) if name == "gmm" else _flow(codes)
     words = f"a mixture of {COMPONENTS} normals" if name == "gmm" else "a spline flow"
-    return Sampler(f"{words} fitted to the codes of {len(codes):,} {of}", fitted)
+    name = f"{words} fitted to the codes of {len(codes):,} {of}"
+    return Sampler(name, model, with_labels(fitted))
 
 
 def _members(images: ImageSet, label: int | None, seed: int) -> Tensor:
@@ -113,7 +141,7 @@ def _codes(model: Vae, images: ImageSet, index: Tensor) -> Tensor:
     """Return one draw from the posterior of each image, ``(n, D)``, on the CPU."""
     with evaluating(model):
         parts = [
-            model.encoder(batch.images).sample().cpu()
+            model.distributions(batch)[0].sample().cpu()
             for batch in batches(model, images, index[:CODES], model.rows)
         ]
     return torch.cat(parts)
@@ -134,7 +162,7 @@ def _pool(model: Vae, images: ImageSet, index: Tensor) -> Callable[[int], Tensor
 def _kernel(model: Vae, images: ImageSet, index: Tensor) -> Tensor:
     """Return the width of the kernel that blurs a code: 0 unless posteriors are points."""
     batch = next(batches(model, images, index[:2], 2))
-    if not isinstance(model.encoder(batch.images), Dirac):
+    if not isinstance(model.distributions(batch)[0], Dirac):
         return torch.zeros(model.latent_dim)
     codes = _codes(model, images, index)
     power = 1 / (codes.shape[1] + 4)

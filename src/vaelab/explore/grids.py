@@ -99,7 +99,7 @@ def save_images(path: Path | str, images: Tensor, columns: int | None = None) ->
         raise unknown_suffix(path, ".png for a picture", ".npz for numbers")
 
 
-def save_arrays(path: Path, **arrays: Any) -> None:
+def save_arrays(path: Path, /, **arrays: Any) -> None:
     """Write arrays as a compressed ``.npz`` file, whole or not at all."""
     memory = io.BytesIO()
     np.savez_compressed(memory, **arrays)

@@ -6,15 +6,17 @@ same seed they are the same. D is the number of latent dimensions, (C, H, W) the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from vaelab.data.batches import Batch
 from vaelab.data.images import ImageSet
 from vaelab.errors import ConfigError
 from vaelab.evaluation.samplers import find_sampler
+from vaelab.models.conditioning import LABEL
 from vaelab.models.kl import kl_per_dimension
 from vaelab.models.model import Images, evaluating, seeded
 from vaelab.models.priors import NormalPrior
@@ -35,6 +37,8 @@ def samples(
     sampler: str = "prior",
     images: ImageSet | None = None,
     label: str | None = None,
+    guidance: float = 1.0,
+    given: Mapping[str, Any] | None = None,
 ) -> Tensor:
     """Return images of n draws, ``(n, C, H, W)``: from the prior as `Vae.sample` gives them.
 
@@ -44,21 +48,26 @@ def samples(
         temperature: factor on the prior's noise.
         seed: of the draws.
         sampler: ``prior``, or one fitted to the codes of ``images``: see `find_sampler`.
-        images: the training images.
+        images: the training images, which all samplers but the prior need.
         label: name of the class to draw from.
+        guidance: how far a conditional model follows what is given: see `Vae.guided`.
+        given: other labels by name, for a conditional model.
 
     Raises:
         ConfigError: an unknown sampler or class.
     """
-    if sampler == "prior" and label is None:
+    told = {**({} if label is None else {LABEL: label}), **(given or {})}
+    if sampler == "prior" and (model.conditioning is not None or not told):
         with seeded(seed, model.device):
-            return model.sample(n, temperature)
+            return model.sample(n, temperature, guidance, **told)
+    if given or guidance != 1:
+        raise ConfigError("given, guidance: only the prior of a conditional model (cvae) has them.")
     if images is None:
         raise ConfigError(f"samples: the sampler {sampler} with a label {label} needs `images`.")
     chosen = None if label is None else images.class_number(label)
     fitted = find_sampler(sampler, model, images, label=chosen, temperature=temperature, seed=seed)
     with seeded(seed, model.device):
-        return model.generate(fitted.draw(n))
+        return fitted.images(n)
 
 
 def reconstructions(model: Vae, images: Images) -> Tensor:
@@ -92,7 +101,16 @@ def interpolate(
     a, b = as_code(model, start), as_code(model, end)
     share = torch.linspace(0, 1, steps, device=a.device).unsqueeze(1)
     codes = torch.lerp(a, b, share) if how == "linear" else spherical(a, b, share)
-    return model.generate(codes)
+    told = torch.lerp(_context(model, start), _context(model, end), share)
+    return model.decoded(codes, told)
+
+
+def _context(model: Vae, given: Tensor) -> Tensor:
+    """Return what a decoder is told beside a code, or as it is read from an image, ``(K,)``."""
+    if given.shape == (model.latent_dim,):
+        return model.told_of(1, model.ordinary())[0]
+    x = model.as_images(given.unsqueeze(0))
+    return model.context_of(x)[0]
 
 
 def spherical(a: Tensor, b: Tensor, share: Tensor) -> Tensor:
@@ -136,7 +154,7 @@ def traverse(
     codes = base.repeat(len(dims), len(values), 1)
     for row, dim in enumerate(dims):
         codes[row, :, dim] = at[:, dim]
-    images = model.generate(codes.reshape(-1, model.latent_dim))
+    images = model.generate(codes.reshape(-1, model.latent_dim), **model.ordinary())
     return images.reshape(len(dims), len(values), *model.shape)
 
 
@@ -166,7 +184,8 @@ def manifold(
     codes = base.repeat(n, n, 1)
     codes[:, :, chosen[0]] = at[:, chosen[0]]
     codes[:, :, chosen[1]] = at[:, chosen[1]].flip(0).unsqueeze(1)
-    return model.generate(codes.reshape(-1, model.latent_dim)).reshape(n, n, *model.shape)
+    images = model.generate(codes.reshape(-1, model.latent_dim), **model.ordinary())
+    return images.reshape(n, n, *model.shape)
 
 
 def by_rate(model: Vae, images: Images) -> list[int]:
@@ -178,8 +197,10 @@ def by_rate(model: Vae, images: Images) -> list[int]:
     with torch.no_grad(), evaluating(model):
         parts = []
         for chunk in torch.split(x, model.rows):
-            posterior = model.encoder(chunk.to(model.device))
-            kl = kl_per_dimension(posterior, model.prior())
+            index = torch.arange(len(chunk))
+            seen = chunk.to(model.device)
+            posterior, prior = model.distributions(Batch(seen, seen, None, None, index))
+            kl = kl_per_dimension(posterior, prior)
             parts.append(posterior.mean if kl is None else kl)
         use = torch.cat(parts)
         use = use.var(0, correction=0) if kl is None else use.mean(0)
@@ -195,7 +216,7 @@ def quantiles(model: Vae, shares: Tensor) -> Tensor:
         each: Tensor = torch.special.ndtri(shares.double()).float()
         return each.unsqueeze(1).repeat(1, model.latent_dim).to(model.device)
     with seeded(0, model.device):
-        drawn = model.prior.sample(_QUANTILE_DRAWS)
+        drawn = model.marginal_prior().sample((_QUANTILE_DRAWS,))
     found: Tensor = torch.quantile(drawn, shares.to(drawn), dim=0)
     return found
 

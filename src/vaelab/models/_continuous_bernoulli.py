@@ -51,7 +51,7 @@ def mean(eta: Tensor) -> Tensor:
     series = near * (1 / 12 - square * (1 / 720 - square * (1 / 30240 - square / 1209600)))
     far = eta.abs().clamp_min(1)
     beyond = (_FAR_AT_ONE + 1 / torch.expm1(-far) + 1 / far).neg()
-    return 0.5 + series + torch.copysign(beyond, eta)
+    return 0.5 + series + eta.sign() * beyond  # ONNX has no copysign
 
 
 def variance(eta: Tensor) -> Tensor:

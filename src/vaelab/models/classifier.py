@@ -1,18 +1,24 @@
-"""A classifier p(y|x): it measures generated images, and generated images may help to train it."""
+"""A classifier p(y|x): for people's own classes, to measure generated images, and to be helped."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from vaelab.errors import ConfigError
 from vaelab.models.layers import channels_last
 from vaelab.models.model import Images, Model, Shape
 
-WIDTHS, HIDDEN, DROPOUT = (32, 64), 128, 0.3
+ClassifierName = Literal["cnn-small", "cnn"]
+WIDTHS, HIDDEN, DROPOUT = (32, 64), 128, 0.3  # of the small one
+STAGES = (32, 64, 128)  # of the residual one
 
 
 class Classifier(Model):
-    """Class probabilities p(y|x) = softmax(head(features(x))).
+    """Class probabilities p(y|x) = softmax(head(body(x)) / T).
 
     Arguments:
         body: images ``(n, C, H, W)`` to features ``(n, F)``.
@@ -20,12 +26,16 @@ class Classifier(Model):
         shape: channels, height and width of an image.
     """
 
+    temperature: Tensor
+    """T, which makes probabilities what they say: 1 until it is fitted to validation images."""
+
     def __init__(self, body: nn.Module, head: nn.Module, shape: Shape) -> None:
         super().__init__(shape)
         self.body, self.head = body, head
+        self.register_buffer("temperature", torch.ones(()))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the logits of images in [0, 1], ``(n, K)``."""
+        """Return the logits of images in [0, 1] before they are divided by T, ``(n, K)``."""
         logits: Tensor = self.head(self.body(channels_last(x)))
         return logits
 
@@ -33,45 +43,89 @@ class Classifier(Model):
         """Return the activations below the last layer, ``(N, F)``."""
         return self.chunked(lambda x: self.body(channels_last(x)), self.as_images(images))
 
+    def logits(self, images: Images) -> Tensor:
+        """Return the logits of images before they are divided by T, ``(N, K)``."""
+        return self.chunked(self, self.as_images(images))
+
     def predict(self, images: Images) -> Tensor:
         """Return the class probabilities of images, ``(N, K)``."""
-        return self.chunked(lambda x: self(x).softmax(1), self.as_images(images))
+        return (self.logits(images) / self.temperature.cpu()).softmax(1)
 
 
-def build_classifier(shape: Shape, classes: int) -> Classifier:
-    """Return a freshly initialised network of two convolutions with max pooling; seed torch before.
+class Residual(nn.Module):
+    """relu(x + f(x)), f two 3×3 convolutions with batch normalisation (He et al., 2015)."""
 
-    3×3 convolutions of 32 and 64 channels, each with batch normalisation, ReLU and 2×2 max
-    pooling; a layer of 128 features; one logit for each class. Pooling rounds up, so that any
-    size will do.
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.inner = nn.Sequential(
+            *_normalized(width, width), nn.ReLU(), *_normalized(width, width)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to the same shape."""
+        return torch.relu(x + self.inner(x))
+
+
+def build_classifier(
+    shape: Shape, classes: int, network: ClassifierName = "cnn-small"
+) -> Classifier:
+    """Return a freshly initialised network for images of any size; seed torch before.
+
+        cnn-small   two 3×3 convolutions of 32 and 64 channels, each with 2×2 max pooling, batch
+                    normalisation and ReLU; a layer of 128 features with dropout
+        cnn         three stages of 32, 64 and 128 channels, each a convolution with pooling and a
+                    residual block; the mean over all places
+
+    Pooling rounds up, and ends where two pixels are left.
+
+    Raises:
+        ConfigError: images of less than four pixels.
     """
+    if shape[1] * shape[2] < 4:
+        raise ConfigError(
+            f"data: images of {shape[1]} × {shape[2]} pixels are too small to classify."
+        )
+    body, features = _BODIES[network](shape)
+    head: nn.Module = nn.Linear(features, classes)
+    if network == "cnn-small":
+        head = nn.Sequential(nn.Dropout(DROPOUT), head)
+    return Classifier(body, head, shape)
+
+
+def _small(shape: Shape) -> tuple[nn.Module, int]:
     channels, height, width = shape
     maps = nn.Sequential()
     for before, after in zip((channels, *WIDTHS), WIDTHS, strict=False):
-        maps.append(nn.Conv2d(before, after, 3, padding=1, bias=False))
-        maps.append(nn.BatchNorm2d(after))
-        maps.append(nn.ReLU())
-        maps.append(nn.MaxPool2d(2, ceil_mode=True))
-        height, width = -(-height // 2), -(-width // 2)
-    body = nn.Sequential(
-        maps, nn.Flatten(), nn.Linear(WIDTHS[-1] * height * width, HIDDEN), nn.ReLU()
-    )
-    return Classifier(body, nn.Sequential(nn.Dropout(DROPOUT), nn.Linear(HIDDEN, classes)), shape)
+        pool, (height, width) = _pooled(height, width)
+        maps.extend([*_normalized(before, after, pool), nn.ReLU()])
+    flat = WIDTHS[-1] * height * width
+    return nn.Sequential(maps, nn.Flatten(), nn.Linear(flat, HIDDEN), nn.ReLU()), HIDDEN
 
 
-def shifted(images: Tensor, by: Tensor) -> Tensor:
-    """Move each image by whole pixels, with zeros where nothing was.
+def _residual(shape: Shape) -> tuple[nn.Module, int]:
+    channels, height, width = shape
+    maps = nn.Sequential()
+    for before, after in zip((channels, *STAGES), STAGES, strict=False):
+        pool, (height, width) = _pooled(height, width)
+        maps.extend([*_normalized(before, after, pool), nn.ReLU(), Residual(after)])
+    return nn.Sequential(maps, nn.AdaptiveAvgPool2d(1), nn.Flatten()), STAGES[-1]
 
-    Arguments:
-        images: ``(B, C, H, W)``.
-        by: rows down and columns to the right, int64 ``(B, 2)``.
-    """
-    height, width = images.shape[2:]
-    rows = torch.arange(height, device=images.device) - by[:, :1]  # (B, H): where a row comes from
-    columns = torch.arange(width, device=images.device) - by[:, 1:]
-    inside = ((rows >= 0) & (rows < height))[:, :, None]
-    inside = inside & ((columns >= 0) & (columns < width))[:, None]
-    flat = rows.clamp(0, height - 1)[:, :, None] * width + columns.clamp(0, width - 1)[:, None]
-    index = flat.flatten(1)[:, None].expand(-1, images.shape[1], -1)
-    moved = images.flatten(2).gather(2, index).view_as(images)
-    return moved * inside[:, None]
+
+_BODIES: dict[ClassifierName, Callable[[Shape], tuple[nn.Module, int]]] = {
+    "cnn-small": _small,
+    "cnn": _residual,
+}
+
+
+def _normalized(before: int, after: int, pool: nn.Module | None = None) -> list[nn.Module]:
+    """Return a convolution and its normalisation; pooled in between, where it costs the least."""
+    convolution = nn.Conv2d(before, after, 3, padding=1, bias=False)
+    between = [] if pool is None else [pool]
+    return [convolution, *between, nn.BatchNorm2d(after)]
+
+
+def _pooled(height: int, width: int) -> tuple[nn.Module | None, tuple[int, int]]:
+    """Return what halves a map, and its size then; nothing where two pixels are left of a side."""
+    if max(height, width) <= 2:
+        return None, (height, width)
+    return nn.MaxPool2d(2, ceil_mode=True), (-(-height // 2), -(-width // 2))

@@ -47,8 +47,12 @@ def kl_per_dimension(q: Distribution, p: Distribution) -> Tensor | None:
 
     $$KL_d = ½ (\mu_d^2 + \sigma_d^2 - 1 - 2\log\sigma_d)$$
 
-    for a diagonal posterior and a standard normal prior; their sum is `analytic_kl`.
+    for a diagonal posterior and a standard normal prior, and for a normal prior of mean m and
+    deviation s the same of (μ − m)/s and σ/s; their sum is `analytic_kl`.
     """
-    if isinstance(p, StandardNormal) and isinstance(q, DiagonalNormal):
-        return 0.5 * (q.loc.square() + q.scale.square() - 1) - q.scale.log()
-    return None
+    if not (isinstance(p, DiagonalNormal) and isinstance(q, DiagonalNormal)):
+        return None
+    loc, scale = q.loc, q.scale
+    if not isinstance(p, StandardNormal):
+        loc, scale = (loc - p.loc) / p.scale, scale / p.scale
+    return 0.5 * (loc.square() + scale.square() - 1) - scale.log()

@@ -66,14 +66,18 @@ class Model(nn.Module):
 
     @torch.no_grad()  # not inference_mode: codes may go on into somebody's own gradients
     def chunked(
-        self, function: Callable[[Tensor], Tensor], x: Tensor, rows: int | None = None
+        self, function: Callable[..., Tensor], *rows_of: Tensor, rows: int | None = None
     ) -> Tensor:
-        """Apply a function to ``x`` chunk by chunk, in evaluation mode, on the model's device."""
+        """Apply a function to tensors of equally many rows, chunk by chunk.
+
+        In evaluation mode, on the model's device.
+        """
         with evaluating(self):
             parts = [
-                function(part.to(self.device)).float() for part in torch.split(x, rows or self.rows)
+                function(*(part.to(self.device) for part in chunk)).float()
+                for chunk in zip(*(x.split(rows or self.rows) for x in rows_of), strict=True)
             ]
-        return torch.cat(parts) if parts else function(x.to(self.device)).float()
+        return torch.cat(parts)
 
 
 class evaluating:

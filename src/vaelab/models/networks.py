@@ -40,18 +40,22 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Return the features (B, F); raises `ConfigError` for a context of another width."""
+        features: Tensor = self.head[-1](self.below(x, context))
+        return features
+
+    def below(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Return the activations below the last layer."""
         context = _checked(context, self.context)
+        hidden: Tensor
         if not self.maps:  # fully connected: the context joins the pixels
             x = x.flatten(1)
-            return self._features(x if context is None else torch.cat([x, context], 1))
+            hidden = self.head[:-1](x if context is None else torch.cat([x, context], 1))
+            return hidden
         if context is not None:
             x = torch.cat([x, context[:, :, None, None].expand(-1, -1, *x.shape[2:])], 1)
         x = self.maps(channels_last(x))
-        return self._features(x.permute(0, 2, 3, 1).flatten(1))  # (H, W, C): the order in memory
-
-    def _features(self, x: Tensor) -> Tensor:
-        features: Tensor = self.head(x)
-        return features
+        hidden = self.head[:-1](x.permute(0, 2, 3, 1).flatten(1))  # (H, W, C): as in memory
+        return hidden
 
 
 class Decoder(nn.Module):
@@ -98,10 +102,10 @@ class ResidualBlock(nn.Module):
         bias = config.normalization != "batch"
         self.first = nn.Sequential(
             *_activated(config, width, size, dropout=False),
-            nn.Conv2d(width, width, 3, padding=1, bias=bias),
+            _same(width, width, 3, size, bias),
         )
         self.second = nn.Sequential(
-            *_activated(config, width, size), nn.Conv2d(width, width, 3, padding=1)
+            *_activated(config, width, size), _same(width, width, 3, size, True)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -184,24 +188,33 @@ def _sizes(config: NetworkConfig, size: Size) -> list[Size]:
     return sizes
 
 
-def _padding(size: int, kernel: int, stride: int) -> int:
-    """Zeros at each end for ⌈size/stride⌉ outputs."""
-    return max(0, (-(-size // stride) - 1) * stride + kernel - size + 1) // 2
+def _taps(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Return how many taps of a kernel ever meet the image, and the zeros at each end.
+
+    For ⌈size/stride⌉ outputs. Where the image is smaller than the kernel some taps would meet zeros
+    alone; they are left out, for oneDNN leaves their gradients undefined.
+    """
+    way = (-(-size // stride) - 1) * stride
+    padding = max(0, way + kernel - size + 1) // 2
+    first, last = max(0, padding - way), min(kernel - 1, size - 1 + padding)
+    return last - first + 1, padding - first
 
 
-def _same(before: int, after: int, kernel: int, bias: bool) -> nn.Module:
+def _same(before: int, after: int, kernel: int, size: Size, bias: bool) -> nn.Module:
     """Return a convolution that keeps the size; an even kernel needs one zero more at the end."""
-    conv = nn.Conv2d(before, after, kernel, padding=(kernel - 1) // 2, bias=bias)
-    return conv if kernel % 2 else nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), conv)
+    high, wide = (min(kernel, 2 * side - 1) for side in size)
+    padding = ((high - 1) // 2, (wide - 1) // 2)
+    conv = nn.Conv2d(before, after, (high, wide), padding=padding, bias=bias)
+    more = (0, 1 - wide % 2, 0, 1 - high % 2)
+    return nn.Sequential(nn.ZeroPad2d(more), conv) if any(more) else conv
 
 
 def _down(config: NetworkConfig, before: int, after: int, large: Size, stride: int) -> nn.Module:
-    kernel = config.kernel
     bias = config.kind == "residual" or config.normalization != "batch"
     if stride == 1:
-        return _same(before, after, kernel, bias)
-    padding = (_padding(large[0], kernel, stride), _padding(large[1], kernel, stride))
-    return nn.Conv2d(before, after, kernel, stride, padding, bias=bias)
+        return _same(before, after, config.kernel, large, bias)
+    (high, up), (wide, left) = (_taps(side, config.kernel, stride) for side in large)
+    return nn.Conv2d(before, after, (high, wide), stride, (up, left), bias=bias)
 
 
 def _up(
@@ -212,20 +225,19 @@ def _up(
     That is its transpose, or for residual networks a convolution after nearest-neighbour
     upsampling, which leaves no checkerboard (Odena et al., 2016).
     """
-    kernel = config.kernel
     bias = last or config.kind == "residual" or config.normalization != "batch"
     if stride == 1:
-        return _same(before, after, kernel, bias)
+        return _same(before, after, config.kernel, large, bias)
     if config.kind == "residual":
-        return nn.Sequential(nn.Upsample(large), _same(before, after, kernel, bias))
-    padding, extra = [], []
-    for size in large:
-        pad = _padding(size, kernel, stride)
-        padding.append(pad)
-        extra.append(size - ((-(-size // stride) - 1) * stride + kernel - 2 * pad))
-    return ConvTranspose2d(
-        before, after, kernel, stride, (padding[0], padding[1]), (extra[0], extra[1]), bias=bias
-    )
+        return nn.Sequential(nn.Upsample(large), _same(before, after, config.kernel, large, bias))
+    (high, up), (wide, left) = (_taps(side, config.kernel, stride) for side in large)
+    extra = (_lacks(large[0], high, up, stride), _lacks(large[1], wide, left, stride))
+    return ConvTranspose2d(before, after, (high, wide), stride, (up, left), extra, bias=bias)
+
+
+def _lacks(size: int, kernel: int, padding: int, stride: int) -> int:
+    """Return by how much a transposed convolution of ⌈size/stride⌉ inputs is shorter than it."""
+    return size - ((-(-size // stride) - 1) * stride + kernel - 2 * padding)
 
 
 def _fully_connected(config: NetworkConfig, widths: list[int], outputs: int) -> nn.Sequential:

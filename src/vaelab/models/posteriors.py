@@ -166,8 +166,8 @@ class FlowNormal(Distribution):
     has_rsample = True
     DRAWS = 64
 
-    def __init__(self, loc: Tensor, scale: Tensor, flow: Any) -> None:
-        self.loc, self.scale, self.flow = loc, scale, flow
+    def __init__(self, loc: Tensor, scale: Tensor, flow: Any, draws: Tensor) -> None:
+        self.loc, self.scale, self.flow, self.draws = loc, scale, flow, draws
         super().__init__(loc.shape[:-1], loc.shape[-1:], validate_args=False)
 
     @property
@@ -181,13 +181,16 @@ class FlowNormal(Distribution):
         return self._fixed().var(0)
 
     def _fixed(self) -> Tensor:
-        """Return draws from a fixed sequence, half of them the others with the sign changed."""
-        dim = self.event_shape[0]
-        generator = torch.Generator().manual_seed(dim)
-        half = torch.randn(self.DRAWS // 2, dim, generator=generator, dtype=torch.float64)
-        epsilon = torch.cat([half, -half]).to(self.loc)
         shape = (self.DRAWS, *self.loc.shape)
-        return self._push(epsilon.view(-1, *(1,) * (self.loc.ndim - 1), dim).expand(shape))
+        epsilon = self.draws.to(self.loc).view(-1, *(1,) * (self.loc.ndim - 1), shape[-1])
+        return self._push(epsilon.expand(shape))
+
+    @classmethod
+    def fixed_draws(cls, dim: int) -> Tensor:
+        """Return draws from a fixed sequence, half of them the others with the sign changed."""
+        generator = torch.Generator().manual_seed(dim)
+        half = torch.randn(cls.DRAWS // 2, dim, generator=generator, dtype=torch.float64)
+        return torch.cat([half, -half]).float()
 
     def _push(self, epsilon: Tensor) -> Tensor:
         with torch.autocast(self.loc.device.type, enabled=False):
@@ -258,6 +261,7 @@ class FlowPosterior(nn.Module):
     """
 
     CONTEXT = 32
+    draws: Tensor
 
     def __init__(self, latent_dim: int) -> None:
         super().__init__()
@@ -266,6 +270,7 @@ class FlowPosterior(nn.Module):
         self.flow = build_flow(
             "nsf", "posterior flow", latent_dim, self.CONTEXT, passes=passes, transforms=2
         )
+        self.register_buffer("draws", FlowNormal.fixed_draws(latent_dim), persistent=False)
 
     def forward(self, raw: Tensor) -> FlowNormal:
         """Return q(z|x), event shape ``(D,)``."""
@@ -273,7 +278,7 @@ class FlowPosterior(nn.Module):
         loc, scale, context = torch.split(single(raw), [dim, dim, self.CONTEXT], -1)
         with torch.autocast(raw.device.type, enabled=False):
             flow = self.flow(context)
-        return FlowNormal(loc, positive_scale(scale), flow)
+        return FlowNormal(loc, positive_scale(scale), flow, self.draws)
 
 
 class DiracPosterior(nn.Module):

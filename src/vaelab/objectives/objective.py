@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,11 +40,21 @@ class Player:
         name: unique name within the objective.
         parameters: name to parameter.
         loss: function of a batch and a step.
+        repeats: how many updates it makes where others make one.
+        training: settings of the optimizer that differ from those of the run.
+        active: share of the training, from its start, in which it moves; then it rests while others
+            go on.
+        restart: share of the training after which its learning rate goes through its schedule
+            anew; 0 for once only.
     """
 
     name: str
     parameters: Mapping[str, nn.Parameter]
     loss: Callable[[Batch, int], Loss]
+    repeats: int = 1
+    training: Mapping[str, Any] = field(default_factory=dict)
+    active: float = 1.0
+    restart: float = 0.0
 
 
 class Objective(nn.Module):
@@ -60,25 +71,55 @@ class Objective(nn.Module):
 
     def forward(self, model: Model, batch: Batch, step: int) -> Loss:
         """Run the model over a batch and sum the terms."""
+        return self.traced(model, batch, step)[1]
+
+    def traced(self, model: Model, batch: Batch, step: int) -> tuple[Trace, Loss]:
+        """Do as `forward`, and return the trace that the terms were of."""
         assert isinstance(model, Vae)
         trace = model(batch, self.samples)
         shares = {name: term(trace, step).mean() for name, term in self.terms.items()}
         total = torch.stack(list(shares.values())).sum()
         figures = {f"loss/{name}": share.detach() for name, share in shares.items()}
-        return Loss(total, {"loss": total.detach(), **figures, **rate_distortion(trace)})
+        figures = {"loss": total.detach(), **figures, **rate_distortion(trace)}
+        return trace, Loss(total, figures)
 
     def players(self, model: Model) -> dict[str, Player]:
-        """Return who optimises what: one player with all parameters."""
+        """Return who optimises what: the model, and its labeler if it has one."""
 
         def loss(batch: Batch, step: int) -> Loss:
             result: Loss = self(model, batch, step)
             return result
 
         parameters = {
-            **{f"model.{name}": value for name, value in model.named_parameters()},
+            **own_parameters(model),
             **{f"objective.{name}": value for name, value in self.named_parameters()},
         }
-        return {"model": Player("model", parameters, loss)}
+        return {"model": Player("model", parameters, loss), **labeler_player(model)}
+
+
+_LABELER = "labeler."
+LEARNS = 0.5
+"""Share of the training in which a labeler learns; it would only learn images by heart after."""
+
+
+def own_parameters(model: Model) -> dict[str, nn.Parameter]:
+    """Return the parameters of a model but those of its labeler, by name."""
+    return {f"model.{n}": p for n, p in model.named_parameters() if not n.startswith(_LABELER)}
+
+
+def labeler_player(model: Model) -> dict[str, Player]:
+    """Return the player that trains a model's labeler; none if it has none."""
+    if not isinstance(model, Vae) or model.labeler is None:
+        return {}
+    labeler, conditioning = model.labeler, model.conditioning
+    assert conditioning is not None
+
+    def loss(batch: Batch, step: int) -> Loss:
+        total = labeler.cost(batch.images, conditioning(batch))
+        return Loss(total, {"loss": total.detach()})
+
+    parameters = {f"model.{_LABELER}{n}": p for n, p in labeler.named_parameters()}
+    return {"labeler": Player("labeler", parameters, loss, active=LEARNS)}
 
 
 @torch.no_grad()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -35,11 +35,15 @@ class Section:
         title: its heading.
         panels: figures with a caption each.
         text: what to see in them.
+        legend: name, colour and whether it is dashed of each line.
+        roomy: whether panels stay wide however many there are.
     """
 
     title: str
     panels: tuple[tuple[Markup, str], ...]
     text: str
+    legend: tuple[tuple[str, str, bool], ...] = ()
+    roomy: bool = False
 
 
 def extra_sections(results: Results, data: Data) -> list[Section]:
@@ -90,7 +94,7 @@ def _bounds(results: Results) -> list[Section]:
     return [Section("Bounds by draws", tuple(panels), text)]
 
 
-def bounds_of(figures: list[str]) -> list[str]:
+def bounds_of(figures: Iterable[str]) -> list[str]:
     """Return those figures that are importance-weighted bounds, from few draws to many."""
     return sorted((name for name in figures if name.startswith("iwae_")), key=_draws)
 
@@ -114,7 +118,7 @@ def _pools(results: Results, data: Data) -> list[Section]:
             except ConfigError:  # too few images of a class
                 continue
             with seeded(label, model.device):
-                rows.append(model.generate(sampler.draw(_EACH)))
+                rows.append(sampler.images(_EACH))
         if not rows:
             continue
         pixels = png(grid(reduced(torch.cat(rows)), _EACH))

@@ -95,16 +95,15 @@ def find_latents(model: Vae, images: ImageSet, seed: int = 0, limit: int = IMAGE
     index = torch.arange(count) * len(images) // count
     means, deviations, kls = [], [], []
     with seeded(seed, model.device), evaluating(model):
-        prior = model.prior()
         for batch in batches(model, images, index, _CHUNK):
-            posterior = model.encoder(batch.images)
+            posterior, prior = model.distributions(batch)
             parts = kl_per_dimension(posterior, prior)
             if parts is not None:
                 kls.append(parts.double().cpu())
             means.append(posterior.mean.float().cpu())
             deviations.append(posterior.stddev.float().cpu())
         point = isinstance(posterior, Dirac)
-        draws = None if point else model.prior.sample(_PRIOR_DRAWS).float().cpu()
+        draws = None if point else model.marginal_prior().sample((_PRIOR_DRAWS,)).float().cpu()
     if not all(values.isfinite().all() for values in (*means, *deviations)):
         raise RunError(
             "report: the model's codes are not finite: training has diverged. Train again with a "

@@ -17,6 +17,7 @@ from vaelab.evaluation.record import Evaluation, is_current, read, verdict
 from vaelab.models.vae import Vae
 from vaelab.report import words
 from vaelab.report.curves import learning_curves
+from vaelab.report.labelled import labelled_sections
 from vaelab.report.latent_plots import aggregate_plots, deviations_plot, latent_map, legend
 from vaelab.report.latents import Latents, find_latents
 from vaelab.report.palette import variables
@@ -63,6 +64,7 @@ def write_report(run: Run, splits: Splits, *, progress: Progress | None = None) 
             **words.captions(latents),
             **plots,
             "pictures": pictures,
+            "labelled": labelled_sections(model, splits.test),
             "hero": pictures.hero,
             "structure": structure(model),
             "dims": model.latent_dim,
@@ -86,7 +88,8 @@ def render(context: dict[str, Any], template: str = "page.html") -> str:
         trim_blocks=True,
     )
     environment.filters["count"] = lambda value: f"{value:,}"
-    sheets = ("page.css", "plot.css", *([] if template == "page.html" else ["study.css"]))
+    own = Path(template).with_suffix(".css").name
+    sheets = ("page.css", "plot.css", *([] if own == "page.css" else [own]))
     css = Markup(variables() + "".join(stylesheet(name) for name in sheets))
     return environment.get_template(template).render(css=css, **context)
 
@@ -116,6 +119,7 @@ def _about(
     return {
         "name": run.path.resolve().name,
         "path": str(run),
+        "explorer": run.explorer_file.name if run.explorer_file.exists() else None,
         "summary": words.summary(config, splits),
         "verdict": sentence.replace(" ± ", "\u00a0±\u00a0"),
         "alerts": alerts,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -124,12 +125,17 @@ def _pairs(model: Vae, images: ImageSet) -> tuple[tuple[tuple[Picture, Picture],
     names = [""] * len(index)
     if images.labels is not None:
         names = [images.class_names[k] for k in images.labels[index].tolist()]
-    pairs = [
-        (_single(one, f"image {name}".strip(), name), _single(other, "its reconstruction", name))
-        for (one, other), name in zip(both, names, strict=True)
-    ]
+    pairs = beside(both, names)
     sizes = [sum(len(picture.png) for picture in pair) for pair in pairs]
     return tuple(pairs[: _fitting(sizes)]), png(grid(both.flatten(0, 1), 10))
+
+
+def beside(both: Tensor, names: Sequence[str]) -> list[tuple[Picture, Picture]]:
+    """Return images and their reconstructions ``(n, 2, C, H, W)`` one by one, under their names."""
+    return [
+        (single(one, f"image {name}".strip(), name), single(other, "its reconstruction", name))
+        for (one, other), name in zip(reduced(both), names, strict=True)
+    ]
 
 
 def small_samples(model: Vae, point: bool, seed: int = 0) -> Picture:
@@ -155,7 +161,8 @@ def small_pairs(model: Vae, images: ImageSet) -> Picture:
     return _picture(grid(both, len(index), scale), alt, "reconstructions")
 
 
-def _single(image: Tensor, alt: str, caption: str) -> Picture:
+def single(image: Tensor, alt: str, caption: str = "") -> Picture:
+    """Return one image ``(C, H, W)``, large enough to be seen."""
     pixels = to_uint8(image[None])[0].transpose(1, 2, 0)
     height, width, channels = pixels.shape
     scale = max(1, _PAIR // width)
@@ -184,7 +191,7 @@ def _manifold(model: Vae, latents: Latents) -> Picture:
         low, high = latents.means.quantile(torch.tensor([0.01, 0.99]), 0)
         x, y = (low + (high - low) * torch.linspace(0, 1, side)[:, None]).T
         codes = torch.stack([x.repeat(side), y.flip(0).repeat_interleave(side)], 1)
-        images = model.generate(codes)
+        images = model.generate(codes, **model.ordinary())
         over = "an even grid over the middle 98 % of the codes of test images"
     else:
         images = manifold(model, side).flatten(0, 1)
@@ -211,7 +218,9 @@ def _traversals(model: Vae, latents: Latents) -> tuple[tuple[Picture, ...], byte
         spread = latents.means.std(0, correction=0)
         for row, dim in enumerate(dims):
             codes[row, :, dim] += values * spread[dim]
-        images = model.generate(codes.flatten(0, 1)).unflatten(0, (len(dims), steps))
+        images = model.generate(codes.flatten(0, 1), **model.ordinary()).unflatten(
+            0, (len(dims), steps)
+        )
     else:
         images = traverse(model, dims=dims, values=values.tolist())
     images = reduced(images)
@@ -235,6 +244,12 @@ def reduced(images: Tensor) -> Tensor:
     channels, height, width = images.shape[-3:]
     blocks = avg_pool2d(images.cpu().reshape(-1, channels, height, width), block, ceil_mode=True)
     return blocks.reshape(*images.shape[:-2], *blocks.shape[-2:])
+
+
+def lay_out(images: Tensor, columns: int, alt: str) -> Picture:
+    """Return images ``(N, C, H, W)`` as one picture of so many columns."""
+    small = reduced(images)
+    return _picture(grid(small, columns, _scale(columns, small.shape[-1], _WIDE)), alt, "")
 
 
 def reduced_shape(model: Vae) -> tuple[int, int, int]:

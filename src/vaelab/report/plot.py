@@ -77,9 +77,9 @@ class Plot:
         style = f"stroke:{color};stroke-width:{thick};stroke-linecap:{cap}"
         self._add(f'<path class="points" d="{path}"{_style(style)}/>', clip=True)
 
-    def circle(self, radius: float, cls: str) -> None:
-        """Draw the circle of a radius about the origin, in the units of the data."""
-        (x, y), (right, _) = self.at(0, 0), self.at(radius, 0)
+    def circle(self, radius: float, cls: str, about: tuple[float, float] = (0, 0)) -> None:
+        """Draw the circle of a radius about a point, in the units of the data."""
+        (x, y), (right, _) = self.at(*about), self.at(about[0] + radius, about[1])
         self._add(
             f'<circle class="{cls}" cx="{x:.1f}" cy="{y:.1f}" r="{right - x:.1f}"/>', clip=True
         )
@@ -88,6 +88,13 @@ class Plot:
         """Draw a circle of so many pixels about a point of the data."""
         px, py = self.at(x, y)
         self._add(f'<circle class="{cls}" cx="{px:.1f}" cy="{py:.1f}" r="{pixels:g}"/>')
+
+    def circle_filled(self, x: float, y: float, pixels: float, color: str) -> None:
+        """Draw a dot of so many pixels' radius in a colour at a point of the data."""
+        px, py = self.at(x, y)
+        self._add(
+            f'<circle cx="{px:.1f}" cy="{py:.1f}" r="{pixels:g}" style="fill:{color}"/>', clip=True
+        )
 
     def text(
         self,
@@ -158,7 +165,7 @@ def standalone(panels: Sequence[Markup]) -> bytes:
         w, h = (
             int(panel.split(f'{side}="', 1)[1].split('"', 1)[0]) for side in ("width", "height")
         )
-        placed.append(panel.replace("<svg ", f'<svg x="{x}" ', 1))
+        placed.append(str(panel).replace("<svg ", f'<svg x="{x}" ', 1))
         x, height = x + w, max(height, h)
     css = f"{variables()}{stylesheet('plot.css')}"
     return (

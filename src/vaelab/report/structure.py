@@ -57,8 +57,8 @@ def structure(model: Vae) -> list[Part]:
     handles = [module.register_forward_hook(look) for module in model.modules()]
     try:
         with torch.no_grad(), evaluating(model):
-            model.encoder(torch.zeros(1, *model.shape, device=model.device))
-            model.decode(torch.zeros(1, model.latent_dim, device=model.device))
+            model.posterior(torch.zeros(1, *model.shape))
+            model.generate(torch.zeros(1, model.latent_dim), **model.ordinary())
     finally:
         for handle in handles:
             handle.remove()

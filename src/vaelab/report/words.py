@@ -20,10 +20,19 @@ from vaelab.training.run import Run
 Entry = Mapping[str, Any]
 
 
-def figure_rows(evaluation: Evaluation) -> list[dict[str, str]]:
-    """Return the table of figures, the verdict's own first."""
-    lead = "elbo" if "elbo" in evaluation.figures else "mse"
+def figure_rows(
+    evaluation: Evaluation, lead: str | None = None, simple: bool = False
+) -> list[dict[str, str]]:
+    """Return the table of figures, the verdict's own first.
+
+    Arguments:
+        evaluation: the figures.
+        lead: the first; by default the ELBO or what stands for it.
+        simple: leave out those of single classes or attributes.
+    """
+    lead = lead or ("elbo" if "elbo" in evaluation.figures else "mse")
     names = sorted(evaluation.figures, key=lambda name: name != lead)
+    names = [name for name in names if not (simple and ":" in name)]
     rows = []
     for name in names:
         figure = evaluation.figures[name]

@@ -27,9 +27,10 @@ from vaelab.config import Count, RunConfig, Section, explain, merge, read_yaml
 from vaelab.errors import ConfigError
 from vaelab.evaluation.figures import check_lead
 from vaelab.recipes import find_recipe, resolve
+from vaelab.studies.arms import AugmentationConfig, Mix, expand, pairs
 from vaelab.training.run import versions
 
-MeasureName = Literal["generation", "neighbours", "paths", "bounds"]
+MeasureName = Literal["generation", "neighbours", "paths", "bounds", "attributes", "recognized"]
 ExtraName = Literal["pools", "surfaces", "knee"]
 
 
@@ -66,6 +67,9 @@ class StudyConfig(Section):
     compare: list[Annotated[list[str], Field(min_length=2, max_length=2)]] = Field(
         [], description="further pairs of cases to compare"
     )
+    augmentation: AugmentationConfig | None = Field(
+        None, description="arms of classifiers in place of cases: see `vaelab.studies.arms`"
+    )
     extras: list[ExtraName] = Field(
         [],
         description="further pictures: samples by class, paths of the optimizers, rate-distortion",
@@ -86,11 +90,13 @@ class Case:
         key: name of its folder, unique in the study.
         name: as people read it.
         config: of its runs, but for the seed.
+        mix: what its training images are, where they are not those of the data.
     """
 
     key: str
     name: str
     config: RunConfig
+    mix: Mix | None = None
 
 
 @dataclass(frozen=True)
@@ -112,6 +118,11 @@ class Plan:
     cases: tuple[Case, ...]
     pairs: tuple[tuple[str, str], ...]
     seeds: tuple[int, ...]
+
+    @property
+    def augments(self) -> bool:
+        """Whether its cases are the arms of an augmentation study."""
+        return any(case.mix is not None for case in self.cases)
 
     def config(self, case: Case, seed: int) -> RunConfig:
         """Return the configuration of one run."""
@@ -152,6 +163,8 @@ def make_plan(
     preset: str | None = None,
     seeds: int | None = None,
     base: Mapping[str, Any] | None = None,
+    fractions: Sequence[float] | None = None,
+    generators: Sequence[str] | None = None,
 ) -> Plan:
     """Return the resolved study.
 
@@ -161,12 +174,15 @@ def make_plan(
         preset: one of its presets.
         seeds: number of seeds, in place of the declared one.
         base: settings laid upon those of every case, such as other data.
+        fractions: shares of the labels of an augmentation study, in place of the declared ones.
+        generators: those to use of the declared ones, by name.
 
     Raises:
         ConfigError: an unknown key, case or preset, or a configuration that cannot be.
     """
     _checked(values, where)  # what a preset is laid upon
-    study = _checked(_with_preset(dict(values), preset, where), where)
+    laid = _with_preset(dict(values), preset, where)
+    study = _checked(_with_arms(laid, fractions, generators, where), where)
     check_lead(study.lead, where)
     cases = _cases(study, base or {}, where)
     names = [case.name for case in cases]
@@ -180,6 +196,8 @@ def make_plan(
             raise ConfigError(f"{where}: compare: {one!r} cannot be compared with itself.")
     ordered = sorted(cases, key=lambda case: case.name != first)
     keys = {case.name: case.key for case in cases}
+    compared = [(keys[one], keys[other]) for one, other in study.compare]
+    compared += pairs({case.key: case.mix for case in cases if case.mix is not None})
     return Plan(
         study.title,
         study.question,
@@ -187,7 +205,7 @@ def make_plan(
         study.measure,
         tuple(study.extras),
         tuple(ordered),
-        tuple((keys[one], keys[other]) for one, other in study.compare),
+        tuple(compared),
         tuple(range(seeds or study.seeds)),
     )
 
@@ -197,6 +215,20 @@ def _checked(values: Mapping[str, Any], where: str) -> StudyConfig:
         return StudyConfig.model_validate(values)
     except ValidationError as error:
         raise ConfigError(explain(error, StudyConfig, where)) from None
+
+
+def _with_arms(
+    values: dict[str, Any],
+    fractions: Sequence[float] | None,
+    generators: Sequence[str] | None,
+    where: str,
+) -> dict[str, Any]:
+    """Lay what a caller chose upon the arms of an augmentation study."""
+    chosen = {"fractions": fractions, "use": generators}
+    over = {key: list(value) for key, value in chosen.items() if value is not None}
+    if over and "augmentation" not in values:
+        raise ConfigError(f"{where}: has no augmentation, and so no fractions or generators.")
+    return merge(values, {"augmentation": over}) if over else values
 
 
 def _with_preset(values: dict[str, Any], preset: str | None, where: str) -> dict[str, Any]:
@@ -236,6 +268,12 @@ def _cases(study: StudyConfig, base: Mapping[str, Any], where: str) -> list[Case
             )
         below = settings[case.like] if case.like is not None else {}
         settings[case.name] = merge(below, case.set)
+    mixes: dict[str, Mix] = {}
+    if study.augmentation is not None:
+        full = merge(study.base, base)
+        for declared in expand(study.augmentation, full, f"{where}: augmentation"):
+            settings[declared.name] = declared.settings
+            mixes[declared.name] = declared.mix
     if study.grid:
         settings = _grid(settings or {"": {}}, study.grid)
     if not settings:
@@ -244,12 +282,15 @@ def _cases(study: StudyConfig, base: Mapping[str, Any], where: str) -> list[Case
     for name, values in settings.items():
         full = merge(merge(study.base, values), base)
         config = resolve({**full, "versions": versions()}, f"{where}: {name}")
-        if find_recipe(config.recipe).classifies:
-            raise ConfigError(f"{where}: {name}: recipe {config.recipe} is no VAE.")
+        if find_recipe(config.recipe).classifies != (name in mixes):
+            raise ConfigError(
+                f"{where}: {name}: recipe {config.recipe} "
+                + ("is no classifier." if name in mixes else "is no VAE.")
+            )
         key = _slug(name)
         while key in found:
             key += "-"
-        found[key] = Case(key, name, config)
+        found[key] = Case(key, name, config, mixes.get(name))
     return list(found.values())
 
 

@@ -81,7 +81,12 @@ class Results:
         return differences(values, pairs)
 
     def comparisons(self, figure: str) -> dict[tuple[str, str], Estimate]:
-        """Return every case against the baseline, and the further pairs of the plan."""
+        """Return every case against the baseline, and the further pairs of the plan.
+
+        The arms of an augmentation study are compared in the pairs of the plan alone.
+        """
+        if self.plan.augments:
+            return self.compare(figure, self.plan.pairs)
         pairs = [(case.key, self.baseline.key) for case in self.plan.cases[1:]]
         return self.compare(figure, [*pairs, *(p for p in self.plan.pairs if p not in pairs)])
 
@@ -108,7 +113,7 @@ def _found(job: Job) -> Result:
     failure = job.failure
     if failure is not None or not job.measured:
         return Result(job, None, failure, 0.0, 0, ())
-    model = job.run.load_model()
+    model = job.run.load()
     epochs = job.run.read_log("epoch")
     return Result(
         job,

@@ -21,6 +21,7 @@ from vaelab import files
 from vaelab.config import parse_config, read_yaml
 from vaelab.errors import RunError
 from vaelab.evaluation.record import is_current
+from vaelab.studies.arms import Mix
 from vaelab.studies.plan import Case, MeasureConfig, Plan
 from vaelab.training.run import Run
 
@@ -52,6 +53,11 @@ class Job:
     def measured_file(self) -> Path:
         """The study's own figures, which nothing but a study writes."""
         return self.run.path / "measured.json"
+
+    @property
+    def origin_file(self) -> Path:
+        """Which images an arm of an augmentation study had its training set from."""
+        return self.run.path / "origin.json"
 
     @property
     def measured(self) -> bool:
@@ -109,13 +115,14 @@ class Study:
 
     def _check_same(self, old: Plan, new: Plan) -> None:
         configs = {case.key: case.config for case in new.cases}
+        mixes = {case.key: _unversioned(case.mix) for case in new.cases}
         for case in old.cases:
             if case.key not in configs:
                 raise RunError(f"{self}: holds another study, with a case {case.name!r}. {_OTHER}")
             one, other = (
                 c.model_copy(update={"versions": {}}) for c in (case.config, configs[case.key])
             )
-            if one != other:
+            if one != other or _unversioned(case.mix) != mixes[case.key]:
                 raise RunError(f"{self}: the case {case.name!r} has other settings there. {_OTHER}")
         if old.measure != new.measure:
             raise RunError(f"{self}: its runs are measured in another way. {_OTHER}")
@@ -138,6 +145,12 @@ class Study:
         ]
 
 
+def _unversioned(mix: Mix | None) -> Mix | None:
+    if mix is None:
+        return None
+    return mix.model_copy(update={"train": {**mix.train, "versions": {}}})
+
+
 _OTHER = "Choose another --out."
 
 
@@ -151,7 +164,12 @@ def _dump(plan: Plan) -> dict[str, Any]:
         "extras": list(plan.extras),
         "pairs": [list(pair) for pair in plan.pairs],
         "cases": [
-            {"key": case.key, "name": case.name, "config": case.config.model_dump(mode="json")}
+            {
+                "key": case.key,
+                "name": case.name,
+                "config": case.config.model_dump(mode="json"),
+                **({} if case.mix is None else {"mix": case.mix.model_dump(mode="json")}),
+            }
             for case in plan.cases
         ],
     }
@@ -160,7 +178,12 @@ def _dump(plan: Plan) -> dict[str, Any]:
 def _parse(values: dict[str, Any], path: Path) -> Plan:
     where = str(path)
     cases = tuple(
-        Case(case["key"], case["name"], parse_config(case["config"], where))
+        Case(
+            case["key"],
+            case["name"],
+            parse_config(case["config"], where),
+            Mix.model_validate(case["mix"]) if "mix" in case else None,
+        )
         for case in values["cases"]
     )
     return Plan(

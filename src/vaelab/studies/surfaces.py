@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from vaelab.data.batches import Batch, epoch_order, fetch
 from vaelab.data.images import Splits
 from vaelab.data.summary import mean_image
 from vaelab.models import noise
+from vaelab.models.conditioning import Told
 from vaelab.models.model import Model, seeded
 from vaelab.objectives.objective import Objective
 from vaelab.recipes import Setup, build
@@ -183,9 +184,10 @@ def plane(
 def _at_start(run: Result, splits: Splits) -> tuple[Model, Objective]:
     """Return model and objective of a run as they were before its first step."""
     config = run.job.case.config
-    setup = Setup(config.model, config.data.binarize, mean_image(splits.train), 1)
+    mean, told = mean_image(splits.train), Told.by(splits.train)
+    setup = Setup(config.model, config.data.binarize, mean, 1, told)
     with seeded(mix_seed(run.job.seed), torch.device("cpu")):
-        return build(config, replace(setup, classes=len(splits.train.class_names)))
+        return build(config, setup)
 
 
 def _loss(model: Model, objective: Objective, weights: dict[str, Tensor], batch: Batch) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vaelab.evaluation.figures import rounded, sense, short_name
+from vaelab.studies import gains
 from vaelab.studies.plan import Case
 from vaelab.studies.results import Results, best
 from vaelab.studies.statistics import Estimate
@@ -21,6 +22,8 @@ def unit(results: Results, figure: str) -> str:
 
 def headline(results: Results) -> str:
     """Say which case is best in the leading figure, or that this is not decided."""
+    if results.plan.augments:
+        return gains.headline(results)
     lead = results.plan.lead
     winner = best(results, lead, results.plan.cases)
     if winner is None:
@@ -70,6 +73,8 @@ def not_worse(results: Results, winner: Case) -> list[Case]:
 
 def comparisons(results: Results) -> list[str]:
     """Say of every comparison in the leading figure what it shows."""
+    if results.plan.augments:
+        return gains.sentences(results)
     lead = results.plan.lead
     names = {case.key: case.name for case in results.plan.cases}
     sign = sense(lead)

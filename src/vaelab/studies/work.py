@@ -11,13 +11,18 @@ import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
+from vaelab import files
 from vaelab.config import DataConfig
+from vaelab.data.batches import epoch_order
 from vaelab.data.images import Splits
 from vaelab.data.load import load_config
 from vaelab.data.summary import fingerprint
 from vaelab.errors import ConfigError, DataError, RunError, VaelabError
+from vaelab.evaluation.attributes import recognized
 from vaelab.evaluation.bounds import bound_figures
+from vaelab.evaluation.classification import classified
 from vaelab.evaluation.evaluate import evaluate, finite
 from vaelab.evaluation.features import Features, find_features
 from vaelab.evaluation.figures import Figure
@@ -26,10 +31,14 @@ from vaelab.evaluation.neighbours import neighbour_figures
 from vaelab.evaluation.paths import path_figures
 from vaelab.evaluation.record import Evaluation, write
 from vaelab.evaluation.samplers import find_sampler
+from vaelab.explore.directions import all_attributes
 from vaelab.models.vae import Vae
+from vaelab.studies.arms import Mix
+from vaelab.studies.mixture import mixed
 from vaelab.studies.plan import Case, MeasureConfig, MeasureName, Plan
 from vaelab.studies.study import Job, Study
 from vaelab.training.fit import train_config
+from vaelab.training.judge import trained_judge
 from vaelab.training.progress import Silent
 
 Say = Callable[[str], None]
@@ -61,16 +70,23 @@ def _check_same_images(study: Study, plan: Plan, spec: str, splits: Splits) -> N
     for job in study.jobs(plan):
         if _spec(job.case) != spec or not (job.measured and job.run.model_file.exists()):
             continue
-        if job.run.trained_on()[1] != fingerprint(splits):
+        if _origin(job) != fingerprint(splits):
             raise RunError(
                 f"{splits.name}: has changed since {job.run} was trained on it. The runs of a "
                 "study have to share their images: bring them back, or choose another --out."
             )
 
 
+def _origin(job: Job) -> str:
+    """Return the fingerprint of the images that a run is about."""
+    if job.case.mix is None:
+        return job.run.trained_on()[1]
+    return str(files.read_json(job.origin_file)["data"])
+
+
 COMPARED = frozenset(
-    ("frechet", "kernel", "precision", "recall", "density", "coverage", "holes", "path_length",
-     "path_jump")
+    ("frechet", "kernel", "precision", "recall", "density", "coverage", "sharpness", "holes",
+     "path_length", "path_jump")
 )  # fmt: skip
 """Figures that need a feature network."""
 
@@ -82,7 +98,11 @@ def _compares(how: MeasureConfig) -> bool:
 
 def _spec(case: Case) -> str:
     """Return what decides which images a case is about, as text."""
-    return case.config.data.model_copy(update={"binarize": "none"}).model_dump_json()
+    return _of(case.config.data)
+
+
+def _of(data: DataConfig) -> str:
+    return data.model_copy(update={"binarize": "none"}).model_dump_json()
 
 
 def work(study: Study, say: Say = lambda text: None) -> None:
@@ -140,16 +160,37 @@ class _Room:
         config = self.plan.config(job.case, job.seed)
         spec = _spec(job.case)
         splits = self.splits(spec)
+        if job.case.mix is not None:
+            result = self._classify(job, job.case.mix, splits)
+            write(job.run, result)
+            write(job.run, result, job.measured_file)
+            return
         train_config(config, splits, job.run, Silent())
         model = job.run.load_model()
         features = self.features(spec) if _compares(self.plan.measure) else None
-        result = measure(model, splits, self.plan.measure, features)
+        result = measure(model, splits, self.plan.measure, features, self.study.path)
         write(job.run, result)
         write(job.run, result, job.measured_file)
 
+    def _classify(self, job: Job, mix: Mix, splits: Splits) -> Evaluation:
+        """Train a classifier on the images of an arm, and measure it on the real test images."""
+        mixture = mixed(mix, splits, job.seed, self.study.path, lambda data: self.splits(_of(data)))
+        files.write_json(job.origin_file, {"data": fingerprint(splits)})
+        train_config(self.plan.config(job.case, job.seed), mixture.splits, job.run, Silent())
+        test = splits.test
+        if self.plan.measure.limit is not None:
+            test = test.subset(epoch_order(len(test), 0, 0)[: self.plan.measure.limit])
+        result, _ = classified(job.run.load_classifier(), test, held_out=splits.held_out)
+        labels = Figure(mixture.labels, None, mixture.labels, "images", "Real labels used.")
+        return replace(result, figures={**result.figures, "labels": labels, **mixture.figures})
+
 
 def measure(
-    model: Vae, splits: Splits, how: MeasureConfig, features: Features | None
+    model: Vae,
+    splits: Splits,
+    how: MeasureConfig,
+    features: Features | None,
+    cache: Path | None = None,
 ) -> Evaluation:
     """Return all that a study measures of a model, on the test images.
 
@@ -168,11 +209,15 @@ def measure(
     measures: dict[MeasureName, Callable[[], dict[str, Figure]]] = {
         "neighbours": lambda: neighbour_figures(model, splits.train, splits.test),
         "bounds": lambda: bound_figures(model, splits.test),
+        "attributes": lambda: all_attributes(model, splits, cache),
     }
+    if len(splits.train.class_names) > 1:
+        measures["recognized"] = lambda: recognized(
+            model, trained_judge(splits, cache), splits.test, count=how.generated
+        )
     if features is not None and splits.held_out:  # else every sample is farther than 0 from all
         measures["paths"] = lambda: path_figures(model, splits.test, features, prior, splits.train)
         measures["generation"] = lambda: generation_figures(
-            model,
             splits.test,
             features,
             prior,

@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,13 +20,16 @@ from torch import Tensor
 from vaelab import files
 from vaelab.config import RunConfig, parse_config
 from vaelab.data.batches import Batch, Batches, resident, shard
-from vaelab.data.images import Splits
+from vaelab.data.images import Splits, labelled, with_few_labels, with_labels
 from vaelab.data.summary import fingerprint, mean_image
 from vaelab.errors import ConfigError, RunError, TrainingError
-from vaelab.models.model import Model
-from vaelab.recipes import Setup, build
+from vaelab.models.classifier import Classifier
+from vaelab.models.conditioning import Told
+from vaelab.models.model import Model, evaluating
+from vaelab.recipes import Setup, build, find_recipe
 from vaelab.training.allocator import keep_freed_memory
 from vaelab.training.backend import Backend
+from vaelab.training.calibration import fitted_temperature
 from vaelab.training.checkpoint import (
     Average,
     Position,
@@ -36,8 +40,8 @@ from vaelab.training.checkpoint import (
     unpack_optimizer,
 )
 from vaelab.training.interrupt import Interrupt, Interrupted
+from vaelab.training.judge import GUIDES, trained_judge
 from vaelab.training.meter import Meter
-from vaelab.training.optimizers import learning_rate
 from vaelab.training.progress import Progress
 from vaelab.training.run import Run, check_same
 from vaelab.training.step import VALIDATION, Part, Update, mix_seed, with_target
@@ -62,36 +66,44 @@ class Trainer:
         self.config, self.run, self.progress = config, run, progress
         self.backend = Backend(config.training, str(run) if run else None)
         self.data = fingerprint(splits)
-        self.images = resident(splits.train, self.backend.device)
+        seen = splits.train
+        if config.training.labelled is not None:
+            seen = with_few_labels(seen, config.training.labelled, config.training.seed)
         self.held_out = splits.validation
+        if find_recipe(config.recipe).classifies:
+            seen, self.held_out = with_labels(seen), with_labels(self.held_out)
+        self.calibrates = splits.held_out and len(self.held_out) > 0
+        self.images = resident(seen, self.backend.device)
         training = config.training
         if training.batch_size < self.backend.world:
             raise ConfigError(f"training.batch_size: needs {self.backend.world}, one a process.")
         normalized = (config.model.encoder.normalization, config.model.decoder.normalization)
-        if "batch" in normalized and len(splits.train) % training.batch_size == 1:
+        if "batch" in normalized and len(seen) % training.batch_size == 1:
             raise ConfigError(
                 f"training.batch_size: {training.batch_size} leaves a last batch of one image, "
                 "which batch normalisation cannot use. Choose another size."
             )
-        per_epoch = -(-len(splits.train) // training.batch_size)
+        per_epoch = -(-len(seen) // training.batch_size)
         self.steps = training.epochs * (1 if training.optimizer == WHOLE_SET else per_epoch)
         torch.manual_seed(mix_seed(training.seed))  # before the networks are built
-        self.classes = splits.train.class_names
+        self.told = Told.by(seen)
+        mean = mean_image(splits.train)
         setup = Setup(
             config.model,
             config.data.binarize,
-            mean_image(splits.train),
+            mean,
             self.steps,
-            len(self.classes),
+            self.told,
+            judge=lambda: trained_judge(replace(splits, train=seen), seed=GUIDES).classifier,
+            labelled=lambda: labelled(seen),
         )
         self.model, self.objective = build(config, setup)
         self.model.config = config
         self.model.to(self.backend.device)
         self.objective.to(self.backend.device)
-        rate = learning_rate(training, self.steps)
         players = self.objective.players(self.model)
         self.updates = {
-            name: Update(player, number, training, rate, self.backend, self.model)
+            name: Update(player, number, training, self.steps, self.backend, self.model)
             for number, (name, player) in enumerate(players.items())
         }
         self.average = Average(self.model, training.ema) if training.ema else None
@@ -150,6 +162,8 @@ class Trainer:
             self._log_step()  # else the mean of a few batches would stand beside means of many
         position.epoch, position.batch = position.epoch + 1, 0
         self._validate()
+        if position.finished:
+            self._calibrate()
         self.save()
 
     def _groups(self) -> Iterator[list[Part]]:
@@ -185,7 +199,8 @@ class Trainer:
     def _step(self, parts: list[Part]) -> None:
         step = self.position.step
         for name, update in self.updates.items():
-            figures = update(parts, step, self.config.data.binarize)
+            for turn in range(update.player.repeats):
+                figures = update(parts, step, self.config.data.binarize, turn)
             self.meter.add(f"{name}/" if len(self.updates) > 1 else "", figures)
         if self.average:
             self.average.update(step)
@@ -201,7 +216,7 @@ class Trainer:
         speed, figures = self.meter.read()
         step, epoch = self.position.step, self.position.epoch
         self.progress.step(step, epoch, speed, figures)
-        rate = next(iter(self.updates.values())).rate(step - 1)
+        rate = next(iter(self.updates.values())).lr(step - 1)
         self._log("step", step=step, epoch=epoch, lr=rate, speed=speed, **figures)
         worst = max(int(update.worst) for update in self.updates.values())
         if worst >= self.config.training.nonfinite_limit:
@@ -252,6 +267,23 @@ class Trainer:
         return stale or self.position.epoch >= training.epochs
 
     @torch.no_grad()
+    def _calibrate(self) -> None:
+        """Fit the temperature of a classifier, with the weights to use, to the held-out images."""
+        model = self.model
+        if not isinstance(model, Classifier) or not self.calibrates:
+            return
+        kept = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        model.load_state_dict(self.weights())
+        with evaluating(model):
+            found = [(model(batch.images), batch.labels) for batch in self._held_out()]
+        logits = torch.cat([one for one, _ in found])
+        labels = torch.cat([two for _, two in found if two is not None])
+        model.load_state_dict(kept)
+        model.temperature.fill_(fitted_temperature(logits, labels))
+        if self.best is not None:
+            self.best["temperature"] = model.temperature.clone()
+
+    @torch.no_grad()
     def _held_out(self) -> Iterator[Batch]:
         """Yield the validation images with the same noise every time."""
         training = self.config.training
@@ -297,7 +329,9 @@ class Trainer:
         if self.run is None or not self.backend.main:
             return
         self.position.log_bytes = self.run.log_size()
-        about = {"step": self.position.step, "data": self.data, "classes": list(self.classes)}
+        told = self.told
+        about = {"step": self.position.step, "data": self.data}
+        about |= {"classes": list(told.class_names), "attributes": list(told.attribute_names)}
         self.run.save_model(self.model, self.weights(), **about)
         self._write_state()
 

@@ -23,8 +23,9 @@ import torch
 
 from vaelab import files
 from vaelab.config import RunConfig, parse_config, read_yaml
-from vaelab.errors import BusyError, RunError
+from vaelab.errors import BusyError, RunError, refuse_pickle
 from vaelab.models.classifier import Classifier
+from vaelab.models.conditioning import Told
 from vaelab.models.model import Model
 from vaelab.models.vae import Vae
 from vaelab.recipes import Setup, build
@@ -45,6 +46,7 @@ class Run:
         self.log_file = self.path / "log.jsonl"
         self.evaluation_file = self.path / "evaluation.json"
         self.report_file = self.path / "report.html"
+        self.explorer_file = self.path / "explorer.html"
         self.figures = self.path / "figures"
 
     def __str__(self) -> str:
@@ -65,11 +67,19 @@ class Run:
     def read_config(self) -> RunConfig:
         """Return the configuration; raises `RunError` when there is none or it was changed."""
         if not self.config_file.exists():
+            self._refuse_pickle()
             raise RunError(
                 f"{self}: is no run (no config.yaml). Train one with: vaelab train vae --out {self}"
             )
         files.check_yaml(self.config_file)
         return parse_config(read_yaml(self.config_file), str(self.config_file))
+
+    def _refuse_pickle(self) -> None:
+        """Raise `PickleError` for what is no run but pickled weights, or a folder of them."""
+        refuse_pickle(self.path)
+        if self.path.is_dir():
+            for path in sorted(self.path.iterdir()):
+                refuse_pickle(path)
 
     def write_config(self, config: RunConfig) -> None:
         """Write ``config.yaml``."""
@@ -87,7 +97,10 @@ class Run:
         """Return the trained VAE; as `load`, and raises `RunError` for a run of a classifier."""
         model = self.load(device)
         if not isinstance(model, Vae):
-            raise RunError(f"{self}: holds a classifier, and this needs a VAE.")
+            raise RunError(
+                f"{self}: holds a classifier, and this needs a VAE. Measure a classifier with: "
+                f"vaelab classify evaluate {self}"
+            )
         return model
 
     def load_classifier(self, device: str | torch.device = "cpu") -> Classifier:
@@ -106,6 +119,7 @@ class Run:
         """
         config = self.read_config()
         if not self.model_file.exists():
+            self._refuse_pickle()
             raise RunError(
                 f"{self}: has no trained model yet. "
                 f"Finish it with: vaelab train --resume --out {self}"
@@ -115,7 +129,8 @@ class Run:
         check_same(trained, config, self.config_file)
         with torch.random.fork_rng(devices=[]):  # the caller's draws are not ours to change
             mean = torch.full(meta["shape"], 0.5)
-            setup = Setup(trained.model, trained.data.binarize, mean, 1, len(meta["classes"]))
+            told = Told(tuple(meta["classes"]), tuple(meta.get("attributes", ())))
+            setup = Setup(trained.model, trained.data.binarize, mean, 1, told)
             model, _ = build(trained, setup)
         load_weights(model, tensors, self.model_file)
         model.config = trained
@@ -126,6 +141,10 @@ class Run:
         meta = files.load_tensors(self.model_file)[1]
         channels, height, width = meta["shape"]
         return (channels, height, width), meta["data"]
+
+    def classes(self) -> tuple[str, ...]:
+        """Return the names of the classes that the model was trained with."""
+        return tuple(files.load_tensors(self.model_file)[1]["classes"])
 
     def read_log(self, kind: str | None = None) -> list[dict[str, Any]]:
         """Return the entries of the log, of one kind (``step``, ``epoch``, ``note``) or all."""

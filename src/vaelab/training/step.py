@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -13,9 +14,8 @@ from vaelab.config import Binarize, TrainingConfig
 from vaelab.data.batches import Batch, binarize
 from vaelab.models import noise
 from vaelab.objectives.objective import Player
-from vaelab.objectives.schedules import Schedule
 from vaelab.training.backend import Backend
-from vaelab.training.optimizers import build_optimizer, guarded_step
+from vaelab.training.optimizers import build_optimizer, guarded_step, learning_rate
 
 
 def mix_seed(*parts: int) -> int:
@@ -74,7 +74,7 @@ class Update:
         player: loss and parameters.
         number: index of the player, part of the seed of its noise.
         config: of the training.
-        rate: learning rate of a step.
+        steps: of the whole training.
         backend: device and processes.
         guarded: modules whose buffers (running statistics) a skipped step must not touch.
     """
@@ -84,14 +84,19 @@ class Update:
         player: Player,
         number: int,
         config: TrainingConfig,
-        rate: Schedule,
+        steps: int,
         backend: Backend,
         guarded: nn.Module,
     ) -> None:
         self.player, self.number, self.seed = player, number, config.seed
+        config = config.model_copy(update=dict(player.training))
         self.parameters = [p for p in player.parameters.values() if p.requires_grad]
         self.optimizer = build_optimizer(config, self.parameters, backend.device)
-        self.rate, self.clip, self.backend = rate, config.clip, backend
+        self.last = math.ceil(player.active * steps)
+        self.again = math.ceil(player.restart * steps)  # where the learning rate starts anew
+        self.first = learning_rate(config, self.again or self.last)
+        self.second, self.clip = learning_rate(config, self.last - self.again), config.clip
+        self.backend = backend
         self.buffers = [b for b in guarded.buffers() if b.is_floating_point()]
         zero = torch.zeros((), dtype=torch.int64, device=backend.device)
         self.skipped, self.streak, self.worst = zero.clone(), zero.clone(), zero.clone()
@@ -106,27 +111,63 @@ class Update:
         """The counters of the guard, by name."""
         return {"skipped": self.skipped, "streak": self.streak, "worst": self.worst}
 
-    def __call__(self, parts: Sequence[Part], step: int, targets: Binarize) -> dict[str, Tensor]:
-        """Take one step over weighted batches; returns the figures of the loss."""
+    def lr(self, step: int) -> float:
+        """Return the learning rate of a step, 0 where the player rests."""
+        if step >= self.last:
+            return 0.0
+        return (
+            self.first(step)
+            if step < self.again or not self.again
+            else self.second(step - self.again)
+        )
+
+    def __call__(
+        self, parts: Sequence[Part], step: int, targets: Binarize, turn: int = 0
+    ) -> dict[str, Tensor]:
+        """Take one step over weighted batches; returns the figures of the loss.
+
+        Arguments:
+            parts: the batches.
+            step: of the training.
+            targets: how the likelihood's targets are made.
+            turn: which of the player's updates in this step.
+        """
+        if step >= self.last:
+            with torch.no_grad():
+                seen = self._figures(parts, step, targets, turn)
+            if self.backend.world > 1:
+                self.backend.average(list(seen.values()))
+            return seen
         for parameter in self.parameters:
             parameter.grad = None
         before = [buffer.clone() for buffer in self.buffers]
+        figures = self._figures(parts, step, targets, turn)
+        finite = self._finite(figures)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr(step)
+        guarded_step(self.optimizer, finite)
+        for buffer, old in zip(self.buffers, before, strict=True):
+            buffer.copy_(torch.where(finite, buffer, old))
+        return figures
+
+    def _figures(
+        self, parts: Sequence[Part], step: int, targets: Binarize, turn: int
+    ) -> dict[str, Tensor]:
+        """Return the figures of the loss; with gradients enabled, those are added to."""
         figures: dict[str, Tensor] = {}
         for index, part in enumerate(parts):
             with noise.sharded(*part.rows), self.backend.autocast():
                 noise.seed(mix_seed(self.seed, step, index, TARGET), self.backend.device)
                 batch = with_target(part.batch, targets)  # the same for every player
-                noise.seed(mix_seed(self.seed, step, index, self.number), self.backend.device)
+                noise.seed(
+                    mix_seed(self.seed, step, index, self.number, *[turn] * (turn > 0)),
+                    self.backend.device,
+                )
                 loss = self.player.loss(batch, step)
-            (loss.total * part.weight).backward(inputs=self.parameters)
+            if torch.is_grad_enabled():
+                (loss.total * part.weight).backward(inputs=self.parameters)
             for name, value in loss.figures.items():
                 figures[name] = figures.get(name, 0) + value * part.weight
-        finite = self._finite(figures)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.rate(step)
-        guarded_step(self.optimizer, finite)
-        for buffer, old in zip(self.buffers, before, strict=True):
-            buffer.copy_(torch.where(finite, buffer, old))
         return figures
 
     def _finite(self, figures: dict[str, Tensor]) -> Tensor:

@@ -58,11 +58,11 @@ def validate(model: Model, objective: Objective, batches: Iterator[Batch], step:
             count += size
             if not isinstance(model, Vae):
                 continue
-            posterior = model.encoder(batch.images)
+            posterior, prior = model.distributions(batch)
             means.append(posterior.mean.double())
             parts = None
             if not isinstance(posterior, Dirac):
-                parts = kl_per_dimension(posterior, model.prior())
+                parts = kl_per_dimension(posterior, prior)
             if parts is not None:
                 kls.append(parts.double())
     figures = {name: float(value) / count for name, value in sums.items()}

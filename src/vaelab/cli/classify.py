@@ -1,0 +1,211 @@
+"""``vaelab classify``: train a classifier, measure it, use it."""
+
+from __future__ import annotations
+
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from vaelab.cli.explore import Data, RunPath, Split, _part, splits_of
+from vaelab.cli.output import output, table
+from vaelab.cli.train import Out, _train, free_folder
+from vaelab.config import assignment, merge, read_yaml
+from vaelab.errors import ConfigError
+
+app = typer.Typer(
+    name="classify",
+    help="Classify your own images: train, measure, predict.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@app.command()
+def train(
+    network: Annotated[
+        Literal["cnn-small", "cnn"],
+        typer.Argument(help="cnn-small (two convolutions) or cnn (residual, stronger)."),
+    ] = "cnn-small",
+    data: Annotated[
+        str | None, typer.Option("--data", "-d", help="mnist, or a path.", show_default="mnist")
+    ] = None,
+    out: Out = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the images.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
+    labelled: Annotated[
+        int | None, typer.Option(help="Use the labels of so many training images only.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of everything.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, mps.")] = None,
+    size: Annotated[
+        str | None, typer.Option(help="Fit images to HEIGHTxWIDTH, or N for a square.")
+    ] = None,
+    channels: Annotated[int | None, typer.Option(help="1, 3 or 4.")] = None,
+    skip_bad: Annotated[
+        bool | None, typer.Option("--skip-bad", help="Leave unreadable images out.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("-s", "--set", help="Any setting, such as -s options.elastic=1."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+) -> None:
+    """Train a classifier of labelled images: vaelab classify train cnn --data photos/ --size 64.
+
+    Rare classes are weighted up, training images shifted, turned and zoomed by chance, and
+    probabilities calibrated on the validation images.
+    """
+    from vaelab.api import configure, settings_to_config
+    from vaelab.training.run import Run
+
+    flat: dict[str, Any] = {
+        "spec": data,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "lr": lr,
+        "labelled": labelled,
+        "seed": seed,
+        "device": device,
+        "size": size,
+        "channels": channels,
+        "skip_bad": skip_bad,
+    }
+    values = settings_to_config({key: value for key, value in flat.items() if value is not None})
+    for text in set_ or []:
+        values = merge(values, assignment(text))
+    if resume and out is None:
+        raise ConfigError("--resume: say which run to go on with: --out runs/NAME.")
+    if resume and out is not None:
+        config = configure(values, None, Run(out))
+    else:
+        with as_file(files("vaelab") / "presets" / f"{network}.yaml") as preset:
+            config = configure(values, read_yaml(preset))
+    run = Run(out or free_folder(config))
+    if not resume:
+        run.check_free()
+    _train(config, output.images(config), run)
+    if output.quiet:
+        return  # another process may still be writing what would be printed
+    last = run.read_log("epoch")[-1]
+    accuracy = last["validation/accuracy"]
+    output.result(
+        {
+            "run": str(run),
+            **{key: last[key] for key in ("step", "epoch", "seconds")},
+            "validation": {"accuracy": accuracy},
+        },
+        [
+            f"{config.options['network']}: {last['epoch']} epochs in {last['seconds']:.0f} s, "
+            f"validation accuracy {accuracy:.2%}.",
+            *table([("run", str(run))]),
+            f"Next: vaelab classify evaluate {run}",
+        ],
+    )
+
+
+@app.command()
+def evaluate(
+    run: RunPath,
+    data: Data = None,
+    split: Split = "test",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+) -> None:
+    """Measure accuracy, precision and recall of each class, and calibration; write the report.
+
+    Figures on the run's own test images are kept in evaluation.json and report.html; others are
+    only printed.
+    """
+    from dataclasses import asdict
+
+    from vaelab.evaluation.classification import classified, labelled_alike, verdict
+    from vaelab.evaluation.record import write
+    from vaelab.report.classifier import write_classifier_report
+    from vaelab.training.backend import find_device
+    from vaelab.training.run import Run
+
+    folder = Run(run)
+    model = folder.load_classifier(find_device(device))
+    splits = splits_of(folder, data)
+    images = _part(splits, split)
+    own = data is None and split == "test"
+    result, chances = classified(
+        model,
+        labelled_alike(folder.classes(), images),
+        held_out=splits.held_out and (data is not None or split != "train"),
+        what=f"{split if split != 'train' else 'training'} images"
+        + (f" of {splits.name}" if data else ""),
+    )
+    page = None
+    if own:
+        write(folder, result)
+        page = write_classifier_report(folder, splits, result, chances)
+    rows = [(name, str(figure)) for name, figure in result.figures.items()]
+    output.result(
+        {
+            "run": str(folder),
+            "verdict": verdict(result),
+            **asdict(result),
+            "report": str(page) if page else None,
+        },
+        [verdict(result), *table(rows), *([f"report  {page}"] if page else [])],
+    )
+
+
+@app.command()
+def predict(
+    run: RunPath,
+    images: Annotated[str, typer.Argument(metavar="IMAGES", help="Folder, IDX, npy or npz.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help=".csv", show_default="standard output")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+) -> None:
+    """Write for every image its class, and the probability of each class, as CSV."""
+    import csv
+    import io
+
+    from vaelab.data.load import load_named
+    from vaelab.explore.grids import unknown_suffix
+    from vaelab.files import write_atomic
+    from vaelab.training.backend import find_device
+    from vaelab.training.run import Run
+
+    if out is not None and out.suffix != ".csv":
+        raise unknown_suffix(out, ".csv")
+    folder = Run(run)
+    model = folder.load_classifier(find_device(device))
+    classes = folder.classes()
+    channels, height, width = model.shape
+    config = folder.read_config().data
+    with output.counter("reading images") as progress:
+        found, names, notes = load_named(
+            images,
+            size=(height, width),
+            channels=channels,
+            fit=config.fit,
+            skip_bad=config.skip_bad,
+            progress=progress,
+        )
+    for note in notes:
+        output.say(note)
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(("image", "class", "probability", *classes))
+    done, rows = 0, []
+    for part in found.chunks():
+        for chances in model.predict(part).tolist():
+            best = max(range(len(classes)), key=chances.__getitem__)
+            shown = [f"{chance:.6g}" for chance in chances]
+            lines.writerow((names[done], classes[best], shown[best], *shown))
+            rows.append(
+                {"image": names[done], "class": classes[best], "probability": chances[best]}
+            )
+            done += 1
+    if out is None:
+        output.result({"images": rows}, text.getvalue().splitlines())
+        return
+    write_atomic(out, text.getvalue().encode())
+    output.result({"out": str(out), "images": done}, [str(out)])

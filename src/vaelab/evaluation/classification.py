@@ -1,0 +1,208 @@
+"""How good a classifier is: overall, class by class, and whether its probabilities can be believed.
+
+N images, K classes. Labels that are unknown (−1) are left out by the caller.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from vaelab.data.images import ImageSet, with_labels
+from vaelab.errors import DataError
+from vaelab.evaluation.figures import INTERVAL, Figure, mean
+from vaelab.evaluation.record import Evaluation
+from vaelab.models.classifier import Classifier
+
+BINS = 15
+"""Of confidence, in the expected calibration error (Guo et al., 2017)."""
+
+_LEAST = 1e-12
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share of counted cases with its 95 % interval (Wilson, 1927), right for few and for all.
+
+    Arguments:
+        hits, total: how many of how many.
+    """
+
+    hits: int
+    total: int
+
+    @property
+    def value(self) -> float | None:
+        """The share; None of no cases."""
+        return self.hits / self.total if self.total else None
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Lower and upper end; 0 and 1 of no cases."""
+        if not self.total:
+            return 0.0, 1.0
+        n, p, z = self.total, self.hits / self.total, INTERVAL
+        middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+        reach = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+        return max(0.0, middle - reach), min(1.0, middle + reach)
+
+
+def confusion(labels: Tensor, said: Tensor, classes: int) -> Tensor:
+    """Return how many images of each class (row) were taken for each class (column), ``(K, K)``."""
+    return torch.bincount(labels * classes + said, minlength=classes**2).view(classes, classes)
+
+
+def per_class(counts: Tensor) -> list[tuple[Share, Share]]:
+    """Return precision and recall of each class from a confusion matrix.
+
+    precision: of the images taken for the class, the share that is of it
+    recall: of the images of the class, the share that was taken for it
+    """
+    rows = zip(counts.diag().tolist(), counts.sum(0).tolist(), counts.sum(1).tolist(), strict=True)
+    return [(Share(hit, taken), Share(hit, there)) for hit, taken, there in rows]
+
+
+def reliability(
+    chances: Tensor, labels: Tensor, bins: int = BINS
+) -> list[tuple[float, float, int]]:
+    """Return for each bin of confidence its mean confidence, its accuracy, and its images.
+
+    Empty bins are left out.
+
+    Arguments:
+        chances: probabilities ``(N, K)``.
+        labels: ``(N,)``.
+        bins: of equal width on [0, 1].
+    """
+    sure, said = chances.double().max(1)
+    right = (said == labels).double()
+    which = (sure * bins).ceil().long().clamp(1, bins) - 1  # (0, 1/bins] is the first
+    found = []
+    for bin_ in range(bins):
+        inside = which == bin_
+        if inside.any():
+            found.append(
+                (float(sure[inside].mean()), float(right[inside].mean()), int(inside.sum()))
+            )
+    return found
+
+
+def calibration_error(chances: Tensor, labels: Tensor, bins: int = BINS) -> float:
+    """Return Σ_b n_b/N |accuracy_b − confidence_b| over bins of confidence (Guo et al., 2017)."""
+    parts = reliability(chances, labels, bins)
+    return sum(n * abs(right - sure) for sure, right, n in parts) / len(labels)
+
+
+def classified(
+    model: Classifier,
+    images: ImageSet,
+    *,
+    held_out: bool = True,
+    what: str = "test images",
+) -> tuple[Evaluation, Tensor]:
+    """Measure a classifier on labelled images; returns the evaluation and probabilities ``(N, K)``.
+
+    Figures: ``accuracy``, ``balanced_accuracy`` (mean recall), ``log_loss`` in nats per image,
+    ``calibration_error``, and ``precision:CLASS`` and ``recall:CLASS``.
+
+    Arguments:
+        model: a classifier.
+        images: labelled, with its classes in the same order; see `labelled_alike`.
+        held_out: whether they were kept from training; every protocol says it.
+        what: the part and the data set that they are, for the verdict.
+
+    Raises:
+        DataError: no image with a label.
+    """
+    images = with_labels(images)
+    if images.labels is None or not len(images):
+        raise DataError(f"{what}: none has a label, so nothing can be measured.")
+    labels, names = images.labels.cpu(), images.class_names
+    chances = torch.cat([model.predict(part).cpu() for part in images.chunks()])
+    said = chances.argmax(1)
+    counts = confusion(labels, said, len(names))
+    origin = "held out from training" if held_out else "that training used"
+    how = f"Over {len(labels):,} {what} {origin}."
+    log_p = chances.double().clamp(min=_LEAST).log()[torch.arange(len(labels)), labels]
+    t = float(model.temperature)
+    scaled = f"Probabilities with the temperature {t:.3g}, fitted to validation images. {how}"
+    figures = {
+        "accuracy": mean((said == labels).double(), "share of images", how),
+        "balanced_accuracy": _balanced(counts, how),
+        "log_loss": mean(-log_p, "nats per image", scaled),
+        "calibration_error": Figure(
+            calibration_error(chances, labels),
+            None,
+            len(labels),
+            "share of images",
+            f"{BINS} bins of equal width; with few images it is too high. {scaled}",
+        ),
+    }
+    for name, (precision, recall) in zip(names, per_class(counts), strict=True):
+        for key, share in (("precision", precision), ("recall", recall)):
+            if share.value is not None:
+                figures[f"{key}:{name}"] = _of(share, how)
+    rows = counts.tolist()
+    evaluation = Evaluation(
+        figures, {}, _notes(counts, names), len(labels), held_out, 0, what, rows
+    )
+    return evaluation, chances
+
+
+def _balanced(counts: Tensor, how: str) -> Figure:
+    """Return the mean recall over the classes that have images; binomial standard errors."""
+    recalls = [recall for _, recall in per_class(counts) if recall.total]
+    shares = [recall.hits / recall.total for recall in recalls]
+    noise = sum(p * (1 - p) / r.total for p, r in zip(shares, recalls, strict=True))
+    value = sum(shares) / len(shares)
+    error = math.sqrt(noise) / len(shares)
+    return Figure(value, error, int(counts.sum()), "mean share of a class", how)
+
+
+def _of(share: Share, how: str) -> Figure:
+    assert share.value is not None
+    error = math.sqrt(share.value * (1 - share.value) / share.total)
+    return Figure(share.value, error, share.total, "share of images", how)
+
+
+def _notes(counts: Tensor, names: tuple[str, ...]) -> tuple[str, ...]:
+    missing = [name for name, n in zip(names, counts.sum(1).tolist(), strict=True) if not n]
+    if not missing:
+        return ()
+    return (f"No image of {', '.join(missing)} to measure on.",)
+
+
+def labelled_alike(model_names: tuple[str, ...], images: ImageSet) -> ImageSet:
+    """Return images with the classes numbered as a classifier has them, by name.
+
+    Raises:
+        DataError: images have a class that the classifier does not know, or none at all.
+    """
+    if images.labels is None:
+        raise DataError(
+            "these images have no labels to compare with. `vaelab classify predict` needs none."
+        )
+    unknown = [name for name in images.class_names if name not in model_names]
+    if unknown:
+        raise DataError(
+            f"class {unknown[0]!r} is none that this classifier knows: {', '.join(model_names)}."
+        )
+    order = torch.tensor([model_names.index(name) for name in images.class_names])
+    labels = torch.where(images.labels >= 0, order[images.labels.clamp(min=0)], -1)
+    return replace(images, labels=labels, class_names=model_names)
+
+
+def verdict(evaluation: Evaluation) -> str:
+    """Say in a sentence how good the classifier is, and which two classes it mixes up most."""
+    figure = evaluation.figures["accuracy"]
+    part, _, of = evaluation.what.partition(" images")
+    start = part.capitalize() if evaluation.held_out else "Training-set"
+    wrong = evaluation.images - round(figure.value * evaluation.images)
+    low, high = Share(evaluation.images - wrong, evaluation.images).interval
+    return (
+        f"{start} accuracy {100 * figure.value:.2f} % (95 % interval {100 * low:.2f} to "
+        f"{100 * high:.2f}; {wrong:,} of {evaluation.images:,} images{of} wrong)."
+    )

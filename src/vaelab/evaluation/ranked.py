@@ -1,0 +1,198 @@
+"""Images ranked by how odd a model finds them, and why, in words."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from vaelab.data.images import ImageSet, Splits
+from vaelab.errors import ConfigError
+from vaelab.evaluation.evaluate import choose
+from vaelab.evaluation.oddities import DRAWS, STEPS, Progress, measurable, reference_codes, score
+from vaelab.evaluation.ranking import placements
+from vaelab.files import write_atomic
+from vaelab.models.vae import Vae
+
+USUAL = 500
+"""Images that the model was not trained on, which tell what is usual."""
+
+NOTABLE, PROBABLE = 0.95, 0.05
+"""Above this share of usual images a score is a reason; below, an image is strikingly probable."""
+
+_REASONS: dict[str, Callable[[float, float], str]] = {
+    "improbability": lambda value, usual: (
+        f"improbable: log p(x) is {_signed(-value)} nats, usually {_signed(-usual)}"
+    ),
+    "regret": lambda value, usual: (
+        f"new to the encoder: another code explains it {value:.1f} nats better, usually {usual:.1f}"
+    ),
+    "error": lambda value, usual: (
+        f"badly reconstructed: squared error {value:.2g} per pixel, usually {usual:.2g}"
+    ),
+    "distance": lambda value, usual: (
+        f"far from the codes of training images: {value:.1f} deviations, usually {usual:.1f}"
+    ),
+}
+
+
+def _signed(value: float) -> str:
+    return f"{value:,.0f}".replace("-", "−")
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Scores of N images, and those of images that are as usual as can be.
+
+    Arguments:
+        names: of the images, ``N``.
+        scores: by name, see `vaelab.evaluation.oddities`: each ``(N,)``, higher is odder.
+        usual: the same scores of n images that are usual, each ``(n,)``.
+        by: the score that ranks.
+        what: what the usual images are, such as ``500 validation images``.
+    """
+
+    names: tuple[str, ...]
+    scores: dict[str, Tensor]
+    usual: dict[str, Tensor]
+    by: str
+    what: str
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def order(self, by: str | None = None) -> list[int]:
+        """Return the numbers of the images, the oddest first; ties keep their order."""
+        return self.scores[by or self.by].argsort(descending=True, stable=True).tolist()
+
+    def shares(self, by: str | None = None) -> Tensor:
+        """Return for each image which share of the usual ones is less odd, ``(N,)``."""
+        name = by or self.by
+        return placements(self.scores[name], self.usual[name])
+
+    def beyond(self, by: str | None = None) -> int:
+        """Return how many images are odder than every usual one."""
+        name = by or self.by
+        return int((self.scores[name] > self.usual[name].max()).sum())
+
+    def reasons(self, number: int) -> list[str]:
+        """Return why an image is odd, the strongest reason first; empty if nothing is unusual.
+
+        A reason is a score above that of 95 % of usual images, beside the usual (median) one.
+        """
+        found = []
+        for name, values in self.scores.items():
+            share = float(self.shares(name)[number])
+            if share > NOTABLE:
+                value, usual = float(values[number]), float(self.usual[name].median())
+                excess = (value - usual) / (
+                    float(self.usual[name].quantile(NOTABLE)) - usual or 1.0
+                )
+                found.append((excess, f"{_REASONS[name](value, usual)} ({self._than(share)})"))
+        reasons = [text for _, text in sorted(found, reverse=True)]
+        if reasons and "improbability" in self.scores:
+            less = 1 - float(self.shares("improbability")[number])
+            if less > 1 - PROBABLE:
+                reasons.append(
+                    f"yet more probable than {100 * less:.0f} % of these, as simple images are"
+                )
+        return reasons
+
+    def _than(self, share: float) -> str:
+        count = len(self.usual[self.by])
+        return f"odder than all {count}" if share == 1 else f"odder than {100 * share:.1f} %"
+
+    def table(self) -> str:
+        """Return the ranking as CSV: ``rank,name,…scores,…shares,reason``, the oddest first."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        shares = {name: self.shares(name) for name in self.scores}
+        writer.writerow(
+            ["rank", "name", *self.scores, *(f"{name}_share" for name in shares), "reason"]
+        )
+        for rank, number in enumerate(self.order(), 1):
+            values = [f"{float(values[number]):.6g}" for values in self.scores.values()]
+            parts = [f"{float(values[number]):.4f}" for values in shares.values()]
+            writer.writerow(
+                [rank, self.names[number], *values, *parts, "; ".join(self.reasons(number))]
+            )
+        return text.getvalue()
+
+    def save(self, path: Path | str) -> None:
+        """Write `table` to a ``.csv`` file, whole or not at all.
+
+        Raises:
+            ConfigError: the name ends otherwise.
+        """
+        path = Path(path)
+        if path.suffix != ".csv":
+            raise ConfigError(f"{path}: the ranking is a table. Name a file that ends in .csv.")
+        write_atomic(path, self.table().encode())
+
+
+def rank(
+    model: Vae,
+    images: ImageSet,
+    splits: Splits,
+    *,
+    names: Sequence[str] | None = None,
+    by: str | None = None,
+    scores: Iterable[str] | None = None,
+    draws: int = DRAWS,
+    steps: int = STEPS,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Ranking:
+    """Score images, and validation images beside them, which tell what is usual.
+
+    Arguments:
+        model: any `Vae`.
+        images: to rank.
+        splits: what the model was trained on: its training images for the distance, and up to 500
+            of its validation images for what is usual.
+        names: of the images; their numbers by default.
+        by: the score to rank by; by default ``regret`` or, for an autoencoder, ``error``.
+        scores: which to measure; all that the model has by default.
+        draws: of z for each image, see `score`.
+        steps: of the search for a regret.
+        seed: of every draw.
+        progress: told how many images are scored.
+
+    Raises:
+        ConfigError: the model does not have the score ``by``, or a count is below 1.
+        DataError: images of another shape, or none.
+    """
+    reference = reference_codes(model, splits.train, seed=seed)
+    index = choose(len(splits.validation), USUAL, seed)
+    usual_images = splits.validation.subset(index)
+    total = len(images) + len(index)
+
+    def tell(before: int) -> Progress:
+        return lambda done, _: None if progress is None else progress(before + done, total)
+
+    wanted = measurable(model, reference, scores)
+    first = by or ("regret" if "regret" in wanted else next(iter(wanted), "none"))
+    if first not in wanted:
+        raise ConfigError(f"score: this model has no {first!r}. It has: {', '.join(wanted)}.")
+
+    def measured(some: ImageSet, before: int) -> dict[str, Tensor]:
+        return score(
+            model,
+            some,
+            reference,
+            scores=wanted,
+            draws=draws,
+            steps=steps,
+            seed=seed,
+            progress=tell(before),
+        )
+
+    found, usual = measured(images, 0), measured(usual_images, len(images))
+    named = tuple(names) if names is not None else tuple(map(str, range(len(images))))
+    kind = "validation" if splits.held_out else "training"
+    what = f"{len(index):,} {kind} image{'s' * (len(index) != 1)}"
+    return Ranking(named, found, usual, first, what)

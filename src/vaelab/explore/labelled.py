@@ -1,0 +1,103 @@
+"""A folder of made images with their labels, that any other tool can train on.
+
+DIR/images/CLASS/0000.png   or DIR/images.npz with ``images``, ``labels`` and ``class_names``
+DIR/neighbours.png          some of them, each beside the training image that it is the nearest to
+DIR/manifest.yaml           how they were made
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from vaelab import files
+from vaelab.data.images import ImageSet
+from vaelab.errors import ConfigError
+from vaelab.explore.augment import Made
+from vaelab.explore.grids import grid, png, save_arrays, save_png
+
+Format = Literal["folder", "npz"]
+_SHOWN = 5  # of each class
+
+
+def check_empty(folder: Path) -> None:
+    """Raise `ConfigError` when a folder holds something already."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder}: is not empty. Choose another --out.")
+
+
+def write_labelled(
+    folder: Path, made: Made, seen: ImageSet, manifest: Mapping[str, Any], form: Format = "folder"
+) -> Path:
+    """Write made images, some beside their nearest training images, and the manifest, the last.
+
+    Returns what to give to ``--data``.
+
+    Arguments:
+        folder: new or empty.
+        made: the images.
+        seen: the images that ``made.nearest`` counts.
+        manifest: how they were made; counts and measures are added.
+        form: a folder for each class, or one npz.
+    """
+    check_empty(folder)
+    names = seen.class_names
+    images = folder / "images"
+    if form == "npz":
+        images = folder / "images.npz"
+        save_arrays(
+            images,
+            images=made.images.numpy(),
+            labels=made.labels.numpy(),
+            class_names=list(names),
+        )
+    else:
+        for label, place in enumerate(folder_names(names)):
+            rows = (made.labels == label).nonzero().squeeze(1)
+            for number, row in enumerate(rows.tolist()):
+                pixels = as_png(made.images[row])
+                files.write_atomic(images / place / f"{number:05}.png", pixels)
+    save_png(folder / "neighbours.png", neighbours(made, seen))
+    counts = torch.bincount(made.labels, minlength=len(names)).tolist()
+    measures = {
+        "made": made.tried,
+        "kept": len(made.labels),
+        "images of each class": dict(zip(names, counts, strict=True)),
+        "median nearness": round(float(made.nearness.median()), 4),
+        "least nearness": round(float(made.nearness.min()), 4),
+    }
+    if made.confidence is not None:
+        measures["mean confidence"] = round(float(made.confidence.mean()), 4)
+    files.write_yaml(folder / "manifest.yaml", {**manifest, **measures})
+    return images
+
+
+def as_png(image: torch.Tensor) -> bytes:
+    """Return one 8-bit image ``(C, H, W)`` as a PNG file of its own size."""
+    pixels = image.permute(1, 2, 0).numpy()
+    return png(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+
+
+def neighbours(made: Made, seen: ImageSet, each: int = _SHOWN, columns: int = 2 * _SHOWN) -> Any:
+    """Return the first made images of each class, each left of its nearest training image."""
+    rows = torch.cat(
+        [(made.labels == k).nonzero().squeeze(1)[:each] for k in made.labels.unique().tolist()]
+    )
+    pairs = torch.stack([made.images[rows], seen.take(made.nearest[rows]).cpu()], 1)
+    return grid(pairs.flatten(0, 1), columns)
+
+
+def folder_names(classes: tuple[str, ...]) -> list[str]:
+    """Return a name of a folder for each class: the class where that is safe, and always unique."""
+    found: list[str] = []
+    reserved = {"train", "val", "valid", "validation", "test"}
+    for number, name in enumerate(classes):
+        safe = re.sub(r"[^\w .+-]+", "_", name).strip(" .")[:80]
+        if not safe or safe.lower() in reserved or safe in found:
+            safe = f"{safe or 'class'}-{number}"
+        found.append(safe)
+    return found

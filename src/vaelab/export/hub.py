@@ -1,0 +1,131 @@
+"""A run as a folder in the layout of the Hugging Face Hub, and its upload.
+
+    model.safetensors    weights, with the configuration in the metadata
+    config.yaml          the configuration, as in a run: `vaelab.load` reads the folder
+    config.json          the same for other tools
+    evaluation.json      the figures, where the weights were measured
+    README.md            the model card
+
+A folder says no more of the place it comes from than it must: of the path of the data, the last
+name is kept. Nothing is sent anywhere but by `push_hub`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+from pathlib import Path
+
+from vaelab import files
+from vaelab.config import IN_MEMORY, RunConfig, parse_config
+from vaelab.errors import ConfigError, ExportError, RunError
+from vaelab.evaluation import record
+from vaelab.export.card import card
+from vaelab.training.run import Run
+
+EMBEDDED = ("mnist", "swiss-roll", IN_MEMORY)
+PARTS = (
+    "model.safetensors",
+    "config.yaml",
+    "config.json",
+    "evaluation.json",
+    "README.md",
+    "onnx/*",
+)
+"""What a folder may hold; nothing else is sent."""
+
+
+def export_hub(run: Run | Path | str, folder: Path | str, licence: str | None = None) -> Path:
+    """Write a trained run to a folder in the Hub's layout; returns the folder.
+
+    Arguments:
+        run: a run of a VAE.
+        folder: to write to; a former export in it is replaced.
+        licence: of the weights, for the model card, such as ``apache-2.0``; the card leaves it open
+            if None.
+
+    Raises:
+        RunError: there is no trained VAE, it is damaged, or the folder holds a run in training.
+        ConfigError: a licence that is no identifier.
+    """
+    run = run if isinstance(run, Run) else Run(run)
+    target = Run(folder)
+    if target.state_file.exists() or target.path.resolve() == run.path.resolve():
+        raise RunError(f"{target}: holds a run. Choose another folder to export to.")
+    if licence is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.\-]{0,63}", licence):
+        raise ConfigError(
+            f"licence {licence!r}: name it as the Hub does, such as apache-2.0 or cc-by-sa-4.0."
+        )
+    model = run.load_model()  # checks all that is about to be shared
+    evaluation = record.read(run) if record.is_current(run) else None
+    tensors, meta = files.load_tensors(run.model_file)
+    config = _public(run.read_config())
+    meta["config"] = _public(parse_config(meta["config"], str(run.model_file))).model_dump(
+        mode="json"
+    )
+    files.save_tensors(target.model_file, tensors, meta)
+    target.write_config(config)
+    if evaluation is not None:
+        record.write(target, evaluation)
+    else:
+        target.evaluation_file.unlink(missing_ok=True)
+    about = {
+        "library_name": "vaelab",
+        "model_type": config.recipe,
+        "shape": list(model.shape),
+        **{key: list(meta.get(key, ())) for key in ("classes", "attributes")},
+        **config.model_dump(mode="json"),
+    }
+    _write_text(target.path / "config.json", json.dumps(about, indent=2, ensure_ascii=False))
+    _write_text(target.path / "README.md", card(config, model, meta, evaluation, licence))
+    return target.path
+
+
+def push_hub(folder: Path | str, repository: str, token: str, private: bool = True) -> str:
+    """Send an exported folder to the Hugging Face Hub; returns its address.
+
+    Arguments:
+        folder: that `export_hub` wrote.
+        repository: ``user/name``; made if there is none.
+        token: with the right to write.
+        private: whether a repository that is made is private.
+
+    Raises:
+        ConfigError: huggingface_hub is not installed, there is no token, or the name is none.
+        ExportError: the Hub refused.
+    """
+    if not re.fullmatch(r"[\w.\-]+/[\w.\-]+", repository):
+        raise ConfigError(f"--push {repository}: write USER/NAME.")
+    if not token:
+        raise ConfigError("--push: needs a token of the Hub in the environment, as HF_TOKEN.")
+    if not Run(folder).model_file.exists():
+        raise RunError(f"{folder}: is no export. Write one with: vaelab export RUN --hub {folder}")
+    try:
+        hub = importlib.import_module("huggingface_hub")
+    except ImportError:
+        raise ConfigError(
+            "--push: needs huggingface_hub. Install it with: pip install 'vaelab[hf]'"
+        ) from None
+    try:
+        api = hub.HfApi(token=token)
+        address = str(api.create_repo(repository, private=private, exist_ok=True))
+        api.upload_folder(repo_id=repository, folder_path=str(folder), allow_patterns=list(PARTS))
+    except Exception as error:  # the library has its own, by kind of fault
+        why = " ".join(str(error).split()).replace(token, "…")
+        raise ExportError(f"{repository}: the Hub refused ({why}).") from None
+    return address
+
+
+def _public(config: RunConfig) -> RunConfig:
+    """Return a configuration without the folders that lead to the data."""
+    spec = config.data.spec
+    short = spec if spec in EMBEDDED else re.split(r"[/\\]", spec.rstrip("/\\"))[-1]
+    return config.model_copy(update={"data": config.data.model_copy(update={"spec": short})})
+
+
+def _write_text(path: Path, text: str) -> None:
+    files.write_atomic(path, f"{text.rstrip()}\n".encode())
+
+
+__all__ = ["export_hub", "push_hub"]

@@ -1,0 +1,57 @@
+"""Two VAEs, one upon the other: the codes of the first are the data of the second (M1+M2)."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from vaelab.models.vae import Vae
+
+
+class StackedVae(Vae):
+    """M1+M2 (Kingma et al., 2014): p(x|z₁) p(z₁|y, z₂) p(z₂) p(y).
+
+    The first VAE knows no labels; ELBO and log p(x) are its own, under p(z₁) = N(0, I). The second
+    reads the class from its codes, and makes codes of a class.
+
+    Arguments:
+        upper: the second, whose "images" are codes as ``(n, 1, 1, D)``.
+        **parts: of the first, see `Vae`.
+    """
+
+    def __init__(self, upper: Vae, **parts: Any) -> None:
+        super().__init__(**parts, conditioning=deepcopy(upper.conditioning))
+        self.upper = upper
+
+    @override
+    def filled(self, images: Tensor, context: Tensor) -> Tensor:
+        mean = self.infer(images, None).mean
+        return self.upper.filled(as_data(mean), context)
+
+    @property
+    @override
+    def reads(self) -> bool:
+        return self.upper.reads
+
+    @override
+    def draw(self, context: Tensor, temperature: float = 1.0) -> Tensor:
+        second = self.upper.draw(context, temperature)
+        made = self.upper.decode(second, context)
+        drawn: Tensor = made.mean + temperature * (made.sample() - made.mean)
+        return drawn.flatten(1)
+
+
+def as_data(codes: Tensor) -> Tensor:
+    """Return codes ``(n, D)`` as the second VAE sees them, ``(n, 1, 1, D)``."""
+    return codes[:, None, None, :]
+
+
+def with_codes_of(lower: Vae, images: Tensor) -> Tensor:
+    """Return a draw of q(z₁|x) for each image, as data, without gradients."""
+    with torch.no_grad():
+        drawn: Tensor = lower.infer(images, None).sample()
+    return as_data(drawn)

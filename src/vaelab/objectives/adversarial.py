@@ -1,0 +1,186 @@
+"""Objectives with a discriminator: VAE-GAN and the adversarial autoencoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vaelab.data.batches import Batch
+from vaelab.models import noise
+from vaelab.models.discriminator import (
+    AdversarialLoss,
+    Discriminator,
+    fool_loss,
+    gradient_penalty,
+    judge_loss,
+)
+from vaelab.models.model import Model
+from vaelab.models.vae import Trace, Vae
+from vaelab.objectives.objective import Loss, Objective, Player, rate_distortion
+
+
+class VaeGan(Objective):
+    """Encoder, decoder and discriminator, each with a loss of its own (Larsen et al., 2016).
+
+        encoder         β KL(q(z|x) ‖ p(z)) + D_l
+        decoder         D_l + λ · fool(x̃, x_p)
+        discriminator   judge(x; x̃, x_p) + r/2 · E ‖∇_x D(x)‖²
+        D_l = ½ E_q ‖f(x) − f(x̃)‖² + p · distortion,   f the discriminator's hidden features
+
+    x̃ decodes a draw from q(z|x), x_p a draw from the prior.
+
+    Arguments:
+        judge: the discriminator.
+        kind: of the losses of decoder and discriminator.
+        weight: λ.
+        pixels: p, weight of the likelihood of pixels beside that of features.
+        beta: β.
+        r1: r.
+    """
+
+    def __init__(
+        self,
+        judge: Discriminator,
+        kind: AdversarialLoss,
+        weight: float,
+        pixels: float,
+        beta: float,
+        r1: float,
+    ) -> None:
+        super().__init__({})
+        self.judge, self.kind = judge, kind
+        self.weight, self.pixels, self.beta, self.r1 = weight, pixels, beta, r1
+
+    def forward(self, model: Model, batch: Batch, step: int) -> Loss:
+        """Return the encoder's loss, with the figures of rate and distortion."""
+        assert isinstance(model, Vae)
+        trace: Trace = model(batch)
+        alike = self._alike(trace)
+        total = alike + self.beta * trace.rate.mean()
+        figures = {"loss": total.detach(), "loss/features": alike.detach()}
+        return Loss(total, {**figures, **rate_distortion(trace)})
+
+    def _alike(self, trace: Trace) -> Tensor:
+        """Return the cost of the reconstructions, nats per image: D_l."""
+        made = trace.likelihood.mean.flatten(0, 1)
+        with torch.no_grad():
+            real = self.judge.features(trace.batch.images)
+        distance = 0.5 * (self.judge.features(made) - real).square().sum(1).mean()
+        return distance - self.pixels * trace.log_px.mean()
+
+    def _decoder(self, model: Vae, batch: Batch, step: int) -> Loss:
+        trace: Trace = model(batch)
+        fooled = fool_loss(self.judge(self._made(model, trace)), self.kind)
+        total = self._alike(trace) + self.weight * fooled
+        return Loss(total, {"loss": total.detach(), "loss/fool": fooled.detach()})
+
+    def _judge(self, model: Vae, batch: Batch, step: int) -> Loss:
+        with torch.no_grad():
+            made = self._made(model, model(batch))
+        logits, mine = self.judge(batch.images), self.judge(made)
+        total = judge_loss(logits, mine, self.kind)
+        figures = {
+            "real": (logits > 0).float().mean().detach(),
+            "made": (mine < 0).float().mean().detach(),
+        }
+        if self.r1:
+            total = total + 0.5 * self.r1 * gradient_penalty(self.judge, batch.images)
+        return Loss(total, {"loss": total.detach(), **figures})
+
+    def _made(self, model: Vae, trace: Trace) -> Tensor:
+        """Return reconstructions and as many samples, ``(2 B, C, H, W)``."""
+        z = trace.latents["z"].value
+        drawn = noise.normal(z.shape, batch_dim=1, device=z.device)
+        samples = model.decode(drawn, trace.context).mean
+        return torch.cat([trace.likelihood.mean.flatten(0, 1), samples.flatten(0, 1)])
+
+    def players(self, model: Model) -> dict[str, Player]:
+        """Return the three; no gradient of one reaches another's parameters."""
+        assert isinstance(model, Vae)
+        return {
+            "encoder": Player("encoder", _but(model, "decoder."), _with(self, model)),
+            "decoder": Player("decoder", _of(model, "decoder."), _with(self._decoder, model)),
+            "discriminator": Player(
+                "discriminator", _judges(self.judge), _with(self._judge, model)
+            ),
+        }
+
+
+class Adversarial(Objective):
+    """Adversarial autoencoder (Makhzani et al., 2016): a discriminator of codes for a rate.
+
+        autoencoder     distortion
+        encoder         λ · fool(z),   z ~ q(z|x)
+        discriminator   judge(z_p; z),   z_p ~ p(z)
+
+    Arguments:
+        judge: tells draws of the prior from codes, ``(n, D)`` to logits ``(n, 1)``.
+        kind: of the losses of encoder and discriminator.
+        weight: λ.
+    """
+
+    def __init__(self, judge: nn.Module, kind: AdversarialLoss, weight: float) -> None:
+        super().__init__({})
+        self.judge, self.kind, self.weight = judge, kind, weight
+
+    def forward(self, model: Model, batch: Batch, step: int) -> Loss:
+        """Return the distortion."""
+        assert isinstance(model, Vae)
+        trace: Trace = model(batch)
+        total = -trace.log_px.mean()
+        return Loss(total, {"loss": total.detach(), **rate_distortion(trace)})
+
+    def _fool(self, model: Vae, batch: Batch, step: int) -> Loss:
+        posterior, _ = model.distributions(batch)
+        total = self.weight * fool_loss(self.judge(posterior.rsample())[:, 0], self.kind)
+        return Loss(total, {"loss": total.detach()})
+
+    def _judge(self, model: Vae, batch: Batch, step: int) -> Loss:
+        with torch.no_grad():
+            posterior, _ = model.distributions(batch)
+            z = posterior.rsample()
+            drawn = noise.normal(z.shape, batch_dim=0, device=z.device)
+        total = judge_loss(self.judge(drawn)[:, 0], self.judge(z)[:, 0], self.kind)
+        return Loss(total, {"loss": total.detach()})
+
+    def players(self, model: Model) -> dict[str, Player]:
+        """Return autoencoder and discriminator; the encoder fools in a second update."""
+        assert isinstance(model, Vae)
+        return {
+            "model": Player("model", _but(model, ""), _with(self._both, model)),
+            "discriminator": Player(
+                "discriminator", _judges(self.judge), _with(self._judge, model)
+            ),
+        }
+
+    def _both(self, model: Vae, batch: Batch, step: int) -> Loss:
+        loss: Loss = self(model, batch, step)
+        fooled = self._fool(model, batch, step)
+        total = loss.total + fooled.total
+        return Loss(
+            total, {**loss.figures, "loss": total.detach(), "loss/fool": fooled.total.detach()}
+        )
+
+
+def _with(loss: Callable[..., Any], model: Vae) -> Callable[[Batch, int], Loss]:
+    def bound(batch: Batch, step: int) -> Loss:
+        result: Loss = loss(model, batch, step)
+        return result
+
+    return bound
+
+
+def _of(model: Vae, prefix: str) -> dict[str, nn.Parameter]:
+    return {f"model.{n}": p for n, p in model.named_parameters() if n.startswith(prefix)}
+
+
+def _but(model: Vae, prefix: str) -> dict[str, nn.Parameter]:
+    chosen = model.named_parameters()
+    return {f"model.{n}": p for n, p in chosen if not prefix or not n.startswith(prefix)}
+
+
+def _judges(judge: nn.Module) -> dict[str, nn.Parameter]:
+    return {f"objective.judge.{name}": p for name, p in judge.named_parameters()}

@@ -1,0 +1,175 @@
+"""Learning a classifier from few labels: the class is a latent variable that is summed over."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from vaelab.data.batches import Batch, binarize
+from vaelab.models import noise
+from vaelab.models.model import Model
+from vaelab.models.stacked import StackedVae, with_codes_of
+from vaelab.models.vae import Vae
+from vaelab.objectives.objective import Loss, Objective, Player
+from vaelab.objectives.terms import Term
+
+UNKNOWN = -1
+
+
+class SemiSupervised(Objective):
+    """M2: −log p(x, y) bounded where y is known, summed over y where it is not (Kingma, 2014).
+
+        L(x, y) = E_q(z|x,y)[−log p(x|z,y)] + KL(q(z|x,y) ‖ p(z)) − log p(y),   p(y) = 1/K
+        U(x)    = Σ_y q(y|x) L(x, y) + Σ_y q(y|x) log q(y|x)
+        loss    = E_unlabelled U + E_labelled [L − α log q(y|x)]
+
+    Few labels would hardly ever be in a batch, so every step draws as many labelled images as its
+    batch holds beside it, with replacement.
+
+    Arguments:
+        alpha: α, weight of the classifier on the labelled images.
+        labelled: gives the labelled training images, 8-bit ``(n, C, H, W)``, and their classes.
+    """
+
+    def __init__(self, alpha: float, labelled: Callable[[], tuple[Tensor, Tensor]]) -> None:
+        super().__init__({})
+        self.alpha, self._find = alpha, labelled
+        self._labelled: tuple[Tensor, Tensor] | None = None
+
+    def forward(self, model: Model, batch: Batch, step: int) -> Loss:
+        """Return U over the batch plus, in training, L over a draw of labelled images."""
+        assert isinstance(model, Vae)
+        if not self.training:
+            return self.measured(model, batch)
+        return self.cost(model, batch, self.draw(model, batch))
+
+    def cost(self, model: Vae, batch: Batch, known: Batch) -> Loss:
+        """Return U over a batch plus L over another, of which the labels are known."""
+        unknown, elbo = self._unlabelled(model, batch)
+        labelled, right = self._with_labels(model, known)
+        total = unknown + labelled
+        figures = {"loss": total, "loss/unlabelled": unknown, "loss/labelled": labelled}
+        figures |= {"elbo": elbo, "accuracy/labelled": right}
+        return Loss(total, {name: value.detach() for name, value in figures.items()})
+
+    def measured(self, model: Vae, batch: Batch) -> Loss:
+        """Return U over the batch, and how many classes are read rightly."""
+        unknown, elbo = self._unlabelled(model, batch)
+        figures = {"loss": unknown.detach(), "elbo": elbo.detach()}
+        if batch.labels is not None:
+            read = _reader(model)(batch.images).argmax(1)
+            figures["accuracy"] = (read == batch.labels).float().mean()
+        return Loss(unknown, figures)
+
+    def _unlabelled(self, model: Vae, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the means of U and of the ELBO under q(y|x)."""
+        log_q = _reader(model)(batch.images).log_softmax(1)
+        classes = log_q.shape[1]
+        each = torch.stack([self._of_class(model, batch, k) for k in range(classes)], 1)
+        mean = (log_q.exp() * each).sum(1).mean()
+        entropy = (log_q.exp() * log_q).sum(1).mean()
+        total = mean + math.log(classes) + entropy
+        return total, -mean
+
+    def _of_class(self, model: Vae, batch: Batch, number: int) -> Tensor:
+        """Return the negative ELBO of every image under one class, ``(B,)`` nats."""
+        labels = torch.full((len(batch),), number, device=batch.images.device)
+        return self._negative_elbo(model, replace(batch, labels=labels))
+
+    def _negative_elbo(self, model: Vae, batch: Batch) -> Tensor:
+        assert model.conditioning is not None
+        trace = model.trace(batch, model.conditioning(batch))
+        return (trace.rate - trace.log_px).mean(0)
+
+    def _with_labels(self, model: Vae, batch: Batch) -> tuple[Tensor, Tensor]:
+        assert batch.labels is not None
+        logits = _reader(model)(batch.images)
+        cost = torch.nn.functional.cross_entropy(logits, batch.labels)
+        bound = self._negative_elbo(model, batch).mean() + math.log(logits.shape[1])
+        right = (logits.argmax(1) == batch.labels).float().mean()
+        return bound + self.alpha * cost, right
+
+    def draw(self, model: Vae, batch: Batch) -> Batch:
+        """Return labelled training images, as many as a batch has and as a model sees them."""
+        if self._labelled is None:
+            images, labels = self._find()
+            device = batch.images.device
+            self._labelled = (images.to(device), labels.to(device))
+        images, labels = self._labelled
+        drawn = noise.uniform((len(batch),), batch_dim=0, device=images.device)
+        rows = (drawn * len(images)).long().clamp(max=len(images) - 1)
+        x = images[rows].float() / 255
+        uniform = noise.uniform(x.shape, batch_dim=0, device=x.device)
+        target = binarize(x, model.binarize, uniform)
+        seen = x if model.binarize == "none" else target
+        return Batch(seen, target, labels[rows], None, rows)
+
+    def players(self, model: Model) -> dict[str, Player]:
+        """Return one player, the labeler included: it learns from the bound as well."""
+
+        def loss(batch: Batch, step: int) -> Loss:
+            result: Loss = self(model, batch, step)
+            return result
+
+        own = {f"model.{name}": value for name, value in model.named_parameters()}
+        return {"model": Player("model", own, loss)}
+
+
+class Stacked(Objective):
+    """M1+M2: −ELBO of a VAE of the images, and M2 on draws of its codes as a second player.
+
+    The first learns nothing from labels; the second follows the codes as they are.
+
+    Arguments:
+        terms: of the first.
+        second: M2's.
+    """
+
+    def __init__(self, terms: Mapping[str, Term], second: SemiSupervised) -> None:
+        super().__init__(terms)
+        self.second = second
+
+    def forward(self, model: Model, batch: Batch, step: int) -> Loss:
+        """Return the loss of the first; while validating, also how the second reads."""
+        loss: Loss = super().forward(model, batch, step)
+        if self.training:
+            return loss
+        assert isinstance(model, StackedVae)
+        upper = self.second.measured(model.upper, _coded(model, batch))
+        right = {k: v for k, v in upper.figures.items() if k == "accuracy"}
+        return Loss(loss.total, {**loss.figures, **right})
+
+    def _upper(self, model: StackedVae, batch: Batch, step: int) -> Loss:
+        known = _coded(model, self.second.draw(model, batch))
+        return self.second.cost(model.upper, _coded(model, batch), known)
+
+    def players(self, model: Model) -> dict[str, Player]:
+        """Return both; neither moves the other's parameters."""
+        assert isinstance(model, StackedVae)
+        first: dict[str, nn.Parameter] = {}
+        second: dict[str, nn.Parameter] = {}
+        for name, value in model.named_parameters():
+            (second if name.startswith("upper.") else first)[f"model.{name}"] = value
+
+        def lower(batch: Batch, step: int) -> Loss:
+            result: Loss = self(model, batch, step)
+            return result
+
+        def upper(batch: Batch, step: int) -> Loss:
+            return self._upper(model, batch, step)
+
+        return {"model": Player("model", first, lower), "upper": Player("upper", second, upper)}
+
+
+def _coded(model: StackedVae, batch: Batch) -> Batch:
+    codes = with_codes_of(model, batch.images)
+    return replace(batch, images=codes, target=codes)
+
+
+def _reader(model: Vae) -> Callable[[Tensor], Tensor]:
+    assert model.labeler is not None
+    return model.labeler

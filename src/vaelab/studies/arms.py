@@ -1,0 +1,200 @@
+"""The arms of an augmentation study: what a classifier is trained on, and what made it.
+
+Each arm is a case for each share of labels (and each generator). All see the same number of
+images, so that all take the same number of steps; what differs is where these come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from vaelab.config import Count, Fraction, NonNegative, Section, merge
+from vaelab.errors import ConfigError
+from vaelab.recipes import find_recipe, resolve
+from vaelab.training.run import versions
+
+ArmName = Literal["real", "classical", "generated", "semi", "only", "both", "leaky"]
+Sees = Literal["labelled", "images", "everything"]
+"""What a generator is trained on: the labelled images alone; all images, and the labels of those;
+all images with all labels."""
+
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A way to make a training set.
+
+    Arguments:
+        words: with ``{}`` for the generator.
+        sees: what the generator is trained on; None without one.
+        classical: whether training images are shifted, turned and bent by chance.
+        real: whether there are real images among them.
+    """
+
+    words: str
+    sees: Sees | None = None
+    classical: bool = False
+    real: bool = True
+
+    def named(self, generator: str) -> str:
+        """Return the arm in plain words."""
+        return self.words.format(generator)
+
+
+ARMS: dict[ArmName, Arm] = {
+    "real": Arm("real"),
+    "classical": Arm("real + classical", classical=True),
+    "generated": Arm("real + {}", "labelled"),
+    "semi": Arm("real + {} of all images", "images"),
+    "only": Arm("{} only", "labelled", real=False),
+    "both": Arm("real + classical + {}", "labelled", classical=True),
+    "leaky": Arm("real + {} of all labels (leaky)", "everything"),
+}
+
+
+LEARNS_CLASSES = ("m2", "m1+m2")
+"""Recipes that sum over the class where it is unknown."""
+
+
+class MakeConfig(Section):
+    """How images are made of a trained generator; see `vaelab.explore.augment.Making`."""
+
+    sampler: Literal["prior", "pool", "gmm", "flow"] = "prior"
+    temperature: NonNegative = 1.0
+    guidance: NonNegative = 1.0
+    confidence: Fraction = Field(0.0, description="least probability of the class asked for")
+    farther: NonNegative = Field(0.0, description="least nearness; 1 is that of new images")
+
+
+class GeneratorConfig(Section):
+    """A model that makes labelled images."""
+
+    train: dict[str, Any] = Field(description="its configuration, section by section")
+    images: Count = Field(description="training images in a pass; fewer are repeated to as many")
+    make: MakeConfig = MakeConfig()
+
+
+class AugmentationConfig(Section):
+    """The part of a study that declares arms in place of cases."""
+
+    fractions: list[Share] = Field(min_length=1, description="shares of the training labels")
+    generators: dict[str, GeneratorConfig] = Field(min_length=1)
+    use: list[str] | None = Field(None, description="generators to use, by name; all")
+    arms: list[ArmName] = Field(list(ARMS), description="which; `real` among them")
+    classical: dict[str, Any] = Field({}, description="options of the classifier's variation")
+    images: Count = Field(description="images in a pass of the classifier, in every arm")
+    share: Share = Field(0.5, description="of generated images, where there are real ones too")
+
+
+class Mix(Section):
+    """What the training images of one case are; stored with the plan of a study."""
+
+    arm: ArmName
+    fraction: Share
+    images: Count
+    share: Fraction
+    generator: str = ""
+    train: dict[str, Any] = Field({})
+    generator_images: Count = 1
+    make: MakeConfig = MakeConfig()
+
+    @property
+    def name(self) -> str:
+        """The arm in plain words."""
+        return ARMS[self.arm].named(self.generator)
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A case to be: its name, its settings, and what it is trained on."""
+
+    name: str
+    settings: dict[str, Any]
+    mix: Mix
+
+
+def expand(config: AugmentationConfig, base: Mapping[str, Any], where: str) -> list[Declared]:
+    """Return the cases of all fractions, arms and generators.
+
+    Arguments:
+        config: declares them.
+        base: settings of the study's cases; a generator has their data and device.
+        where: what an error should name.
+
+    Raises:
+        ConfigError: an unknown generator, no arm of real images alone, or a classifier for a
+            generator.
+    """
+    if "real" not in config.arms:
+        raise ConfigError(f"{where}: arms: needs `real`, which others are compared with.")
+    names = config.use if config.use is not None else list(config.generators)
+    for name in names:
+        if name not in config.generators:
+            known = ", ".join(config.generators)
+            raise ConfigError(f"{where}: no generator is called {name!r}. Generators: {known}.")
+    trained = {name: _trained(config.generators[name], base, f"{where}: {name}") for name in names}
+    found = []
+    for fraction in sorted(set(config.fractions)):
+        for key in dict.fromkeys(config.arms):
+            arm = ARMS[key]
+            settings = {"options": dict(config.classical)} if arm.classical else {}
+            for name in names if arm.sees else [""]:
+                values: dict[str, Any] = {}
+                if arm.sees:
+                    declared = config.generators[name]
+                    values = {
+                        "generator": name,
+                        "train": trained[name],
+                        "generator_images": declared.images,
+                        "make": _making(declared, key, trained[name]["recipe"]),
+                    }
+                share = 0.0 if not arm.sees else config.share if arm.real else 1.0
+                mix = Mix(arm=key, fraction=fraction, images=config.images, share=share, **values)
+                title = f"{mix.name}, {100 * fraction:g} %"
+                found.append(Declared(title, settings, mix))
+    return found
+
+
+def _making(generator: GeneratorConfig, arm: ArmName, recipe: str) -> MakeConfig:
+    """Return how an arm makes images.
+
+    A model that saw few labels among many images hardly learns to follow the class it is told, and
+    its prior gives images of any class. So the codes of a class are drawn from those of its
+    labelled images; but for models that are made to learn classes from few labels.
+    """
+    make = generator.make
+    if arm != "semi" or make.sampler != "prior" or recipe in LEARNS_CLASSES:
+        return make
+    return make.model_copy(update={"sampler": "pool", "temperature": 1.0, "guidance": 1.0})
+
+
+def pairs(mixes: Mapping[str, Mix]) -> list[tuple[str, str]]:
+    """Return which cases to compare: with real images, and with classical augmentation of them.
+
+    Arguments:
+        mixes: key of each case to what it is trained on.
+    """
+    found = []
+    for other in ("real", "classical"):
+        for one, mix in mixes.items():
+            for key, against in mixes.items():
+                same = against.fraction == mix.fraction
+                if against.arm == other and same and mix.arm not in ("real", other):
+                    found.append((one, key))
+    return found
+
+
+def _trained(generator: GeneratorConfig, base: Mapping[str, Any], where: str) -> dict[str, Any]:
+    training = base.get("training", {})
+    shared: dict[str, Any] = {"data": base.get("data", {})}
+    if isinstance(training, Mapping) and "device" in training:
+        shared["training"] = {"device": training["device"]}
+    config = resolve(merge({**shared, "versions": versions()}, generator.train), where)
+    if find_recipe(config.recipe).classifies:
+        raise ConfigError(f"{where}: recipe: {config.recipe} makes no images.")
+    return config.model_dump(mode="json")

@@ -1,0 +1,181 @@
+"""The training set of one arm: real images with labels, and images made from no more than these."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vaelab.config import DataConfig, RunConfig, parse_config
+from vaelab.data.batches import epoch_order
+from vaelab.data.images import ImageSet, Splits, with_few_labels, with_labels
+from vaelab.errors import BusyError, ConfigError
+from vaelab.evaluation.figures import Figure
+from vaelab.explore.augment import Made, Making, make_images
+from vaelab.explore.grids import save_png
+from vaelab.explore.labelled import neighbours
+from vaelab.studies.arms import ARMS, Mix
+from vaelab.training.fit import train_config
+from vaelab.training.judge import trained_judge
+from vaelab.training.progress import Silent
+from vaelab.training.run import Run
+from vaelab.training.step import mix_seed
+
+PICTURE = "neighbours.png"
+_CHECKED, _SHOWN, _COLUMNS = 50, 2, 20
+_WATCHED = 1_000  # images of a generator's validation
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """What a classifier of an arm is trained on.
+
+    Arguments:
+        splits: its training images; validation and test as they are.
+        labels: number of real labels that went into it.
+        figures: of the made images, if there are any.
+    """
+
+    splits: Splits
+    labels: int
+    figures: dict[str, Figure]
+
+
+def mixed(
+    mix: Mix, splits: Splits, seed: int, folder: Path, read: Callable[[DataConfig], Splits]
+) -> Mixture:
+    """Return the training set of an arm for a seed, its generator trained first if it has one.
+
+    Which images are labelled follows from fraction and seed alone: every arm has the same.
+
+    Arguments:
+        mix: what it is made of.
+        splits: the real images.
+        seed: of the run.
+        folder: of the study; generators that several arms share are trained once, there.
+        read: gives the images of a generator: the same ones, maybe with attributes.
+    """
+    few = labelled_part(splits.train, mix.fraction, seed)
+    known = with_labels(few)
+    made_count = round(mix.share * mix.images)
+    real = tiled(known, mix.images - made_count, mix_seed(seed, 1))
+    if not made_count:
+        return Mixture(replace(splits, train=real), len(known), {})
+    config = parse_config(mix.train, mix.generator)
+    made, figures = _made(mix, config, read(config.data), seed, folder)
+    extra = tiled(_as_set(made, known), made_count, mix_seed(seed, 2))
+    return Mixture(replace(splits, train=_joined(real, extra)), len(known), figures)
+
+
+def labelled_part(images: ImageSet, fraction: float, seed: int) -> ImageSet:
+    """Return all images, with the labels of a fraction, evenly over the classes; −1 for others.
+
+    Raises:
+        ConfigError: the images have no classes.
+    """
+    if images.labels is None or len(images.class_names) < 2:
+        raise ConfigError("data: an augmentation study needs images with two classes or more.")
+    there = int((images.labels >= 0).sum())
+    count = max(2 * len(images.class_names), round(fraction * there))  # a pool needs two
+    return with_few_labels(images, min(count, there), seed)
+
+
+def tiled(images: ImageSet, count: int, seed: int) -> ImageSet:
+    """Return ``count`` images: all in turn, each time in another order, as often as it takes."""
+    if count == 0:
+        return images.subset(torch.zeros(0, dtype=torch.int64))
+    turns = range(math.ceil(count / len(images)))
+    order = torch.cat([epoch_order(len(images), seed, turn) for turn in turns])
+    return images.subset(order[:count])
+
+
+def _made(
+    mix: Mix, config: RunConfig, splits: Splits, seed: int, folder: Path
+) -> tuple[Made, dict[str, Figure]]:
+    few = labelled_part(splits.train, mix.fraction, seed)
+    known = with_labels(few)
+    seen = {"labelled": known, "images": few, "everything": splits.train}[ARMS[mix.arm].sees or ""]
+    run = Run(folder / "generators" / key_of(mix, seed))
+    _train(mix, config, splits, seen, seed, run)
+    judge = None
+    if mix.make.confidence > 0:
+        judge = trained_judge(replace(splits, train=known), folder).classifier
+    how = Making(**mix.make.model_dump(), seed=seed)
+    wanted = math.ceil(mix.share * mix.images / len(known.class_names))
+    made = make_images(
+        run.load_model(),
+        with_labels(splits.train) if ARMS[mix.arm].sees == "everything" else known,
+        wanted,
+        how,
+        seen=seen,
+        fresh=splits.validation if splits.held_out else None,
+        judge=judge,
+        checked=_CHECKED,
+    )
+    save_png(run.path / PICTURE, neighbours(made, seen, _SHOWN, _COLUMNS))
+    near = made.nearness[~made.nearness.isnan()]
+    how_near = (
+        f"Median over {len(near):,} made images of the distance to the nearest of {len(seen):,} "
+        "images that the generator saw, in units of the median of held-out real images."
+    )
+    return made, {"nearness": Figure(float(near.median()), None, len(near), "", how_near)}
+
+
+def key_of(mix: Mix, seed: int) -> str:
+    """Return the name of a generator's folder: what it sees, and so who shares it."""
+    sees = ARMS[mix.arm].sees
+    part = sees if sees == "everything" else f"{sees}-{mix.fraction:g}"
+    safe = "".join(c if c.isalnum() else "-" for c in mix.generator)
+    return f"{safe}-{part}-seed-{seed}"
+
+
+def _train(
+    mix: Mix,
+    config: RunConfig,
+    splits: Splits,
+    seen: ImageSet,
+    seed: int,
+    run: Run,
+) -> None:
+    """Train a generator, or wait for the worker that does."""
+    training = config.training.model_copy(update={"seed": seed})
+    config = config.model_copy(update={"training": training})
+    known = with_labels(seen)
+    watched = tiled(known, min(len(known), _WATCHED), seed)  # no label that the arm has not
+    own = replace(
+        splits,
+        name=f"{splits.name}, {len(known):,} labels",
+        train=tiled(seen, mix.generator_images, mix_seed(seed, 3)),
+        validation=watched,
+        test=watched,
+    )
+    while True:
+        try:
+            train_config(config, own, run, Silent())
+            return
+        except BusyError:
+            time.sleep(1)
+
+
+def _as_set(made: Made, like: ImageSet) -> ImageSet:
+    return ImageSet(made.images, made.labels, class_names=like.class_names)
+
+
+def _joined(one: ImageSet, other: ImageSet) -> ImageSet:
+    """Return the images of both with their labels."""
+    if not len(one):
+        return other
+    assert one.labels is not None
+    assert other.labels is not None
+
+    def every(images: ImageSet) -> Tensor:
+        return images.take(torch.arange(len(images))).cpu()
+
+    labels = torch.cat([one.labels.cpu(), other.labels])
+    images = torch.cat([every(one), every(other)])
+    return ImageSet(images, labels, class_names=one.class_names)

@@ -1,0 +1,77 @@
+"""A classifier of real images that judges made ones, trained once and kept in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+from importlib.resources import as_file
+from importlib.resources import files as resources
+from pathlib import Path
+
+from vaelab import files
+from vaelab.config import merge, read_yaml
+from vaelab.data.images import Splits
+from vaelab.data.store import default_cache
+from vaelab.data.summary import fingerprint
+from vaelab.errors import BusyError, RunError
+from vaelab.models.classifier import Classifier
+from vaelab.recipes import resolve
+from vaelab.training.progress import Progress, Silent
+from vaelab.training.run import Run, check_same
+
+PRESET = "classifier.yaml"
+
+MEASURES, GUIDES = 0, 1
+"""Seeds: the classifier that measures is never the one that a model was trained to please."""
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A classifier that was trained on real images, and has no part in the model it judges.
+
+    Arguments:
+        name: which classifier it is, for the protocol.
+        classifier: the network.
+    """
+
+    name: str
+    classifier: Classifier
+
+
+def trained_judge(
+    splits: Splits,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+    seed: int = MEASURES,
+) -> Judge:
+    """Return a small classifier of these images.
+
+    It is trained on the training part the first time, with a fixed seed, and kept in the cache
+    under the fingerprint of the data, labels included.
+    """
+    from vaelab.training.fit import train_config  # which trains models that have a judge
+
+    with as_file(resources("vaelab") / "presets" / PRESET) as preset:
+        values = merge(read_yaml(preset), {"data": {"spec": splits.name}})
+    config = resolve(merge(values, {"training": {"seed": seed}}), PRESET)
+    name = fingerprint(splits) + (f"-guide-{seed}" if seed else "")
+    run = Run((cache or default_cache()) / "classifiers" / name)
+    if run.exists:
+        try:
+            check_same(run.read_config(), config, run.config_file)
+        except RunError:  # of another version of vaelab
+            digest = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:12]
+            run = Run(run.path.with_name(f"{run.path.name}-{digest}"))
+    while True:
+        try:
+            train_config(config, splits, run, progress or Silent())
+            break
+        except BusyError:  # another process trains it
+            time.sleep(1)
+    accuracy = run.read_log("epoch")[-1]["validation/accuracy"]
+    about = (
+        f"a small classifier of {splits.name}, trained by vaelab to {accuracy:.1%} on validation "
+        f"images (weights {files.checksum(run.model_file)[:12]})"
+    )
+    return Judge(about, run.load_classifier())

@@ -1,0 +1,349 @@
+"""Augmentation studies: the arms, what each may see, the statistics, and a whole study."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from tests.test_cli import vaelab
+from vaelab.config import merge
+from vaelab.data.images import ImageSet, Splits
+from vaelab.data.load import load_data
+from vaelab.errors import ConfigError
+from vaelab.evaluation.figures import Figure
+from vaelab.evaluation.record import Evaluation
+from vaelab.studies import gains
+from vaelab.studies.mixture import labelled_part, mixed, tiled
+from vaelab.studies.plan import Plan, make_plan, read_study
+from vaelab.studies.results import Result, Results, read_results
+from vaelab.studies.statistics import Estimate, blocked
+from vaelab.studies.study import Study
+from vaelab.studies.work import work
+from vaelab.training.run import Run
+
+TINY: dict[str, Any] = {
+    "recipe": "cvae",
+    "model": {"latent_dim": 2, "encoder": {"kind": "mlp", "hidden": [16]}},
+    "training": {"epochs": 2, "batch_size": 16, "lr": 0.005},
+}
+
+
+def crosses(n: int = 240) -> tuple[Any, Any]:
+    """Noise with a bright row (class 0), column (1) or both (2)."""
+    generator = np.random.default_rng(0)
+    images = generator.integers(0, 60, (n, 8, 8)).astype(np.uint8)
+    labels = np.arange(n) % 3
+    for image, label, place in zip(images, labels, generator.integers(2, 6, n), strict=True):
+        if label != 1:
+            image[place] = 255
+        if label != 0:
+            image[:, place] = 255
+    return images, labels
+
+
+def declared(path: Path | str = "x.npz", **more: Any) -> dict[str, Any]:
+    pools = {**TINY, "recipe": "vae"}
+    return {
+        "title": "Arms",
+        "base": {
+            "recipe": "classifier",
+            "data": {"spec": str(path)},
+            "training": {"epochs": 1, "batch_size": 16, "device": "cpu"},
+        },
+        "augmentation": {
+            "fractions": [0.1, 1],
+            "images": 64,
+            "classical": {"shift": 1},
+            "generators": {
+                "cvae": {"train": TINY, "images": 64},
+                "pools": {"train": pools, "images": 64, "make": {"sampler": "pool"}},
+            },
+            **more,
+        },
+        "lead": "accuracy",
+        "seeds": 2,
+    }
+
+
+def test_arms_times_fractions_times_generators() -> None:
+    plan = make_plan(declared(), "here")
+    assert len(plan.cases) == 2 * (2 + 5 * 2)
+    assert len({case.key for case in plan.cases}) == len(plan.cases)
+    by_name = {case.name: case for case in plan.cases}
+    both = by_name["real + classical + pools, 10 %"]
+    assert both.config.options["shift"] == 1
+    assert both.mix is not None
+    assert both.mix.share == 0.5
+    assert both.mix.train["recipe"] == "vae"
+    semi = by_name["real + cvae of all images, 10 %"].mix
+    assert semi is not None
+    assert semi.make.sampler == "pool"  # few labels among many images: the prior would ignore them
+    only = by_name["cvae only, 100 %"].mix
+    assert only is not None
+    assert only.share == 1
+    assert only.make.sampler == "prior"
+    fractions = {case.key: case.mix.fraction for case in plan.cases if case.mix}
+    assert all(fractions[one] == fractions[other] for one, other in plan.pairs)
+    assert len(plan.pairs) == 2 * (11 + 10)
+    less = make_plan(declared(), "here", fractions=[0.5], generators=["pools"])
+    assert [case.name for case in less.cases][:3] == [
+        "real, 50 %",
+        "real + classical, 50 %",
+        "real + pools, 50 %",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"use": ["gan"]}, "no generator is called 'gan'"),
+        ({"arms": ["classical"]}, "needs `real`"),
+        ({"fractions": [0]}, "fractions"),
+        ({"generators": {"c": {"train": {"recipe": "classifier"}, "images": 9}}}, "no images"),
+        ({"generators": {"c": {"train": {"recipe": "cvae", "optons": {}}, "images": 9}}}, "optons"),
+    ],
+)
+def test_what_cannot_be_an_arm_is_named(more: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_plan(declared(**more), "here")
+    with pytest.raises(ConfigError, match="has no augmentation"):
+        make_plan({"title": "t", "cases": [{"name": "a"}]}, "here", fractions=[0.1])
+    values = declared()
+    values["base"]["recipe"] = "vae"
+    with pytest.raises(ConfigError, match="is no classifier"):
+        make_plan(values, "here")
+
+
+def test_labels_beyond_the_fraction_are_unknown_and_alike_in_all_arms() -> None:
+    splits = load_data(crosses())
+    few = labelled_part(splits.train, 0.1, seed=3)
+    assert few.labels is not None
+    known = few.labels >= 0
+    assert int(known.sum()) == round(0.1 * len(splits.train))
+    assert splits.train.labels is not None
+    assert torch.equal(few.labels[known], splits.train.labels[known])
+    again = labelled_part(splits.train, 0.1, seed=3)
+    assert torch.equal(again.labels, few.labels)  # type: ignore[arg-type]
+    other = labelled_part(splits.train, 0.1, seed=4)
+    assert not torch.equal(other.labels, few.labels)  # type: ignore[arg-type]
+    assert torch.bincount(few.labels[known]).max() - torch.bincount(few.labels[known]).min() <= 1
+
+
+def test_a_few_images_are_repeated_evenly() -> None:
+    images = ImageSet(torch.arange(5, dtype=torch.uint8).view(5, 1, 1, 1), torch.arange(5))
+    many = tiled(images, 13, seed=0)
+    assert many.labels is not None
+    assert sorted(torch.bincount(many.labels).tolist()) == [2, 2, 3, 3, 3]
+    assert torch.equal(many.images[:, 0, 0, 0].long(), many.labels)  # type: ignore[index]
+
+
+def spied(
+    plan: Plan, splits: Splits, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Splits, list[Splits]]:
+    """Return the training set of an arm, and what its generator was trained on."""
+    seen: list[Splits] = []
+
+    def train(config: Any, own: Splits, run: Run, progress: Any) -> None:
+        from vaelab.training.fit import train_config
+
+        seen.append(own)
+        train_config(config, own, run, progress)
+
+    monkeypatch.setattr("vaelab.studies.mixture.train_config", train)
+    case = next(case for case in plan.cases if case.name == name)
+    assert case.mix is not None
+    return mixed(case.mix, splits, 0, tmp_path / name, lambda _: splits).splits, seen
+
+
+def rows(images: ImageSet) -> set[bytes]:
+    return {image.numpy().tobytes() for image in images.take(torch.arange(len(images)))}
+
+
+def test_no_arm_but_the_leaky_one_sees_more_labels_than_its_fraction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    splits, plan = load_data(crosses()), make_plan(declared(), "here")
+    few = labelled_part(splits.train, 0.1, 0)
+    assert few.labels is not None
+    known = rows(few.subset((few.labels >= 0).nonzero().squeeze(1)))
+    beyond = rows(splits.train) - known
+    held_out = rows(splits.validation) | rows(splits.test)
+    for name, sees_all, all_labels, with_real in (
+        ("real + cvae, 10 %", False, False, True),
+        ("cvae only, 10 %", False, False, False),
+        ("real + cvae of all images, 10 %", True, False, True),
+        ("real + pools of all images, 10 %", True, False, True),
+        ("real + cvae of all labels (leaky), 10 %", True, True, True),
+    ):
+        train, (own,) = spied(plan, splits, name, tmp_path, monkeypatch)
+        assert len(train.train) == 64
+        assert not rows(train.train) & (beyond | held_out)
+        assert bool(rows(train.train) & known) == with_real
+        assert train.test is splits.test
+        assert bool(rows(own.train) & beyond) == sees_all
+        assert not rows(own.train) & held_out
+        assert not rows(own.validation) & held_out
+        assert bool(rows(own.validation) & beyond) == all_labels
+        assert own.train.labels is not None
+        told = own.train.subset((own.train.labels >= 0).nonzero().squeeze(1))
+        assert bool(rows(told) & beyond) == all_labels
+
+
+@pytest.mark.parametrize("name", ["cvae", "csvae", "vae-gan", "vae-pools"])
+def test_every_shipped_generator_makes_images_for_each_arm(name: str, tmp_path: Path) -> None:
+    values, _ = read_study("augmentation")
+    generator = values["augmentation"]["generators"][name]
+    train = merge(generator["train"], {"training": {"epochs": 1, "batch_size": 16}})
+    small = {"encoder": {"hidden": [8], **({"widths": [4]} if name == "vae-gan" else {})}}
+    train = merge(train, {"model": {"latent_dim": 2, **small}})
+    tiny = {**generator, "train": train, "images": 32}
+    plan = make_plan(declared(generators={name: tiny}, fractions=[0.1], images=12), "here")
+    splits = load_data(crosses())
+    sized = load_data(crosses(), attributes=["thickness", "slant"], cache_dir=tmp_path / "cache")
+    for case in plan.cases:
+        assert case.mix is not None
+        if case.mix.arm in ("semi", "leaky", "only"):
+            made = mixed(
+                case.mix, splits, 0, tmp_path, lambda data: sized if data.attributes else splits
+            )
+            assert made.splits.train.images.shape == (12, 1, 8, 8)
+            assert made.splits.train.labels is not None
+            assert len(made.splits.train.labels.unique()) == 3
+            assert made.figures["nearness"].value > 0
+
+
+def test_a_generator_of_everything_serves_all_shares_of_labels(tmp_path: Path) -> None:
+    splits = load_data(crosses())
+    plan = make_plan(declared(arms=["real", "leaky"], use=["cvae"]), "here")
+    for case in plan.cases:
+        assert case.mix is not None
+        mixture = mixed(case.mix, splits, 0, tmp_path, lambda _: splits)
+        expected = 19 if case.mix.fraction == 0.1 else len(splits.train)
+        assert mixture.labels == expected
+    assert len(list((tmp_path / "generators").iterdir())) == 1
+
+
+def test_two_blocked_groups_are_a_paired_t_test() -> None:
+    one, other = [1.0, 2.5, 2.0, 4.0], [0.5, 1.5, 2.5, 2.0]
+    groups = {"a": dict(enumerate(one)), "b": dict(enumerate(other))}
+    gap = blocked(groups, [("a", "b")])["a", "b"]
+    low, high = stats.ttest_rel(one, other).confidence_interval(0.95)
+    assert gap.value == pytest.approx((low + high) / 2)
+    assert gap.interval == pytest.approx((high - low) / 2)
+    assert blocked({"a": {0: 1.0}, "b": {0: 2.0}}, [("a", "b")])["a", "b"].interval is None
+    assert blocked({"a": {0: 1.0}, "b": {1: 2.0}}, [("a", "b")]) == {}
+
+
+def test_what_a_seed_does_to_all_arms_drops_out() -> None:
+    generator = np.random.default_rng(0)
+    misses, count = 0, 400
+    for _ in range(count):
+        luck = 10 * generator.normal(size=5)
+        groups = {
+            name: dict(enumerate(mean + luck + generator.normal(size=5)))
+            for name, mean in (("a", 0.0), ("b", 1.0), ("c", 1.0), ("d", 1.0))
+        }
+        gaps = blocked(groups, [("b", "a"), ("c", "a"), ("d", "a")])
+        for gap in gaps.values():
+            assert gap.interval is not None
+            assert gap.interval < 3  # the luck of the seeds would give more than 10
+        misses += any(abs(g.value - 1) > (g.interval or 0) for g in gaps.values())
+    assert misses / count < 0.08
+
+
+def test_a_study_runs_goes_on_and_tells(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VAELAB_CACHE", str(tmp_path / "cache"))
+    data, out = tmp_path / "crosses.npz", tmp_path / "study"
+    images, labels = crosses()
+    np.savez(data, images=images, labels=labels)
+    study = Study(out)
+    plan = make_plan(declared(data), "here", generators=["cvae"], fractions=[0.1])
+    study.begin(plan)
+    work(study)
+    results = read_results(study)
+    assert all(run.evaluation is not None for run in results.runs), [
+        r.failure for r in results.runs
+    ]
+    steps = {run.job.run.read_log("epoch")[-1]["step"] for run in results.runs}
+    assert steps == {4}  # the same in every arm
+    trained = sorted(path.name for path in (out / "generators").iterdir())
+    assert len(trained) == 3 * 2  # labelled, images and everything, for each seed: shared by arms
+    (level,) = gains.levels(results)
+    assert level.labels == 19
+    assert level.classes == 3
+    mean = np.mean(list(results.values(results.plan.cases[0], "accuracy").values()))
+    assert level.accuracy["real-10"].value == pytest.approx(100 * mean)
+    assert any("nearness" in run.evaluation.figures for run in results.runs if run.evaluation)
+    code, text, err = vaelab(capsys, "study", str(out), "--json")
+    assert code == 0, err
+    said = json.loads(text)
+    assert "19 labels (6.33 a class), real images alone reach" in " ".join(said["verdict"])
+    page = (out / "report.html").read_text()
+    assert "leaky" in page
+    assert "nearest" in page
+    (out / "runs" / "real-10" / "seed-0" / "measured.json").unlink()
+    weights = (out / "generators" / trained[0] / "model.safetensors").stat().st_mtime_ns
+    work(study)
+    again = read_results(study)
+    assert again.values(again.plan.cases[0], "accuracy") == results.values(
+        results.plan.cases[0], "accuracy"
+    )
+    assert (out / "generators" / trained[0] / "model.safetensors").stat().st_mtime_ns == weights
+    np.savez(data, images=255 - images, labels=labels)
+    code, _, err = vaelab(capsys, "study", str(out))
+    assert code == 1
+    assert "has changed since" in err
+
+
+def test_gains_are_told_as_they_are() -> None:
+    assert gains._gain(Estimate(1.94, 0.62, 3)) == "raise it by 1.9 ± 0.6"
+    assert gains._gain(Estimate(-1.94, 0.62, 3)) == "lower it by 1.9 ± 0.6"
+    assert "nothing that is decided (0.3 ± 0.6)" in gains._gain(Estimate(0.3, 0.6, 3))
+    assert gains._gain(Estimate(-0.3, None, 1)) == "−0.3"
+
+
+def told(plan: Plan, accuracies: dict[str, list[float]], path: Path) -> Results:
+    """Return results of the given accuracies, by the name of the case."""
+    runs = []
+    for job in Study(path).jobs(plan):
+        shares = accuracies[job.case.name]
+        figures = {
+            "accuracy": Figure(shares[job.seed], None, 100, "share of images", ""),
+            "labels": Figure(30, None, 30, "images", ""),
+        }
+        evaluation = Evaluation(figures, {}, (), 100, True, 0, confusion=[[0] * 3] * 3)
+        runs.append(Result(job, evaluation, None, 1.0, 1, ()))
+    return Results(plan, tuple(runs))
+
+
+def test_the_headline_counts_only_honest_arms_that_are_decided(tmp_path: Path) -> None:
+    plan = make_plan(
+        declared(arms=["real", "classical", "generated", "leaky"], use=["cvae"], fractions=[0.1]),
+        "here",
+    )
+    real, classical = [0.80, 0.70], [0.85, 0.751]
+    generated, leaky = "real + cvae, 10 %", "real + cvae of all labels (leaky), 10 %"
+    base = {"real, 10 %": real, "real + classical, 10 %": classical}
+    found = told(plan, {**base, generated: [0.86, 0.74], leaky: [0.99, 0.89]}, tmp_path)
+    assert gains.headline(found).startswith("At no number of labels do generated images beat")
+    said = " ".join(gains.sentences(found))
+    assert "At 30 labels (10 a class), real images alone reach 75" in said
+    assert "classical augmentation raises it by 5 ±" in said
+    assert "leaky" in said
+    found = told(plan, {**base, generated: [0.95, 0.851], leaky: [0.99, 0.89]}, tmp_path)
+    line = gains.headline(found)
+    assert line.startswith("Generated images beat classical augmentation at 30 labels")
+    assert "by 10" in line
+    assert line.endswith("points (real + cvae).")
+    one = make_plan(declared(fractions=[0.1], use=["cvae"]), "here", seeds=1)
+    same = told(one, {case.name: [0.5] for case in one.cases}, tmp_path)
+    assert gains.headline(same).startswith("Nothing is decided yet")
+    assert "One seed is not enough" in gains.sentences(same)[0]

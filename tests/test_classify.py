@@ -1,0 +1,178 @@
+"""Measuring a classifier against counts done by hand, and ``vaelab classify`` from end to end."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.conftest import blobs
+from tests.test_cli import vaelab
+from vaelab.data.images import ImageSet
+from vaelab.errors import DataError
+from vaelab.evaluation.classification import (
+    Share,
+    calibration_error,
+    classified,
+    confusion,
+    labelled_alike,
+    per_class,
+    reliability,
+)
+from vaelab.evaluation.record import read
+from vaelab.models.classifier import Classifier
+from vaelab.training.run import Run
+
+QUICK = ["--epochs", "1", "--batch-size", "16", "--device", "cpu"]
+
+
+def test_confusion_precision_and_recall_by_hand() -> None:
+    labels = torch.tensor([0, 0, 0, 1, 1, 2])
+    said = torch.tensor([0, 0, 1, 1, 0, 0])
+    counts = confusion(labels, said, 4)
+    assert counts.tolist() == [[2, 1, 0, 0], [1, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
+    shares = [(p.value, r.value) for p, r in per_class(counts)]
+    assert shares == [(0.5, 2 / 3), (0.5, 0.5), (None, 0.0), (None, None)]
+
+
+def test_intervals_of_shares() -> None:
+    assert Share(8, 10).interval == pytest.approx((0.4902, 0.9433), abs=1e-3)  # as tables have it
+    assert Share(10, 10).interval[1] == 1
+    assert Share(10, 10).interval[0] == pytest.approx(0.7225, abs=1e-3)
+    assert Share(0, 0).interval == (0, 1)
+
+
+def test_calibration_error_by_hand() -> None:
+    chances = torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [0.4, 0.6]])
+    labels = torch.tensor([0, 0, 1, 1])
+    bins = reliability(chances, labels, 10)
+    assert [n for *_, n in bins] == [1, 3]
+    expected = 0.25 * abs(1 - 0.6) + 0.75 * abs(2 / 3 - 0.9)
+    assert calibration_error(chances, labels, 10) == pytest.approx(expected, abs=1e-6)
+
+
+class Fixed(Classifier):
+    """Says for every image what its first pixel holds."""
+
+    def __init__(self) -> None:
+        super().__init__(torch.nn.Identity(), torch.nn.Linear(1, 1), (1, 2, 2))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        which = (x[:, 0, 0, 0] * 255).round().long()
+        return 4.0 * torch.nn.functional.one_hot(which, 3)
+
+
+def labelled(said: list[int], labels: list[int]) -> ImageSet:
+    images = torch.zeros(len(said), 1, 2, 2, dtype=torch.uint8)
+    images[:, 0, 0, 0] = torch.tensor(said)
+    return ImageSet(images, torch.tensor(labels), class_names=("a", "b", "c"))
+
+
+def test_figures_of_a_known_classifier() -> None:
+    result, chances = classified(Fixed().eval(), labelled([0, 1, 1, 2, 0], [0, 1, 0, 2, -1]))
+    assert result.images == 4
+    assert result.confusion == [[1, 1, 0], [0, 1, 0], [0, 0, 1]]
+    figures = {name: figure.value for name, figure in result.figures.items()}
+    assert figures["accuracy"] == 0.75
+    assert figures["balanced_accuracy"] == pytest.approx((0.5 + 1 + 1) / 3)
+    assert figures["recall:a"] == 0.5
+    assert figures["precision:b"] == 0.5
+    e = np.exp(4)
+    right, wrong = -np.log(e / (e + 2)), -np.log(1 / (e + 2))
+    assert figures["log_loss"] == pytest.approx((3 * right + wrong) / 4, rel=1e-5)
+    assert chances.shape == (4, 3)
+    with pytest.raises(DataError, match="none has a label"):
+        classified(Fixed().eval(), labelled([0], [-1]))
+
+
+def test_classes_are_matched_by_name() -> None:
+    images = ImageSet(
+        torch.zeros(3, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 1, -1]), class_names=("c", "a")
+    )
+    assert labelled_alike(("a", "b", "c"), images).labels.tolist() == [2, 0, -1]  # type: ignore[union-attr]
+    with pytest.raises(DataError, match="'c' is none that this classifier knows"):
+        labelled_alike(("a", "b"), images)
+    with pytest.raises(DataError, match="no labels"):
+        labelled_alike(("a",), ImageSet(torch.zeros(1, 1, 2, 2, dtype=torch.uint8)))
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of 37 × 53 RGB images: three classes, one of them rare."""
+    root = tmp_path / "photos"
+    for number, pixels in enumerate(blobs(60, 37, 53, 3).transpose(0, 2, 3, 1)):
+        kind = "rare <&>" if number % 15 == 0 else ("left", "right")[number % 2]
+        shade = {"left": (255, 0, 0), "right": (0, 255, 0)}.get(kind, (0, 0, 255))
+        path = root / kind / f"{number:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((pixels // 2 + np.array(shade) // 2).astype(np.uint8)).save(path)
+    return root
+
+
+def test_train_evaluate_predict(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    for network in ("cnn-small", "cnn"):
+        path = str(out) + network
+        code, _, err = vaelab(
+            capsys, "classify", "train", network, "-d", str(photos), "-o", path, *QUICK
+        )
+        assert code == 0, err
+        code, text, err = vaelab(capsys, "classify", "evaluate", path, "--json")
+        assert code == 0, err
+        said: dict[str, Any] = json.loads(text)
+        run = Run(path)
+        result = read(run)
+        assert said["figures"]["accuracy"]["value"] == result.figures["accuracy"].value
+        assert sum(map(sum, result.confusion or [])) == result.images
+        page = run.report_file.read_text()
+        assert "Worst errors" in page
+        assert "rare &lt;&amp;&gt;" in page
+        assert "<script" not in page
+        table = tmp_path / "said.csv"
+        code, _, err = vaelab(capsys, "classify", "predict", path, str(photos), "-o", str(table))
+        assert code == 0, err
+        rows = list(csv.DictReader(table.read_text().splitlines()))
+        assert len(rows) == 60
+        assert rows[0]["image"].startswith("left/")
+        names = ("left", "rare <&>", "right")
+        for row in rows:
+            chances = [float(row[name]) for name in names]
+            assert sum(chances) == pytest.approx(1, abs=1e-4)
+            assert row["class"] == names[int(np.argmax(chances))]
+
+
+def test_what_cannot_be_classified_is_said_plainly(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, two, bare = (tmp_path / f"{name}.npz" for name in ("one", "two", "bare"))
+    np.savez(one, images=blobs(20), labels=np.zeros(20, int))
+    np.savez(two, images=blobs(2), labels=np.arange(2))
+    np.savez(bare, images=blobs(20))
+    for path in (one, bare):
+        code, _, err = vaelab(
+            capsys, "classify", "train", "-d", str(path), "-o", str(tmp_path / "x"), *QUICK
+        )
+        assert code == 1
+        assert "two classes or more" in err
+        assert "Traceback" not in err
+    out = str(tmp_path / "tiny")
+    code, _, err = vaelab(capsys, "classify", "train", "-d", str(two), "-o", out, *QUICK)
+    assert code == 0, err
+    code, text, err = vaelab(capsys, "classify", "evaluate", out)
+    assert code == 0, err
+    assert "Training-set accuracy" in text
+    assert float(Run(out).load_classifier().temperature) == 1  # nothing was held out to fit it
+    code, _, err = vaelab(capsys, "evaluate", out)
+    assert code == 1
+    assert "vaelab classify evaluate" in err
+    code, _, err = vaelab(capsys, "classify", "evaluate", out, "-d", str(bare))
+    assert code == 1
+    assert "no labels" in err

@@ -1,0 +1,122 @@
+"""Few labels: what M2 costs, what it and M1+M2 learn from ten labels, who moves what."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.test_conditional import QUICK, pixels, shades
+from vaelab import train
+from vaelab.data.batches import Batch
+from vaelab.models.conditioning import Told
+from vaelab.models.model import seeded
+from vaelab.models.stacked import StackedVae
+from vaelab.models.vae import Vae
+from vaelab.objectives.semi import SemiSupervised, Stacked
+from vaelab.recipes import Setup, build, resolve
+
+LABELLED = 10
+SMALL: dict[str, Any] = {
+    "model": {"latent_dim": 2, "encoder": {"kind": "mlp", "hidden": [16]}},
+    "options": {},
+}
+
+
+def built(recipe: str, **options: Any) -> tuple[Any, Any]:
+    splits = shades().train
+    config = resolve({"recipe": recipe, **SMALL, "options": options})
+    known = splits.subset(torch.arange(LABELLED))
+    assert known.labels is not None
+    labels = known.labels
+    setup = Setup(
+        config.model,
+        "none",
+        torch.full((1, 8, 8), 0.5),
+        100,
+        Told.by(splits),
+        labelled=lambda: (pixels(known), labels),
+    )
+    torch.manual_seed(0)
+    return build(config, setup)
+
+
+def batch() -> Batch:
+    splits = shades().train
+    x = pixels(splits)[:32].float() / 255
+    return Batch(x, x, torch.full((32,), -1), None, torch.arange(32))
+
+
+def test_m2_costs_what_the_equation_says() -> None:
+    """U = Σ_y q(y|x) (L(x, y) + log q(y|x)), L with p(y) = ½, and −log q(y|x) weighed by α."""
+    model, objective = built("m2", alpha=7.0)
+    assert isinstance(objective, SemiSupervised)
+    model.eval()  # no dropout; the objective still trains
+    unknown = batch()
+    with seeded(3, torch.device("cpu")), torch.no_grad():
+        found = objective(model, unknown, 0).figures
+    with seeded(3, torch.device("cpu")), torch.no_grad():
+        known = objective.draw(model, unknown)
+        q = model.labeler(unknown.images).softmax(1)
+        each = []
+        for k in (0, 1):
+            context = torch.nn.functional.one_hot(torch.full((32,), k), 2).float()
+            trace = model.trace(unknown, context)
+            each.append((trace.rate - trace.log_px)[0] + math.log(2))
+        u = (q * (torch.stack(each, 1) + q.log())).sum(1).mean()
+        assert known.labels is not None
+        context = torch.nn.functional.one_hot(known.labels, 2).float()
+        trace = model.trace(known, context)
+        bound = (trace.rate - trace.log_px).mean() + math.log(2)
+        log_q = model.labeler(known.images).log_softmax(1)[torch.arange(32), known.labels]
+    torch.testing.assert_close(found["loss/unlabelled"], u)
+    torch.testing.assert_close(found["loss/labelled"], bound - 7 * log_q.mean())
+
+
+def test_it_draws_only_images_that_have_a_label() -> None:
+    model, objective = built("m2")
+    train_set = shades().train
+    own = {x.numpy().tobytes() for x in pixels(train_set)[:LABELLED]}
+    assert train_set.labels is not None
+    drawn = objective.draw(model, batch())
+    assert {(x * 255).round().to(torch.uint8).numpy().tobytes() for x in drawn.images} <= own
+    for x, label in zip(drawn.images, drawn.labels, strict=True):
+        assert (x[0, :, 4:].mean() > 0.5) == (label == 1)
+
+
+def test_the_second_model_moves_nothing_of_the_first() -> None:
+    model, objective = built("m1+m2", second=3, hidden=8)
+    assert isinstance(model, StackedVae)
+    assert isinstance(objective, Stacked)
+    players = objective.players(model)
+    names = [set(player.parameters) for player in players.values()]
+    assert names[0].isdisjoint(names[1])
+    assert {f"model.{name}" for name, _ in model.named_parameters()} == names[0] | names[1]
+    for name, player in players.items():
+        model.zero_grad()
+        player.loss(batch(), 0).total.backward()
+        for key, value in model.named_parameters():
+            if f"model.{key}" not in player.parameters:
+                assert value.grad is None or not value.grad.any(), f"{name} moves {key}"
+
+
+@pytest.mark.parametrize("recipe", ["m2", "m1+m2"])
+def test_ten_labels_teach_the_class_of_all(recipe: str) -> None:
+    options: dict[str, Any] = {"second": 2, "hidden": 16} if recipe == "m1+m2" else {}
+    settings: dict[str, Any] = {**QUICK, "latent_dim": 2, "epochs": 60, "labelled": LABELLED}
+    model = train(recipe, shades(), **settings, **options)
+    assert isinstance(model, Vae)
+    test = shades().test
+    assert test.labels is not None
+    read = model.labels(pixels(test))["label"]
+    assert (read == test.labels).float().mean() > 0.95
+
+    def right(images: Tensor) -> float:
+        return float(images[..., 4:].mean())
+
+    torch.manual_seed(0)
+    dark, bright = (right(model.sample(200, label=name)) for name in ("dark", "bright"))
+    assert dark < 0.35 < 0.6 < bright

@@ -1,0 +1,110 @@
+"""The CSVAE's objective: what an edit costs, whom it moves, and when."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+
+from tests.test_conditional import pixels, shades
+from vaelab.config import TrainingConfig
+from vaelab.data.batches import Batch
+from vaelab.models.conditioning import Told
+from vaelab.models.model import seeded
+from vaelab.models.vae import Vae
+from vaelab.objectives.objective import Player
+from vaelab.objectives.subspaced import Subspaced
+from vaelab.recipes import Setup, build, resolve
+from vaelab.training.backend import Backend
+from vaelab.training.step import Update
+
+SMALL = {"latent_dim": 3, "encoder": {"kind": "mlp", "hidden": [16]}}
+
+
+def built(edits: float, settle: float = 0.25) -> tuple[Vae, Subspaced]:
+    train = shades().train
+    options = {"edits": edits, "settle": settle}
+    config = resolve({"recipe": "csvae", "model": SMALL, "options": options})
+    torch.manual_seed(0)
+    setup = Setup(config.model, "none", torch.full((1, 8, 8), 0.5), 100, Told.by(train))
+    model, objective = build(config, setup)
+    assert isinstance(model, Vae)
+    assert isinstance(objective, Subspaced)
+    return model.eval(), objective
+
+
+def batch() -> Batch:
+    train, rows = shades().train, torch.arange(16)
+    x = pixels(train)[:16].float() / 255
+    assert train.labels is not None
+    assert train.attributes is not None
+    return Batch(x, x, train.labels[rows], train.attributes[rows], rows)
+
+
+def figures(objective: Subspaced, model: Vae, step: int) -> dict[str, Tensor]:
+    with seeded(0, torch.device("cpu")):
+        return objective.forward(model, batch(), step).figures
+
+
+def test_an_edit_costs_what_the_labeler_reads_otherwise_than_asked() -> None:
+    """5 · [−log q(class) − Σ log q(sides)] of the decoded mean, w at the mean of the other side."""
+    model, objective = built(5.0)
+    found = figures(objective, model, 60)
+    assert model.labeler is not None
+    assert model.conditioning is not None
+    with torch.no_grad():
+        known = batch()
+        context = model.conditioning(known)
+        with seeded(0, torch.device("cpu")):
+            codes = model(known).latents["z"].value[0]
+        sides = context[:, model.classes : model.classes + len(model.subspaces)] > 0
+        for row in range(16):
+            attribute = row % len(model.subspaces)
+            sides[row, attribute] = ~sides[row, attribute]
+            space = list(model.subspaces.values())[attribute]
+            codes[row, space.dims] = 3.0 * sides[row, attribute]
+        raw = model.labeler(model.decode(codes, context).mean)
+        assert known.labels is not None
+        cost = cross_entropy(raw[:, : model.classes], known.labels)
+        read = binary_cross_entropy_with_logits(
+            raw[:, model.classes :], sides.float(), reduction="none"
+        )
+        cost = cost + read.sum(1).mean()
+    torch.testing.assert_close(found["loss/edits"], 5 * cost)
+    plain = figures(built(0.0)[1], model, 60)
+    assert "loss/edits" not in plain
+    torch.testing.assert_close(found["loss"], plain["loss"] + 5 * cost)
+
+
+def test_edits_count_once_the_labeler_had_time_to_learn() -> None:
+    model, objective = built(5.0)  # 100 steps, the model moves in 75
+    assert "loss/edits" not in figures(objective, model, 37)
+    assert "loss/edits" in figures(objective, model, 38)
+
+
+def test_edits_move_the_decoder_alone() -> None:
+    model, objective = built(1.0)
+    trace, _ = objective.traced(model, batch(), 60)
+    model.zero_grad()
+    objective._misread(model, trace).backward()
+    own = objective.players(model)["model"].parameters
+    moved = {n for n, p in own.items() if p.grad is not None and bool(p.grad.any())}
+    assert moved
+    assert all(name.startswith("model.decoder.") for name in moved)
+
+
+def test_who_moves_when() -> None:
+    """The model in its share, then never; the transport's rate goes through its schedule twice."""
+    model, objective = built(0.0)
+    config = TrainingConfig(lr=1.0, schedule="cosine", lr_warmup=0.0)
+    backend = Backend(config, None)
+
+    def rates(player: Player) -> list[float]:
+        update = Update(player, 0, config, 100, backend, model)
+        return [update.lr(step) for step in (0, 74, 75, 99)]
+
+    players = objective.players(model)
+    assert rates(players["model"]) == pytest.approx([1, 0, 0, 0], abs=1e-9)
+    assert rates(players["transport"]) == pytest.approx([1, 0, 1, 0], abs=1e-9)
+    assert rates(players["labeler"]) == [1, 0, 0, 0]  # it has learnt when edits count
