@@ -10,10 +10,12 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from tests.test_conditional import pixels, shades
 from vaelab.config import TrainingConfig
 from vaelab.data.batches import Batch
+from vaelab.models import noise
 from vaelab.models.conditioning import Told
 from vaelab.models.model import seeded
 from vaelab.models.vae import Vae
 from vaelab.objectives.objective import Player
+from vaelab.objectives.read import Read
 from vaelab.objectives.subspaced import Subspaced
 from vaelab.recipes import Setup, build, resolve
 from vaelab.training.backend import Backend
@@ -71,23 +73,23 @@ def test_an_edit_costs_what_the_labeler_reads_otherwise_than_asked() -> None:
             raw[:, model.classes :], sides.float(), reduction="none"
         )
         cost = cost + read.sum(1).mean()
-    torch.testing.assert_close(found["loss/edits"], 5 * cost)
+    torch.testing.assert_close(found["loss/read"], 5 * cost)
     plain = figures(built(0.0)[1], model, 60)
-    assert "loss/edits" not in plain
+    assert "loss/read" not in plain
     torch.testing.assert_close(found["loss"], plain["loss"] + 5 * cost)
 
 
 def test_edits_count_once_the_labeler_had_time_to_learn() -> None:
     model, objective = built(5.0)  # 100 steps, the model moves in 75
-    assert "loss/edits" not in figures(objective, model, 37)
-    assert "loss/edits" in figures(objective, model, 38)
+    assert "loss/read" not in figures(objective, model, 37)
+    assert "loss/read" in figures(objective, model, 38)
 
 
 def test_edits_move_the_decoder_alone() -> None:
     model, objective = built(1.0)
     trace, _ = objective.traced(model, batch(), 60)
     model.zero_grad()
-    objective._misread(model, trace).backward()
+    objective.misread(model, trace).backward()
     own = objective.players(model)["model"].parameters
     moved = {n for n, p in own.items() if p.grad is not None and bool(p.grad.any())}
     assert moved
@@ -108,3 +110,35 @@ def test_who_moves_when() -> None:
     assert rates(players["model"]) == pytest.approx([1, 0, 0, 0], abs=1e-9)
     assert rates(players["transport"]) == pytest.approx([1, 0, 1, 0], abs=1e-9)
     assert rates(players["labeler"]) == [1, 0, 0, 0]  # it has learnt when edits count
+
+
+def test_samples_of_a_conditional_model_are_read_as_what_was_asked() -> None:
+    """5 · [−log q(class)] of the mean of p(x|z, y), z ~ N(0, I), once the labeler has learnt."""
+    train = shades().train
+    config = resolve({"recipe": "cvae", "model": SMALL, "options": {"given": ["label"]}})
+    torch.manual_seed(0)
+    setup = Setup(config.model, "none", torch.full((1, 8, 8), 0.5), 100, Told.by(train))
+    model, objective = build(config, setup)
+    assert isinstance(model, Vae)
+    assert isinstance(objective, Read)
+    model.eval()
+    with seeded(0, torch.device("cpu")):
+        assert "loss/read" not in objective.forward(model, batch(), 49).figures
+    with seeded(0, torch.device("cpu")):
+        found = objective.forward(model, batch(), 50).figures
+    with seeded(0, torch.device("cpu")), torch.no_grad():
+        context = model(batch()).context
+        z = noise.normal((16, 3), batch_dim=0, device=context.device)
+        assert model.labeler is not None
+        logits = model.labeler(model.decode(z, context).mean)
+        labels = batch().labels
+        assert labels is not None
+        torch.testing.assert_close(found["loss/read"], 5 * cross_entropy(logits, labels))
+    with seeded(0, torch.device("cpu")):
+        trace, _ = objective.traced(model, batch(), 60)
+        model.zero_grad()
+        objective.misread(model, trace).backward()
+    own = objective.players(model)["model"].parameters
+    moved = {n for n, p in own.items() if p.grad is not None and bool(p.grad.any())}
+    assert moved
+    assert all(name.startswith("model.decoder.") for name in moved)

@@ -44,6 +44,7 @@ from vaelab.objectives.classify import Classification, Variation, class_weights
 from vaelab.objectives.critics import Independence, LabelCritic
 from vaelab.objectives.guided import Guided, Weights
 from vaelab.objectives.objective import Objective
+from vaelab.objectives.read import Read
 from vaelab.objectives.schedules import Schedule, constant, linear
 from vaelab.objectives.semi import SemiSupervised, Stacked
 from vaelab.objectives.subspaced import Subspaced
@@ -219,14 +220,15 @@ def cvae(
     given: list[str] = [],  # noqa: B006 (pydantic copies it)
     dropout: Rate = 0.0,
     learned_prior: bool = False,
+    asked: NonNegative = 5.0,
     beta: NonNegative = 1.0,
     warmup: Fraction = 0.0,
     samples: Count = 1,
 ) -> Built:
     """Conditional VAE (Sohn et al., 2015): encoder and decoder are told class and attributes.
 
-    loss = E_q(z|x,y)[−log p(x|z,y)] + β KL(q(z|x,y) ‖ p(z)), labels withheld with rate `dropout`;
-    a labeler reads those that nobody says
+    loss = E_q(z|x,y)[−log p(x|z,y)] + β KL(q(z|x,y) ‖ p(z)) − `asked` E log q(y|x_s), samples x_s
+    as a labeler reads them (0: as published); labels withheld with rate `dropout`
     """
     _needs_density(setup, "cvae")
     told: list[Part] = ["encoder", "decoder"]
@@ -241,7 +243,7 @@ def cvae(
         dropout=dropout,
         reader=READER,
     )
-    return model, Objective(_elbo(setup, beta, warmup), samples)
+    return model, Read(_elbo(setup, beta, warmup), asked, setup.steps, samples)
 
 
 @recipe("cvae-info")

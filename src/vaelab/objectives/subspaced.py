@@ -8,27 +8,28 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from vaelab.data.batches import Batch
 from vaelab.models.model import Model
 from vaelab.models.transport import Carried
 from vaelab.models.vae import Trace, Vae
-from vaelab.objectives.objective import LEARNS, Loss, Objective, Player, own_parameters
+from vaelab.objectives.objective import LEARNS, Loss, Player, own_parameters
+from vaelab.objectives.read import Read
 from vaelab.objectives.terms import Term
 
 SETTLED = 0.3
 _TRANSPORT = "transport."
 
 
-class Subspaced(Objective):
+class Subspaced(Read):
     """The ELBO of a transported code, and what its edits should read as.
 
         loss = Σ terms − γ E log q(y'|x̃'),   x̃' decodes (z, w'), w' = the mean of p(w|y')
 
-    where y' is y with one attribute turned round, and q the model's labeler, which learns from real
-    images alone. Means of images are blurred, which makes strokes look thicker than they are; this
-    term alone tells the decoder so. It moves nothing but the decoder: the code of an edit is a
-    constant to it.
+    where y' is y with one attribute turned round, and q the model's labeler: see `Read`. Means of
+    images are blurred, which makes strokes look thicker than they are; this term alone tells the
+    decoder so.
 
     Arguments:
         terms: of the ELBO.
@@ -41,33 +42,21 @@ class Subspaced(Objective):
     def __init__(
         self, terms: Mapping[str, Term], edits: float, settle: float, steps: int, samples: int = 1
     ) -> None:
-        super().__init__(terms, samples)
-        self.edits, self.active = edits, 1 - settle
+        self.active = 1 - settle
         self.settles = math.ceil(self.active * steps)
+        super().__init__(terms, edits, self.settles, samples)
 
-    def forward(self, model: Model, batch: Batch, step: int) -> Loss:
-        """Run the model over a batch; sum the terms and, once they count, the edits."""
-        assert isinstance(model, Vae)
-        trace, loss = self.traced(model, batch, step)
-        if not self.edits or step < LEARNS * self.settles:
-            return loss
-        cost = self.edits * self._misread(model, trace)
-        total = loss.total + cost
-        figures = {**loss.figures, "loss": total.detach(), "loss/edits": cost.detach()}
-        return replace(loss, total=total, figures=figures)
-
-    def _misread(self, model: Vae, trace: Trace) -> Tensor:
-        """Return −E log q(y'|x̃'): every image edited in one attribute, each in its turn."""
-        assert model.labeler is not None
+    @override
+    def asked(self, model: Vae, trace: Trace) -> tuple[Tensor, Tensor]:
+        """Return every code edited in one attribute, each in its turn, and its labels."""
         assert trace.context is not None
-        with torch.no_grad():
-            codes, context = trace.latents["z"].value[0].clone(), trace.context.clone()
-            for number, space in enumerate(model.subspaces.values()):
-                rows = trace.batch.index % len(model.subspaces) == number
-                column = model.classes + number
-                context[rows, column] *= -1
-                codes[rows] = space.move(codes[rows], (context[rows, column] > 0).float())
-        return model.labeler.cost(model.decode(codes, context).mean, context)
+        codes, context = trace.latents["z"].value[0].clone(), trace.context.clone()
+        for number, space in enumerate(model.subspaces.values()):
+            rows = trace.batch.index % len(model.subspaces) == number
+            column = model.classes + number
+            context[rows, column] *= -1
+            codes[rows] = space.move(codes[rows], (context[rows, column] > 0).float())
+        return codes, context
 
     def players(self, model: Model) -> dict[str, Player]:
         """Return model, labeler and transport: the labeler rests first, the model at the end."""
