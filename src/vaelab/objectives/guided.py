@@ -14,7 +14,7 @@ from vaelab.models import noise
 from vaelab.models.classifier import Classifier
 from vaelab.models.model import Model
 from vaelab.models.vae import Trace, Vae
-from vaelab.objectives.objective import Loss, Objective, rate_distortion
+from vaelab.objectives.objective import Loss, Objective, Player, rate_distortion
 from vaelab.objectives.terms import Term
 
 UNKNOWN = -1
@@ -89,10 +89,22 @@ class Guided(Objective):
             found["samples"] = weights.samples * self._read(made, labels)
         return found
 
-    def _read(self, images: Tensor, labels: Tensor) -> Tensor:
+    def players(self, model: Model) -> dict[str, Player]:
+        """Return as `Objective.players` does, once the classifier is found.
+
+        Now, for it may have to be trained, and that in a step would change the step's noise.
+        """
+        if self.weights.reconstructions or self.weights.samples:
+            self._classifier(model.device)
+        return super().players(model)
+
+    def _classifier(self, device: torch.device) -> Classifier:
         if not self._judge:
-            self._judge = (self._find().to(images.device).eval().requires_grad_(False),)
-        return _cost(self._judge[0](images), labels)
+            self._judge = (self._find().eval().requires_grad_(False),)
+        return self._judge[0].to(device)
+
+    def _read(self, images: Tensor, labels: Tensor) -> Tensor:
+        return _cost(self._classifier(images.device)(images), labels)
 
 
 def _cost(logits: Tensor, labels: Tensor) -> Tensor:
