@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+DOCS = Path(__file__).parent.parent / "docs"
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 PROGRAM = Path(sys.executable).parent / "vaelab"
 
@@ -51,6 +54,22 @@ def test_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "bound": (100,),
     }
     assert (names["logp"] >= names["bound"]).float().mean() > 0.5  # type: ignore[operator]
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    cells = json.loads((DOCS / "first.ipynb").read_text(encoding="utf-8"))["cells"]
+    names: dict[str, object] = {}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            exec(compile("".join(cell["source"]), "first.ipynb", "exec"), names)
+    bound, probable = names["elbo"], names["logp"]
+    assert isinstance(bound, torch.Tensor)
+    assert isinstance(probable, torch.Tensor)
+    assert -220 < bound.mean() < probable.mean() < -140
+    for picture in ("samples.png", "pairs.png", "path.png"):
+        assert (tmp_path / picture).stat().st_size > 1000
 
 
 def test_links_of_the_readme_lead_somewhere() -> None:
