@@ -115,7 +115,9 @@ def test_who_moves_when() -> None:
 def test_samples_of_a_conditional_model_are_read_as_what_was_asked() -> None:
     """5 · [−log q(class)] of the mean of p(x|z, y), z ~ N(0, I), once the labeler has learnt."""
     train = shades().train
-    config = resolve({"recipe": "cvae", "model": SMALL, "options": {"given": ["label"]}})
+    config = resolve(
+        {"recipe": "cvae", "model": SMALL, "options": {"given": ["label"], "asked": 5.0}}
+    )
     torch.manual_seed(0)
     setup = Setup(config.model, "none", torch.full((1, 8, 8), 0.5), 100, Told.by(train))
     model, objective = build(config, setup)

@@ -220,7 +220,7 @@ def cvae(
     given: list[str] = [],  # noqa: B006 (pydantic copies it)
     dropout: Rate = 0.0,
     learned_prior: bool = False,
-    asked: NonNegative = 5.0,
+    asked: NonNegative = 15.0,
     beta: NonNegative = 1.0,
     warmup: Fraction = 0.0,
     samples: Count = 1,
