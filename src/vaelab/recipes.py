@@ -84,6 +84,9 @@ class Setup:
 
 Built = tuple[Model, Objective]
 _PRIOR: tuple[Part, ...] = ("prior",)
+Shift = Annotated[int, Field(ge=0, le=16)]
+Angle = Annotated[float, Field(ge=0, le=180)]
+Bend = Annotated[float, Field(ge=0, le=16)]
 Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
 
 
@@ -408,10 +411,20 @@ def guided_vae(
 
 
 @recipe("m2")
-def m2(setup: Setup, *, alpha: NonNegative = 50.0) -> Built:
+def m2(
+    setup: Setup,
+    *,
+    alpha: NonNegative = 50.0,
+    shift: Shift = 2,
+    rotation: Angle = 10.0,
+    zoom: Rate = 0.1,
+    elastic: Bend = 1.0,
+) -> Built:
     """Semi-supervised M2 (Kingma et al., 2014): a classifier from few labels; y is summed over.
 
-    loss = E U(x) + E_labelled [L(x, y) − `alpha` log q(y|x)], U = Σ_y q(y|x) (L(x, y) + log q(y|x))
+    loss = E U(x) + E_labelled [w L(x, y) − `alpha` log q(y|x)], U = Σ_y q(y|x) (L(x, y) +
+    log q(y|x)), w the share of labelled images; q(y|x) learns from images that are shifted, turned,
+    zoomed and bent by chance
     """
     _needs_density(setup, "m2")
     _needs_classes(len(setup.told.class_names))
@@ -423,24 +436,38 @@ def m2(setup: Setup, *, alpha: NonNegative = 50.0) -> Built:
         told=("encoder", "decoder"),
         reader=READER,
     )
-    return model, SemiSupervised(alpha, setup.labelled)
+    return model, _semi_supervised(setup, alpha, Variation(shift, rotation, zoom, elastic))
 
 
 @recipe("m1+m2", latent_dim=50)
 def m1_m2(
-    setup: Setup, *, alpha: NonNegative = 50.0, second: Count = 50, hidden: Count = 500
+    setup: Setup,
+    *,
+    alpha: NonNegative = 5.0,
+    second: Count = 50,
+    hidden: Count = 500,
+    beta: NonNegative = 0.2,
+    shift: Shift = 2,
+    rotation: Angle = 10.0,
+    zoom: Rate = 0.1,
+    elastic: Bend = 1.0,
 ) -> Built:
     """M1+M2 (Kingma et al., 2014): a VAE of all images, and M2 on its codes, of `second` numbers.
 
-    loss = −ELBO(x) for the first; M2's for the second, on draws z₁ of q(z₁|x)
+    loss = distortion + `beta` rate for the first; M2's for the second, on draws z₁ of q(z₁|x)
     """
     _needs_density(setup, "m1+m2")
     _needs_classes(len(setup.told.class_names))
     model = build_stacked(
         setup.model, setup.mean, setup.binarize, Conditioning(setup.told, (LABEL,)), second, hidden
     )
-    objective = SemiSupervised(alpha, setup.labelled)
-    return model, Stacked(_elbo(setup, 1.0, 0.0), objective)
+    upper = _semi_supervised(setup, alpha, Variation(shift, rotation, zoom, elastic))
+    return model, Stacked(_elbo(setup, beta, 0.0), upper)
+
+
+def _semi_supervised(setup: Setup, alpha: float, variation: Variation) -> SemiSupervised:
+    known = float((setup.told.labels >= 0).float().mean()) if len(setup.told.labels) else 1.0
+    return SemiSupervised(alpha, setup.labelled, known, setup.steps, variation)
 
 
 def _independent(
@@ -470,10 +497,10 @@ def classifier(
     network: ClassifierName = "cnn-small",
     smoothing: Rate = 0.1,
     balance: Fraction = 1.0,
-    shift: Annotated[int, Field(ge=0, le=16)] = 2,
-    rotation: Annotated[float, Field(ge=0, le=180)] = 0.0,
+    shift: Shift = 2,
+    rotation: Angle = 0.0,
     zoom: Rate = 0.0,
-    elastic: Annotated[float, Field(ge=0, le=16)] = 0.0,
+    elastic: Bend = 0.0,
 ) -> Built:
     """Classifier: `cnn-small` (two convolutions with max pooling) or `cnn` (residual).
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from copy import deepcopy
 
 from torch import Tensor
 
@@ -119,7 +120,7 @@ def build_stacked(
         dim: of the second VAE's code.
         hidden: width of the second VAE's layer.
     """
-    lower = build_vae(config, mean, binarize)
+    lower = build_vae(config, mean, binarize, conditioning=conditioning, reader=READER)
     layer = NetworkConfig(kind="mlp", hidden=[hidden], activation="silu")
     second = ModelConfig(
         latent_dim=dim, encoder=layer, decoder=layer, likelihood="gaussian-pixel", sigma=1.0
@@ -127,9 +128,8 @@ def build_stacked(
     upper = build_vae(
         second,
         mean.new_zeros(1, 1, config.latent_dim),
-        conditioning=conditioning,
+        conditioning=deepcopy(conditioning),
         told=("encoder", "decoder"),
-        reader=layer,
     )
     return StackedVae(
         upper,
@@ -139,4 +139,6 @@ def build_stacked(
         shape=lower.shape,
         latent_dim=lower.latent_dim,
         binarize=binarize,
+        conditioning=lower.conditioning,
+        labeler=lower.labeler,
     )

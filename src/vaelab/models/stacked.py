@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ class StackedVae(Vae):
     """M1+M2 (Kingma et al., 2014): p(x|z₁) p(z₁|y, z₂) p(z₂) p(y).
 
     The first VAE knows no labels; ELBO and log p(x) are its own, under p(z₁) = N(0, I). The second
-    reads the class from its codes, and makes codes of a class.
+    makes codes of a class. The class of an image is read by the first one's labeler.
 
     Arguments:
         upper: the second, whose "images" are codes as ``(n, 1, 1, D)``.
@@ -24,18 +23,8 @@ class StackedVae(Vae):
     """
 
     def __init__(self, upper: Vae, **parts: Any) -> None:
-        super().__init__(**parts, conditioning=deepcopy(upper.conditioning))
+        super().__init__(**parts)
         self.upper = upper
-
-    @override
-    def filled(self, images: Tensor, context: Tensor) -> Tensor:
-        mean = self.infer(images, None).mean
-        return self.upper.filled(as_data(mean), context)
-
-    @property
-    @override
-    def reads(self) -> bool:
-        return self.upper.reads
 
     @override
     def draw(self, context: Tensor, temperature: float = 1.0) -> Tensor:

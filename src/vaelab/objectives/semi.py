@@ -14,10 +14,12 @@ from vaelab.models import noise
 from vaelab.models.model import Model
 from vaelab.models.stacked import StackedVae, with_codes_of
 from vaelab.models.vae import Vae
+from vaelab.objectives.classify import Variation
 from vaelab.objectives.objective import Loss, Objective, Player
 from vaelab.objectives.terms import Term
 
-UNKNOWN = -1
+SETTLES = 0.2
+"""Share of the training in which a labeler learns from labels alone."""
 
 
 class SemiSupervised(Objective):
@@ -25,19 +27,36 @@ class SemiSupervised(Objective):
 
         L(x, y) = E_q(z|x,y)[−log p(x|z,y)] + KL(q(z|x,y) ‖ p(z)) − log p(y),   p(y) = 1/K
         U(x)    = Σ_y q(y|x) L(x, y) + Σ_y q(y|x) log q(y|x)
-        loss    = E_unlabelled U + E_labelled [L − α log q(y|x)]
+        loss    = E U + E_labelled [w L − α log q(y|x)],   w the share of images with a label
 
     Few labels would hardly ever be in a batch, so every step draws as many labelled images as its
-    batch holds beside it, with replacement.
+    batch holds beside it, with replacement; w undoes that.
+
+    The labeler q(y|x) looks at varied copies of the images, in both terms. U is a bound for any
+    q(y|·), so also for one that sees a copy; and as L is of the image itself, the classes of all
+    its copies are drawn to one posterior. In the first `SETTLES` of the training the labeler learns
+    from labels alone, while the model learns what its classes look like.
 
     Arguments:
         alpha: α, weight of the classifier on the labelled images.
         labelled: gives the labelled training images, 8-bit ``(n, C, H, W)``, and their classes.
+        share: w.
+        steps: of the whole training.
+        variation: of the images that the labeler learns from.
     """
 
-    def __init__(self, alpha: float, labelled: Callable[[], tuple[Tensor, Tensor]]) -> None:
+    def __init__(
+        self,
+        alpha: float,
+        labelled: Callable[[], tuple[Tensor, Tensor]],
+        share: float,
+        steps: int,
+        variation: Variation,
+    ) -> None:
         super().__init__({})
-        self.alpha, self._find = alpha, labelled
+        self.alpha, self.share, self.variation = alpha, share, variation
+        self.starts = SETTLES * steps
+        self._find = labelled
         self._labelled: tuple[Tensor, Tensor] | None = None
 
     def forward(self, model: Model, batch: Batch, step: int) -> Loss:
@@ -45,12 +64,8 @@ class SemiSupervised(Objective):
         assert isinstance(model, Vae)
         if not self.training:
             return self.measured(model, batch)
-        return self.cost(model, batch, self.draw(model, batch))
-
-    def cost(self, model: Vae, batch: Batch, known: Batch) -> Loss:
-        """Return U over a batch plus L over another, of which the labels are known."""
-        unknown, elbo = self._unlabelled(model, batch)
-        labelled, right = self._with_labels(model, known)
+        unknown, elbo = self._unlabelled(model, batch, step)
+        labelled, right = self._with_labels(model, self.draw(model, batch))
         total = unknown + labelled
         figures = {"loss": total, "loss/unlabelled": unknown, "loss/labelled": labelled}
         figures |= {"elbo": elbo, "accuracy/labelled": right}
@@ -58,40 +73,39 @@ class SemiSupervised(Objective):
 
     def measured(self, model: Vae, batch: Batch) -> Loss:
         """Return U over the batch, and how many classes are read rightly."""
-        unknown, elbo = self._unlabelled(model, batch)
+        unknown, elbo = self._unlabelled(model, batch, math.inf)
         figures = {"loss": unknown.detach(), "elbo": elbo.detach()}
         if batch.labels is not None:
-            read = _reader(model)(batch.images).argmax(1)
+            read = self._read(model, batch.images).argmax(1)
             figures["accuracy"] = (read == batch.labels).float().mean()
         return Loss(unknown, figures)
 
-    def _unlabelled(self, model: Vae, batch: Batch) -> tuple[Tensor, Tensor]:
+    def _read(self, model: Vae, images: Tensor) -> Tensor:
+        """Return log q(y|x), ``(B, K)``, in training of a varied copy of each image."""
+        assert model.labeler is not None
+        raw: Tensor = model.labeler(self.variation(images) if self.training else images)
+        return raw.log_softmax(1)
+
+    def _unlabelled(self, model: Vae, batch: Batch, step: float) -> tuple[Tensor, Tensor]:
         """Return the means of U and of the ELBO under q(y|x)."""
-        log_q = _reader(model)(batch.images).log_softmax(1)
+        log_q = self._read(model, batch.images)
+        if step < self.starts:
+            log_q = log_q.detach()
         classes = log_q.shape[1]
-        each = torch.stack([self._of_class(model, batch, k) for k in range(classes)], 1)
+        explainer, data = _explained(model, batch)
+        each = torch.stack([_of_class(explainer, data, k) for k in range(classes)], 1)
         mean = (log_q.exp() * each).sum(1).mean()
         entropy = (log_q.exp() * log_q).sum(1).mean()
         total = mean + math.log(classes) + entropy
         return total, -mean
 
-    def _of_class(self, model: Vae, batch: Batch, number: int) -> Tensor:
-        """Return the negative ELBO of every image under one class, ``(B,)`` nats."""
-        labels = torch.full((len(batch),), number, device=batch.images.device)
-        return self._negative_elbo(model, replace(batch, labels=labels))
-
-    def _negative_elbo(self, model: Vae, batch: Batch) -> Tensor:
-        assert model.conditioning is not None
-        trace = model.trace(batch, model.conditioning(batch))
-        return (trace.rate - trace.log_px).mean(0)
-
     def _with_labels(self, model: Vae, batch: Batch) -> tuple[Tensor, Tensor]:
         assert batch.labels is not None
-        logits = _reader(model)(batch.images)
-        cost = torch.nn.functional.cross_entropy(logits, batch.labels)
-        bound = self._negative_elbo(model, batch).mean() + math.log(logits.shape[1])
-        right = (logits.argmax(1) == batch.labels).float().mean()
-        return bound + self.alpha * cost, right
+        log_q = self._read(model, batch.images)
+        cost = torch.nn.functional.nll_loss(log_q, batch.labels)
+        bound = _negative_elbo(*_explained(model, batch)).mean() + math.log(log_q.shape[1])
+        right = (log_q.argmax(1) == batch.labels).float().mean()
+        return self.share * bound + self.alpha * cost, right
 
     def draw(self, model: Vae, batch: Batch) -> Batch:
         """Return labelled training images, as many as a batch has and as a model sees them."""
@@ -119,10 +133,31 @@ class SemiSupervised(Objective):
         return {"model": Player("model", own, loss)}
 
 
+def _explained(model: Vae, batch: Batch) -> tuple[Vae, Batch]:
+    """Return what explains a batch under a class, and what it explains: the images or codes."""
+    if not isinstance(model, StackedVae):
+        return model, batch
+    codes = with_codes_of(model, batch.images)
+    return model.upper, replace(batch, images=codes, target=codes)
+
+
+def _of_class(model: Vae, batch: Batch, number: int) -> Tensor:
+    """Return the negative ELBO of every image under one class, ``(B,)`` nats."""
+    labels = torch.full((len(batch),), number, device=batch.images.device)
+    return _negative_elbo(model, replace(batch, labels=labels))
+
+
+def _negative_elbo(model: Vae, batch: Batch) -> Tensor:
+    assert model.conditioning is not None
+    trace = model.trace(batch, model.conditioning(batch))
+    return (trace.rate - trace.log_px).mean(0)
+
+
 class Stacked(Objective):
     """M1+M2: −ELBO of a VAE of the images, and M2 on draws of its codes as a second player.
 
-    The first learns nothing from labels; the second follows the codes as they are.
+    The first learns nothing from labels; the second follows the codes as they are, and the labeler
+    is its own.
 
     Arguments:
         terms: of the first.
@@ -134,18 +169,13 @@ class Stacked(Objective):
         self.second = second
 
     def forward(self, model: Model, batch: Batch, step: int) -> Loss:
-        """Return the loss of the first; while validating, also how the second reads."""
+        """Return the loss of the first; while validating, also how classes are read."""
         loss: Loss = super().forward(model, batch, step)
         if self.training:
             return loss
-        assert isinstance(model, StackedVae)
-        upper = self.second.measured(model.upper, _coded(model, batch))
+        upper: Loss = self.second(model, batch, step)
         right = {k: v for k, v in upper.figures.items() if k == "accuracy"}
         return Loss(loss.total, {**loss.figures, **right})
-
-    def _upper(self, model: StackedVae, batch: Batch, step: int) -> Loss:
-        known = _coded(model, self.second.draw(model, batch))
-        return self.second.cost(model.upper, _coded(model, batch), known)
 
     def players(self, model: Model) -> dict[str, Player]:
         """Return both; neither moves the other's parameters."""
@@ -153,23 +183,15 @@ class Stacked(Objective):
         first: dict[str, nn.Parameter] = {}
         second: dict[str, nn.Parameter] = {}
         for name, value in model.named_parameters():
-            (second if name.startswith("upper.") else first)[f"model.{name}"] = value
+            of_second = name.startswith(("upper.", "labeler."))
+            (second if of_second else first)[f"model.{name}"] = value
 
         def lower(batch: Batch, step: int) -> Loss:
             result: Loss = self(model, batch, step)
             return result
 
         def upper(batch: Batch, step: int) -> Loss:
-            return self._upper(model, batch, step)
+            result: Loss = self.second(model, batch, step)
+            return result
 
         return {"model": Player("model", first, lower), "upper": Player("upper", second, upper)}
-
-
-def _coded(model: StackedVae, batch: Batch) -> Batch:
-    codes = with_codes_of(model, batch.images)
-    return replace(batch, images=codes, target=codes)
-
-
-def _reader(model: Vae) -> Callable[[Tensor], Tensor]:
-    assert model.labeler is not None
-    return model.labeler
