@@ -59,6 +59,20 @@ def test_a_shard_ends_with_its_context_and_checks_the_batch() -> None:
         pass
 
 
+def test_repeated_images_have_rows_of_their_own() -> None:
+    """Two processes of 4 images, each of them three times, draw what one process does."""
+    torch.manual_seed(0)
+    whole = noise.normal((12, 2), batch_dim=0)
+    for start, stop in ((0, 2), (2, 4)):
+        torch.manual_seed(0)
+        with noise.sharded(start, stop, 4), noise.repeated(3):
+            part = noise.normal((6, 2), batch_dim=0)
+        assert torch.equal(part, whole[3 * start : 3 * stop])
+    torch.manual_seed(0)
+    with noise.repeated(3):
+        assert torch.equal(noise.normal((12, 2), batch_dim=0), whole)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_posterior_samples_do_not_depend_on_the_number_of_processes(name: PosteriorName) -> None:
     posterior = build_posterior(name, 3)

@@ -12,6 +12,7 @@ from torch import Tensor
 from tests.test_conditional import QUICK, pixels, shades
 from vaelab import train
 from vaelab.data.batches import Batch
+from vaelab.data.images import with_few_labels
 from vaelab.models.conditioning import Told
 from vaelab.models.model import seeded
 from vaelab.models.stacked import StackedVae
@@ -26,7 +27,7 @@ SMALL: dict[str, Any] = {
 }
 
 
-def built(recipe: str, **options: Any) -> tuple[Any, Any]:
+def built(recipe: str, few: int = 0, **options: Any) -> tuple[Any, Any]:
     splits = shades().train
     config = resolve({"recipe": recipe, **SMALL, "options": options})
     known = splits.subset(torch.arange(LABELLED))
@@ -37,7 +38,7 @@ def built(recipe: str, **options: Any) -> tuple[Any, Any]:
         "none",
         torch.full((1, 8, 8), 0.5),
         100,
-        Told.by(splits),
+        Told.by(with_few_labels(splits, few, 0) if few else splits),
         labelled=lambda: (pixels(known), labels),
     )
     torch.manual_seed(0)
@@ -50,30 +51,78 @@ def batch() -> Batch:
     return Batch(x, x, torch.full((32,), -1), None, torch.arange(32))
 
 
+PLAIN: dict[str, Any] = {"shift": 0, "rotation": 0.0, "zoom": 0.0, "elastic": 0.0}
+
+
 def test_m2_costs_what_the_equation_says() -> None:
     """U = Σ_y q(y|x) (L(x, y) + log q(y|x)), L with p(y) = ½, and −log q(y|x) weighed by α."""
-    model, objective = built("m2", alpha=7.0)
+    model, objective = built("m2", alpha=7.0, **PLAIN)
     assert isinstance(objective, SemiSupervised)
     model.eval()  # no dropout; the objective still trains
     unknown = batch()
     with seeded(3, torch.device("cpu")), torch.no_grad():
         found = objective(model, unknown, 0).figures
     with seeded(3, torch.device("cpu")), torch.no_grad():
-        known = objective.draw(model, unknown)
         q = model.labeler(unknown.images).softmax(1)
-        each = []
-        for k in (0, 1):
-            context = torch.nn.functional.one_hot(torch.full((32,), k), 2).float()
-            trace = model.trace(unknown, context)
-            each.append((trace.rate - trace.log_px)[0] + math.log(2))
-        u = (q * (torch.stack(each, 1) + q.log())).sum(1).mean()
+        x = unknown.images.repeat_interleave(2, 0)
+        twice = Batch(x, x, None, None, torch.arange(64))
+        context = torch.eye(2).repeat(32, 1)
+        trace = model.trace(twice, context)
+        each = (trace.rate - trace.log_px)[0].view(32, 2) + math.log(2)
+        u = (q * (each + q.log())).sum(1).mean()
+        known = objective.draw(model, unknown)
         assert known.labels is not None
         context = torch.nn.functional.one_hot(known.labels, 2).float()
         trace = model.trace(known, context)
         bound = (trace.rate - trace.log_px).mean() + math.log(2)
         log_q = model.labeler(known.images).log_softmax(1)[torch.arange(32), known.labels]
     torch.testing.assert_close(found["loss/unlabelled"], u)
+    images = shades().train  # all of them have a label, so the weight of L is 1
+    assert images.labels is not None
+    assert (images.labels >= 0).all()
     torch.testing.assert_close(found["loss/labelled"], bound - 7 * log_q.mean())
+
+
+def test_the_bound_of_few_labels_weighs_what_they_are() -> None:
+    model, objective = built("m2", few=LABELLED, alpha=0.0, **PLAIN)
+    model.eval()
+    labelled, every = (share * objective.share for share in (1.0, 4.0))
+    assert labelled == pytest.approx(LABELLED / len(shades().train))
+    found = []
+    for objective.share in (labelled, every):
+        with seeded(3, torch.device("cpu")), torch.no_grad():
+            found.append(objective(model, batch(), 0).figures["loss/labelled"])
+    torch.testing.assert_close(4 * found[0], found[1])
+
+
+@pytest.mark.parametrize("recipe", ["m2", "m1+m2"])
+def test_at_first_the_labeler_learns_from_labels_alone(recipe: str) -> None:
+    """Before `SETTLES` U moves the model, not the labeler; after, both."""
+    options: dict[str, Any] = {"second": 3, "hidden": 8} if recipe == "m1+m2" else {}
+    model, objective = built(recipe, alpha=0.0, **options)
+    second = objective if recipe == "m2" else objective.second
+    for step, moves in ((19, False), (20, True)):  # of 100
+        model.zero_grad()
+        second(model, batch(), step).total.backward()
+        grads = [p.grad for n, p in model.named_parameters() if n.startswith("labeler.")]
+        assert any(g is not None and bool(g.any()) for g in grads) == moves
+        part = model if recipe == "m2" else model.upper
+        assert any(p.grad is not None and bool(p.grad.any()) for p in part.decoder.parameters())
+
+
+def test_the_labeler_sees_varied_copies_and_the_model_the_images() -> None:
+    model, objective = built("m2", **{**PLAIN, "shift": 2})
+    seen: dict[str, list[Tensor]] = {"labeler": [], "encoder": []}
+    model.labeler.register_forward_pre_hook(lambda _, x: seen["labeler"].append(x[0]))
+    model.encoder.register_forward_pre_hook(lambda _, x: seen["encoder"].append(x[0]))
+    images = batch().images
+    objective(model, batch(), 0)
+    assert not torch.equal(seen["labeler"][0], images)
+    assert torch.equal(seen["encoder"][0], images.repeat_interleave(2, 0))  # for either class
+    seen["labeler"].clear()
+    objective.eval()
+    objective(model, batch(), 0)
+    assert torch.equal(seen["labeler"][0], images)
 
 
 def test_it_draws_only_images_that_have_a_label() -> None:
@@ -106,6 +155,7 @@ def test_the_second_model_moves_nothing_of_the_first() -> None:
 @pytest.mark.parametrize("recipe", ["m2", "m1+m2"])
 def test_ten_labels_teach_the_class_of_all(recipe: str) -> None:
     options: dict[str, Any] = {"second": 2, "hidden": 16} if recipe == "m1+m2" else {}
+    options |= PLAIN  # images of 8 × 8 pixels are not to be moved
     settings: dict[str, Any] = {**QUICK, "latent_dim": 2, "epochs": 60, "labelled": LABELLED}
     model = train(recipe, shades(), **settings, **options)
     assert isinstance(model, Vae)

@@ -265,7 +265,7 @@ def recognized(
         guidance: see `Vae.guided`.
         seed: of the samples.
     """
-    asks = LABEL in model.decoding_names
+    asks = model.asked_classes
     right, certain = [], []
     asked = torch.arange(count) % max(1, model.classes)
     with seeded(seed, model.device):

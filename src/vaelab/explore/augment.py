@@ -171,14 +171,9 @@ class Near:
         return torch.cat([f.values for f in found]), torch.cat([f.indices for f in found])
 
 
-def of_classes(model: Vae) -> bool:
-    """Tell whether a model can be told a class to make an image of."""
-    return LABEL in model.decoding_names
-
-
 def usual_sampler(model: Vae) -> str:
     """Return the prior for a model that can be told a class, and else pools of codes."""
-    return "prior" if of_classes(model) else "pool"
+    return "prior" if model.asked_classes else "pool"
 
 
 def with_known_labels(images: ImageSet) -> ImageSet:
@@ -191,7 +186,7 @@ def with_known_labels(images: ImageSet) -> ImageSet:
 def _check(model: Vae, how: Making, classes: int, judge: Classifier | None) -> None:
     if classes < 2:
         raise ConfigError("augment: needs images labelled with two classes or more.")
-    if how.sampler == "prior" and not of_classes(model):
+    if how.sampler == "prior" and not model.asked_classes:
         raise ConfigError(
             "sampler: the prior of this model knows no classes; use pool or gmm, or train a "
             "conditional model (cvae)."

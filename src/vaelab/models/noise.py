@@ -44,6 +44,18 @@ def sharded(start: int, stop: int, total: int) -> Iterator[None]:
         _shard.reset(token)
 
 
+@contextmanager
+def repeated(times: int) -> Iterator[None]:
+    """Within this context the local batch has every image so many times, one beside the other."""
+    shard = _shard.get()
+    if shard is None:
+        yield
+        return
+    start, stop, total = shard
+    with sharded(start * times, stop * times, total * times):
+        yield
+
+
 def normal(
     shape: Sequence[int],
     *,

@@ -26,6 +26,11 @@ class StackedVae(Vae):
         super().__init__(**parts)
         self.upper = upper
 
+    @property
+    @override
+    def asked_classes(self) -> bool:
+        return True  # the second VAE makes codes of a class
+
     @override
     def draw(self, context: Tensor, temperature: float = 1.0) -> Tensor:
         second = self.upper.draw(context, temperature)

@@ -176,6 +176,11 @@ class Vae(Model):
         return 0 if self.conditioning is None else len(self.conditioning.class_names)
 
     @property
+    def asked_classes(self) -> bool:
+        """Whether a draw can be asked for a class."""
+        return self.classes > 0 and bool(self.told & {"decoder", "prior"})
+
+    @property
     def reads(self) -> bool:
         """Whether the model reads labels that nobody says."""
         return self.labeler is not None

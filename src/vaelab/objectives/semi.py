@@ -92,8 +92,7 @@ class SemiSupervised(Objective):
         if step < self.starts:
             log_q = log_q.detach()
         classes = log_q.shape[1]
-        explainer, data = _explained(model, batch)
-        each = torch.stack([_of_class(explainer, data, k) for k in range(classes)], 1)
+        each = _of_classes(*_explained(model, batch), classes)
         mean = (log_q.exp() * each).sum(1).mean()
         entropy = (log_q.exp() * log_q).sum(1).mean()
         total = mean + math.log(classes) + entropy
@@ -141,10 +140,20 @@ def _explained(model: Vae, batch: Batch) -> tuple[Vae, Batch]:
     return model.upper, replace(batch, images=codes, target=codes)
 
 
-def _of_class(model: Vae, batch: Batch, number: int) -> Tensor:
-    """Return the negative ELBO of every image under one class, ``(B,)`` nats."""
-    labels = torch.full((len(batch),), number, device=batch.images.device)
-    return _negative_elbo(model, replace(batch, labels=labels))
+def _of_classes(model: Vae, batch: Batch, classes: int) -> Tensor:
+    """Return the negative ELBO of every image under every class, ``(B, K)`` nats."""
+    numbers = torch.arange(classes, device=batch.images.device)
+    rows = torch.arange(len(batch), device=batch.images.device).repeat_interleave(classes)
+    many = replace(
+        batch,
+        images=batch.images[rows],
+        target=batch.target[rows],
+        labels=numbers.repeat(len(batch)),
+        attributes=None if batch.attributes is None else batch.attributes[rows],
+        index=batch.index[rows],
+    )
+    with noise.repeated(classes):
+        return _negative_elbo(model, many).view(-1, classes)
 
 
 def _negative_elbo(model: Vae, batch: Batch) -> Tensor:

@@ -12,7 +12,6 @@ from vaelab.data.images import ImageSet
 from vaelab.evaluation.attributes import editable
 from vaelab.evaluation.measure import codes_of
 from vaelab.explore.edits import walks
-from vaelab.models.conditioning import LABEL
 from vaelab.models.handles import Subspace
 from vaelab.models.model import seeded
 from vaelab.models.vae import Vae
@@ -40,7 +39,7 @@ class Labelled:
 
 def labelled_sections(model: Vae, images: ImageSet) -> list[Labelled]:
     """Return the sections on what a model was told; none for a model of images alone."""
-    sections = [_classes(model)] if LABEL in model.decoding_names else []
+    sections = [_classes(model)] if model.asked_classes else []
     return sections + [_attribute(model, images, name) for name in editable(model)]
 
 
@@ -48,12 +47,14 @@ def _classes(model: Vae) -> Labelled:
     """Return the same draws of z under every class, a row a class."""
     assert model.conditioning is not None
     names = model.conditioning.class_names[:CLASSES]
-    with seeded(0, model.device), torch.no_grad():
-        first = model.told_of(COLUMNS, {}, draw=True)
-        codes = model.draw(first)
-        rows = [
-            model.decoded(codes, model.conditioning.with_class(first, k)) for k in range(len(names))
-        ]
+    rows = []
+    with torch.no_grad():
+        with seeded(0, model.device):
+            first = model.told_of(COLUMNS, {}, draw=True)
+        for k in range(len(names)):
+            context = model.conditioning.with_class(first, k)
+            with seeded(1, model.device):  # the same draws for every class
+                rows.append(model.decoded(model.draw(context), context))
     picture = lay_out(
         torch.cat(rows), COLUMNS, f"{COLUMNS} samples of each of {len(names)} classes"
     )
