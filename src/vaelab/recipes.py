@@ -31,7 +31,7 @@ from vaelab.config import (
     parse_config,
 )
 from vaelab.errors import ConfigError
-from vaelab.models.build import READER, build_stacked, build_vae
+from vaelab.models.build import FEW_READER, READER, build_stacked, build_vae
 from vaelab.models.classifier import Classifier, ClassifierName, build_classifier
 from vaelab.models.conditioning import LABEL, Balance, Conditioning, Told
 from vaelab.models.discriminator import AdversarialLoss, build_discriminator, code_judge
@@ -434,7 +434,7 @@ def m2(
         setup.binarize,
         conditioning=Conditioning(setup.told, (LABEL,)),
         told=("encoder", "decoder"),
-        reader=READER,
+        reader=FEW_READER,
     )
     return model, _semi_supervised(setup, alpha, Variation(shift, rotation, zoom, elastic))
 

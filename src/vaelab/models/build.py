@@ -22,6 +22,8 @@ from vaelab.models.vae import PARTS, Conditional, Part, Vae
 
 READER = NetworkConfig(widths=[32, 64], hidden=[128], activation="silu", dropout=0.2)
 """Network of a labeler of images."""
+FEW_READER = READER.model_copy(update={"normalization": "batch"})
+"""Network of a labeler that learns from few labels and many images."""
 
 
 def build_vae(
@@ -120,7 +122,7 @@ def build_stacked(
         dim: of the second VAE's code.
         hidden: width of the second VAE's layer.
     """
-    lower = build_vae(config, mean, binarize, conditioning=conditioning, reader=READER)
+    lower = build_vae(config, mean, binarize, conditioning=conditioning, reader=FEW_READER)
     layer = NetworkConfig(kind="mlp", hidden=[hidden], activation="silu")
     second = ModelConfig(
         latent_dim=dim, encoder=layer, decoder=layer, likelihood="gaussian-pixel", sigma=1.0

@@ -204,7 +204,9 @@ class Vae(Model):
         """Return what the model is told of a batch beside its images, ``(B, K)``."""
         if self.conditioning is None:
             return None
-        context = self.filled(batch.images, self.conditioning(batch))
+        context = self.conditioning(batch)
+        if self.told:
+            context = self.filled(batch.images, context)
         return drop(context, self.dropout) if self.training and self.dropout else context
 
     def filled(self, images: Tensor, context: Tensor) -> Tensor:

@@ -58,7 +58,7 @@ ARMS: dict[ArmName, Arm] = {
 
 
 LEARNS_CLASSES = ("m2", "m1+m2")
-"""Recipes that sum over the class where it is unknown."""
+"""Recipes that sum over the class where it is unknown: they read it of any image."""
 
 
 class MakeConfig(Section):
@@ -76,6 +76,7 @@ class GeneratorConfig(Section):
 
     train: dict[str, Any] = Field(description="its configuration, section by section")
     images: Count = Field(description="training images in a pass; fewer are repeated to as many")
+    arms: list[ArmName] | None = Field(None, description="arms that it takes part in; all")
     make: MakeConfig = MakeConfig()
 
 
@@ -143,7 +144,7 @@ def expand(config: AugmentationConfig, base: Mapping[str, Any], where: str) -> l
         for key in dict.fromkeys(config.arms):
             arm = ARMS[key]
             settings = {"options": dict(config.classical)} if arm.classical else {}
-            for name in names if arm.sees else [""]:
+            for name in _makers(config, key, names) if arm.sees else [""]:
                 values: dict[str, Any] = {}
                 if arm.sees:
                     declared = config.generators[name]
@@ -151,7 +152,7 @@ def expand(config: AugmentationConfig, base: Mapping[str, Any], where: str) -> l
                         "generator": name,
                         "train": trained[name],
                         "generator_images": declared.images,
-                        "make": _making(declared, key, trained[name]["recipe"]),
+                        "make": _making(declared, key),
                     }
                 share = 0.0 if not arm.sees else config.share if arm.real else 1.0
                 mix = Mix(arm=key, fraction=fraction, images=config.images, share=share, **values)
@@ -160,15 +161,22 @@ def expand(config: AugmentationConfig, base: Mapping[str, Any], where: str) -> l
     return found
 
 
-def _making(generator: GeneratorConfig, arm: ArmName, recipe: str) -> MakeConfig:
+def _makers(config: AugmentationConfig, arm: ArmName, names: list[str]) -> list[str]:
+    """Return the generators that take part in an arm."""
+    of = {name: config.generators[name].arms for name in names}
+    return [name for name, arms in of.items() if arms is None or arm in arms]
+
+
+def _making(generator: GeneratorConfig, arm: ArmName) -> MakeConfig:
     """Return how an arm makes images.
 
     A model that saw few labels among many images hardly learns to follow the class it is told, and
     its prior gives images of any class. So the codes of a class are drawn from those of its
-    labelled images; but for models that are made to learn classes from few labels.
+    labelled images, and of those that are read as of it by a model that is made to learn classes
+    from few labels.
     """
     make = generator.make
-    if arm != "semi" or make.sampler != "prior" or recipe in LEARNS_CLASSES:
+    if arm != "semi" or make.sampler != "prior":
         return make
     return make.model_copy(update={"sampler": "pool", "temperature": 1.0, "guidance": 1.0})
 

@@ -19,7 +19,9 @@ from vaelab.evaluation.figures import Figure
 from vaelab.explore.augment import Made, Making, make_images
 from vaelab.explore.grids import save_png
 from vaelab.explore.labelled import neighbours
-from vaelab.studies.arms import ARMS, Mix
+from vaelab.models.conditioning import LABEL
+from vaelab.models.vae import Vae
+from vaelab.studies.arms import ARMS, LEARNS_CLASSES, Mix
 from vaelab.training.fit import train_config
 from vaelab.training.judge import trained_judge
 from vaelab.training.progress import Silent
@@ -107,9 +109,14 @@ def _made(
         judge = trained_judge(replace(splits, train=known), folder).classifier
     how = Making(**mix.make.model_dump(), seed=seed)
     wanted = math.ceil(mix.share * mix.images / len(known.class_names))
+    model = run.load_model()
+    if ARMS[mix.arm].sees == "everything":
+        known = with_labels(splits.train)
+    elif config.recipe in LEARNS_CLASSES:
+        known = with_read_labels(model, seen)
     made = make_images(
-        run.load_model(),
-        with_labels(splits.train) if ARMS[mix.arm].sees == "everything" else known,
+        model,
+        known,
         wanted,
         how,
         seen=seen,
@@ -124,6 +131,16 @@ def _made(
         "images that the generator saw, in units of the median of held-out real images."
     )
     return made, {"nearness": Figure(float(near.median()), None, len(near), "", how_near)}
+
+
+def with_read_labels(model: Vae, images: ImageSet) -> ImageSet:
+    """Return images whose class is what the model reads where it is unknown."""
+    assert images.labels is not None
+    labels = images.labels.cpu().clone()
+    unknown = (labels < 0).nonzero().squeeze(1)
+    for rows in unknown.split(_WATCHED):
+        labels[rows] = model.labels(images.take(rows))[LABEL].cpu()
+    return replace(images, labels=labels)
 
 
 def key_of(mix: Mix, seed: int) -> str:
