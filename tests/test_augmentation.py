@@ -18,6 +18,7 @@ from vaelab.data.load import load_data
 from vaelab.errors import ConfigError
 from vaelab.evaluation.figures import Figure
 from vaelab.evaluation.record import Evaluation
+from vaelab.explore.augment import make_images
 from vaelab.studies import gains
 from vaelab.studies.mixture import labelled_part, mixed, tiled
 from vaelab.studies.plan import Plan, make_plan, read_study
@@ -91,6 +92,10 @@ def test_arms_times_fractions_times_generators() -> None:
     fractions = {case.key: case.mix.fraction for case in plan.cases if case.mix}
     assert all(fractions[one] == fractions[other] for one, other in plan.pairs)
     assert len(plan.pairs) == 2 * (11 + 10)
+    some = declared()
+    some["augmentation"]["generators"]["cvae"]["arms"] = ["semi"]
+    names = [case.name for case in make_plan(some, "here").cases if "cvae" in case.name]
+    assert names == ["real + cvae of all images, 10 %", "real + cvae of all images, 100 %"]
     less = make_plan(declared(), "here", fractions=[0.5], generators=["pools"])
     assert [case.name for case in less.cases][:3] == [
         "real, 50 %",
@@ -195,7 +200,7 @@ def test_no_arm_but_the_leaky_one_sees_more_labels_than_its_fraction(
         assert bool(rows(told) & beyond) == all_labels
 
 
-@pytest.mark.parametrize("name", ["cvae", "csvae", "vae-gan", "vae-pools"])
+@pytest.mark.parametrize("name", ["cvae", "csvae", "vae-gan", "vae-pools", "m1+m2"])
 def test_every_shipped_generator_makes_images_for_each_arm(name: str, tmp_path: Path) -> None:
     values, _ = read_study("augmentation")
     generator = values["augmentation"]["generators"][name]
@@ -218,14 +223,42 @@ def test_every_shipped_generator_makes_images_for_each_arm(name: str, tmp_path: 
             assert made.figures["nearness"].value > 0
 
 
+def test_a_model_of_few_labels_makes_images_by_the_classes_that_it_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pools of a class are of labelled images, and of all others that it reads as of the class."""
+    splits = load_data(crosses())
+    train = {**TINY, "recipe": "m1+m2", "options": {"second": 2, "hidden": 8}}
+    plan = make_plan(declared(generators={"m": {"train": train, "images": 64}}), "here")
+    case = next(c for c in plan.cases if c.name == "real + m of all images, 10 %")
+    pools: list[ImageSet] = []
+    original = make_images
+
+    def spy(model: Any, known: ImageSet, *rest: Any, **more: Any) -> Any:
+        pools.append(known)
+        assert known.labels is not None
+        unknown = labelled_part(splits.train, 0.1, 0).labels
+        assert unknown is not None
+        rows = (unknown < 0).nonzero().squeeze(1)
+        said = model.labels(known.take(rows))["label"]
+        assert torch.equal(known.labels[rows], said)
+        assert torch.equal(known.labels[unknown >= 0], unknown[unknown >= 0])
+        return original(model, known, *rest, **more)
+
+    monkeypatch.setattr("vaelab.studies.mixture.make_images", spy)
+    assert case.mix is not None
+    mixed(case.mix, splits, 0, tmp_path, lambda _: splits)
+    assert len(pools[0]) == len(splits.train)
+
+
 def test_a_generator_of_everything_serves_all_shares_of_labels(tmp_path: Path) -> None:
     splits = load_data(crosses())
     plan = make_plan(declared(arms=["real", "leaky"], use=["cvae"]), "here")
     for case in plan.cases:
         assert case.mix is not None
-        mixture = mixed(case.mix, splits, 0, tmp_path, lambda _: splits)
+        found = mixed(case.mix, splits, 0, tmp_path, lambda _: splits)
         expected = 19 if case.mix.fraction == 0.1 else len(splits.train)
-        assert mixture.labels == expected
+        assert found.labels == expected
     assert len(list((tmp_path / "generators").iterdir())) == 1
 
 
