@@ -235,6 +235,45 @@ def test_an_image_file_is_opened_and_others_are_refused(opened: Any, tmp_path: P
     until(page, "document.getElementById('wrong').textContent.includes('no image')")
 
 
+GIVEN = """async ([kind, bytes]) => {
+  const carried = new DataTransfer();
+  carried.items.add(new File([new Uint8Array(bytes)], "a.png", {type: "image/png"}));
+  const target = document.querySelector("h1");
+  target.dispatchEvent(kind === "drop"
+    ? new DragEvent("drop", {dataTransfer: carried, bubbles: true, cancelable: true})
+    : new ClipboardEvent("paste", {clipboardData: carried, bubbles: true}));
+}"""
+
+
+@pytest.mark.parametrize("kind", ["drop", "paste"])
+def test_an_image_is_dropped_or_pasted(
+    kind: str, opened: Any, pages: dict[str, Path]
+) -> None:
+    page = opened("colour")
+    picture = blobs(1, 12, 10, 3)[0].transpose(1, 2, 0)
+    memory = io.BytesIO()
+    Image.fromarray(picture).save(memory, "png")
+    page.evaluate(GIVEN, [kind, list(memory.getvalue())])
+    until(page, "document.getElementById('source').textContent === 'Your image.'")
+    assert np.abs(shown(page, "seen") - picture[..., 0] / 255).max() < 0.5 / 255  # to the bit
+    expected = load(pages["colour"].parent).encode(blobs(1, 12, 10, 3))
+    assert np.abs(np.array(code(page)) - expected[0].numpy()).max() < CLOSE
+
+
+def test_images_that_are_shown_with_loss_are_told(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vaelab.explorer.sheets.fitting.__defaults__", (2_000,))
+    noise = ImageSet(torch.randint(0, 256, (600, 3, 12, 12), dtype=torch.uint8))
+    splits = Splits("noise", noise, noise.subset(torch.arange(20)), noise)
+    train("vae", splits, out=tmp_path / "run", **{**SMALL, "epochs": 1})
+    page = browser.new_page()
+    page.goto(f"file://{write_explorer(tmp_path / 'run', splits)}")
+    page.wait_for_selector("body[data-ready]")
+    assert "with a little loss" in page.inner_text("#notices")
+    page.close()
+
+
 def test_pins_make_a_path_and_its_files(opened: Any, pages: dict[str, Path]) -> None:
     page = opened()
     page.focus("#map")

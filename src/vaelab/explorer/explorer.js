@@ -82,6 +82,8 @@ class Explorer {
   async start() {
     await Promise.all([this.images.load(), this.training.load()]);
     for (const note of this.held.model.notes) this.notice(note);
+    const lossy = [this.held.points, this.held.train].filter((part) => part && !part.sheet.exact);
+    if (lossy.length) this.notice("Test and training images are shown with a little loss, to keep this page small. Codes and rates were computed from the images themselves.");
     this.check();
     this.fillChoices();
     this.setters = [

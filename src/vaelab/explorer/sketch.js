@@ -101,7 +101,7 @@ class Sketch {
     const [w, h] = this.fit === "stretch" ? [this.canvas.width, this.canvas.height] : [scale * width, scale * height];
     c.fillStyle = "#000";
     c.fillRect(0, 0, this.canvas.width, this.canvas.height);
-    c.imageSmoothingEnabled = true;
+    c.imageSmoothingEnabled = scale !== this.factor; // an image of the model's own size stays what it is
     c.imageSmoothingQuality = "high";
     c.drawImage(picture, (this.canvas.width - w) / 2, (this.canvas.height - h) / 2, w, h);
     this.touched = false;
