@@ -246,9 +246,7 @@ GIVEN = """async ([kind, bytes]) => {
 
 
 @pytest.mark.parametrize("kind", ["drop", "paste"])
-def test_an_image_is_dropped_or_pasted(
-    kind: str, opened: Any, pages: dict[str, Path]
-) -> None:
+def test_an_image_is_dropped_or_pasted(kind: str, opened: Any, pages: dict[str, Path]) -> None:
     page = opened("colour")
     picture = blobs(1, 12, 10, 3)[0].transpose(1, 2, 0)
     memory = io.BytesIO()

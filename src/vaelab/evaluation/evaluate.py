@@ -30,6 +30,7 @@ from vaelab.evaluation.likelihood import (
 )
 from vaelab.evaluation.measure import Observed, Report, batches, observe, split_rate
 from vaelab.evaluation.record import Evaluation
+from vaelab.models.conditioning import LABEL
 from vaelab.models.model import evaluating, seeded
 from vaelab.models.posteriors import DiracPosterior
 from vaelab.models.vae import Vae
@@ -113,6 +114,7 @@ def evaluate(
                 with seeded(mix_seed(seed, _MIX), model.device):
                     mixed = split_rate(model, images, index[plan.mixed])
                 figures |= _information(*mixed, where)
+        figures |= _read(model, images, index, where)
     figures |= _use(seen, where) | _fidelity(model, seen, where)
     kept, notes = finite(figures)
     if point:
@@ -222,6 +224,22 @@ def _fidelity(model: Vae, seen: Observed, where: str) -> dict[str, Figure]:
         "psnr": mean(seen.psnr, "dB", f"{how}; mean over images of one value each. {where}"),
         "ssim": mean(seen.ssim, "SSIM", f"{how}. {ssim}. {where}"),
     }
+
+
+def _read(model: Vae, images: ImageSet, index: Tensor, where: str) -> dict[str, Figure]:
+    """Return how often a model that reads classes is right; nothing where it cannot be known."""
+    known = images.labels is not None and model.conditioning is not None
+    if not (known and model.reads and model.classes):
+        return {}
+    assert images.labels is not None
+    assert model.conditioning is not None
+    rows = index[images.labels[index].cpu() >= 0]
+    if model.conditioning.class_names != images.class_names or not len(rows):
+        return {}
+    said = [model.labels(images.take(some))[LABEL].cpu() for some in rows.split(model.rows)]
+    right = torch.cat(said) == images.labels.cpu()[rows]
+    how = f"Share of images of which the model's own classifier reads the class rightly. {where}"
+    return {"label_read": mean(right.double(), "share of images", how)}
 
 
 def _latent(seen: Observed) -> dict[str, list[Any]]:

@@ -49,6 +49,7 @@ _FIGURES = {
     "recognized": ("recognised", "Generated images recognised as the class asked for", 1),
     "certainty": ("certainty", "How surely a sample is of some class", 1),
     "recognized_back": ("recognised back", "Reconstructions recognised as their class", 1),
+    "label_read": ("class read", "Images whose class the model reads", 1),
     "switch": ("switched", "Edits that switch the attribute", 1),
     "kept": ("class kept", "Edits that keep the class", 1),
     "drift": ("drift", "What else an edit moves", -1),
