@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
+from tests.conftest import blobs
 from tests.test_conditional import pixels, shades
+from vaelab import train
 from vaelab.config import TrainingConfig
 from vaelab.data.batches import Batch
+from vaelab.data.load import load_data
+from vaelab.errors import ConfigError
 from vaelab.models import noise
 from vaelab.models.conditioning import Told
 from vaelab.models.model import seeded
@@ -37,11 +44,11 @@ def built(edits: float, settle: float = 0.25) -> tuple[Vae, Subspaced]:
 
 
 def batch() -> Batch:
-    train, rows = shades().train, torch.arange(16)
-    x = pixels(train)[:16].float() / 255
-    assert train.labels is not None
-    assert train.attributes is not None
-    return Batch(x, x, train.labels[rows], train.attributes[rows], rows)
+    images, rows = shades().train, torch.arange(16)
+    x = pixels(images)[:16].float() / 255
+    assert images.labels is not None
+    assert images.attributes is not None
+    return Batch(x, x, images.labels[rows], images.attributes[rows], rows)
 
 
 def figures(objective: Subspaced, model: Vae, step: int) -> dict[str, Tensor]:
@@ -144,3 +151,10 @@ def test_samples_of_a_conditional_model_are_read_as_what_was_asked() -> None:
     moved = {n for n, p in own.items() if p.grad is not None and bool(p.grad.any())}
     assert moved
     assert all(name.startswith("model.decoder.") for name in moved)
+
+
+def test_a_csvae_needs_attributes(tmp_path: Path) -> None:
+    splits = load_data((blobs(20), np.arange(20) % 2))
+    with pytest.raises(ConfigError, match="these images have none"):
+        train("csvae", splits, out=tmp_path / "run", epochs=1)
+    assert not (tmp_path / "run" / "config.yaml").exists()

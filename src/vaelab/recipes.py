@@ -306,6 +306,11 @@ def csvae(
     """
     _needs_density(setup, "csvae")
     names = tuple(attributes) or setup.told.attribute_names
+    if not names:
+        raise ConfigError(
+            "csvae: a subspace belongs to an attribute, and these images have none. Compute some "
+            "with data.attributes=thickness,slant (see: vaelab data), or give an npz `attributes`."
+        )
     pairs = ((means[0], means[1]), (scales[0], scales[1]))
     prior = SubspacePrior(names, setup.model.latent_dim, width, *pairs)
     if independence == "critic":
