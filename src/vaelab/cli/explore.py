@@ -446,7 +446,8 @@ def splits_of(
     try:
         splits = output.images(config.model_copy(update={"data": found}))
     except DataError as error:
-        here = "" if Path(spec).is_absolute() else " Run this in the folder where it was trained."
+        here = " Run this in the folder where it was trained."
+        here = "" if Path(spec).is_absolute() or Path(spec).exists() else here
         other = f" {option} names other images." if option else ""
         raise DataError(f"{error} {run} was trained on it.{here}{other}") from None
     if fingerprint(splits) != known:
