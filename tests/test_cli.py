@@ -6,6 +6,7 @@ import json
 import resource
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -246,6 +247,146 @@ def test_debug_shows_where(capsys: pytest.CaptureFixture[str]) -> None:
     _, _, err = vaelab(capsys, "evaluate", "nothing", "--debug")
     assert "Traceback" in err
     assert "RunError" in err
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert vaelab(capsys, "--version") == (0, f"vaelab {version('vaelab')}\n", "")
+
+
+def test_a_run_is_not_written_among_other_files(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in (".lock", "a.png"):
+        (photos / name).touch()
+    given = ["--data", str(images), "--out", str(photos), *QUICK]
+    for command in (["train"], ["classify", "train"], ["demo"]):
+        code, _, err = vaelab(capsys, *command, *(given if command != ["demo"] else given[2:4]))
+        assert code == 1
+        assert "holds other files (such as a.png)" in err
+    code, _, err = vaelab(capsys, "report", str(photos))
+    assert code == 1
+    assert "--out runs/NAME" in err  # not into photos
+    assert {path.name for path in photos.iterdir()} == {".lock", "a.png"}
+    (photos / "a.png").unlink()
+    assert vaelab(capsys, "train", *given)[0] == 0  # a lock alone is no other file
+
+
+def test_a_refused_training_leaves_no_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = tmp_path / "plain.npy"
+    np.save(plain, blobs(30))
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for out in (tmp_path / "runs" / "new", mine):
+        code, _, err = vaelab(
+            capsys, "train", "cvae", "--data", str(plain), "--out", str(out), *QUICK
+        )
+        assert code == 1
+        assert "needs labels" in err
+    assert {path.name for path in tmp_path.iterdir()} == {"plain.npy", "mine"}
+
+
+def test_a_loss_that_explodes_ends_with_a_line_and_no_model(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    given = ["--data", str(images), "--out", str(out), *QUICK, "--lr", "1e9", "--epochs", "3"]
+    code, _, err = vaelab(capsys, "train", "vae", *given)
+    assert code == 1
+    assert "validation loss is not finite after step 9" in err
+    assert "Try a lower learning rate (training.lr is 1e+09), training.clip=1" in err
+    assert not (out / "model.safetensors").exists()
+    code, _, err = vaelab(capsys, "sample", str(out))
+    assert code == 1
+    assert "no trained model" in err
+    code, _, err = vaelab(capsys, "train", "--resume", "--out", str(out), "--epochs", "2")
+    assert code == 1
+    assert "not finite after step 6" in err
+
+
+def test_few_steps_are_said_first(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    _, _, err = vaelab(capsys, "train", "ae", "--data", str(images), "--out", str(out), *QUICK)
+    assert "48 images in batches of 16: 3 steps in all, few for a network; more --epochs" in err
+    (tmp_path / "run").rename(tmp_path / "old")
+    settings = [*QUICK, "--epochs", "200"]
+    _, out_, err = vaelab(capsys, "train", "--dry-run", "--json", "--data", str(images), *settings)
+    assert json.loads(out_)["steps"] == 600
+    assert "steps in all" not in err
+    blank = tmp_path / "blank.npy"
+    np.save(blank, np.zeros((60, 8, 8), np.uint8))
+    _, _, err = vaelab(capsys, "train", "ae", "--data", str(blank), "--out", str(out), *QUICK)
+    said = "Every image has the same code. Only 3 steps, few for a network: take more epochs"
+    assert said in err
+    assert "If it stays so, try a lower learning rate" in err
+    _, printed, _ = vaelab(capsys, "evaluate", str(out))
+    assert said in printed
+
+
+def test_data_is_found_from_another_folder(
+    images: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert vaelab(capsys, "train", "vae", "--data", images.name, *QUICK)[0] == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    run = tmp_path / "runs" / "vae-spots"
+    code, _, err = vaelab(capsys, "report", str(run))
+    assert code == 0, err
+    images.rename(tmp_path / "gone.npz")
+    for command in (["report"], ["sample", "--sampler", "pool"]):
+        code, _, err = vaelab(capsys, *command, str(run))
+        assert code == 1
+        assert "spots.npz: does not exist" in err
+        assert "Run this in the folder where it was trained." in err
+        assert "--data" not in err
+    _, _, err = vaelab(capsys, "reconstruct", str(run))
+    assert "--data names other images" in err
+    _, _, err = vaelab(capsys, "edit", str(run), "--attribute", "width")
+    assert "--data" not in err
+    np.savez(images, images=blobs(65, 37, 53, 3), labels=np.arange(65) % 3)
+    _, _, err = vaelab(capsys, "report", str(run))
+    assert "Bring it back." in err  # found, but not what it was trained on
+
+
+def test_resuming_says_what_there_was(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    resume = ["--resume", "--out", str(trained)]
+    code, out, _ = vaelab(capsys, "train", *resume)
+    assert code == 0
+    assert out.startswith("vae: finished already, after 1 epoch in ")
+    code, out, _ = vaelab(capsys, "train", *resume, "--epochs", "2")
+    assert code == 0
+    assert out.startswith("vae: 2 epochs in ")
+    code, _, err = vaelab(capsys, "train", "cvae", *resume)
+    assert code == 1
+    assert "is a run of the recipe vae, not cvae" in err
+
+
+def test_attributes_are_looked_for_before_measuring(
+    trained: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(*_: object, **__: object) -> None:
+        raise AssertionError("measured first")
+
+    monkeypatch.setattr("vaelab.evaluation.evaluate.evaluate", measured)
+    code, _, err = vaelab(capsys, "evaluate", str(trained), "--attributes")
+    assert code == 1
+    assert "the images have no attributes" in err
+
+
+def test_data_without_classes_has_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "plain.npy", blobs(1))
+    _, out, err = vaelab(capsys, "data", str(tmp_path / "plain.npy"))
+    assert ["classes", "none"] in [line.split() for line in out.splitlines()]
+    assert "1 image is too few to hold any out" in err
 
 
 def test_quiet_prints_nothing(

@@ -17,10 +17,11 @@ from torch import Tensor
 
 from vaelab.config import DataConfig
 from vaelab.data import ImageSet, Splits, load_config, load_data, summary
+from vaelab.data.images import with_few_labels
 from vaelab.data.load import MNIST
 from vaelab.data.pixels import Geometry, set_channels, to_uint8
 from vaelab.data.summary import pixel_moments
-from vaelab.errors import DataError
+from vaelab.errors import ConfigError, DataError
 
 Pixels = NDArray[np.uint8]
 
@@ -309,7 +310,7 @@ def test_folder_names_give_split_and_classes(tmp_path: Path) -> None:
     assert splits.test.labels is not None
     level = splits.test.take(torch.arange(11))[:, 0, 0, 0]
     assert torch.equal(level, torch.tensor([200, 160])[splits.test.labels].to(torch.uint8))
-    assert any("1 files are no images" in note and "readme.txt" in note for note in splits.notes)
+    assert any("1 file is no image" in note and "readme.txt" in note for note in splits.notes)
 
 
 def test_stray_image_beside_train_is_an_error(tmp_path: Path) -> None:
@@ -680,3 +681,29 @@ def test_pillow_objects_given_by_the_user_stay_as_they_are() -> None:
 )
 def test_layout_of_arrays(shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
     assert load_data(noise(3, *shape)).train.shape == expected
+
+
+def test_the_size_proposed_is_the_commonest_or_the_median(tmp_path: Path) -> None:
+    def proposed(*sides: int) -> None:
+        folder = tmp_path / "-".join(map(str, sides))
+        folder.mkdir()
+        for number, side in enumerate(sides):
+            Image.fromarray(noise(side, side + 2)).save(folder / f"{number}.png")
+        load_data(folder)
+
+    with pytest.raises(DataError, match="Pass --size 30x32 to"):
+        proposed(10, 20, 30, 30, 30)
+    with pytest.raises(DataError, match="Pass --size 20x22 to"):
+        proposed(50, 10, 20, 14, 40)  # photos: no size is common
+
+
+def test_more_labels_than_there_are_is_an_error() -> None:
+    images = load_data((noise(40, 4, 4), np.arange(40) % 2)).train
+    assert len(images) == 32
+    with pytest.raises(ConfigError, match="200 labels are asked for, and there are 32 among 32"):
+        with_few_labels(images, 200, 0)
+    few = with_few_labels(images, 6, 0)
+    assert few.labels is not None
+    again = with_few_labels(few, 6, 1)  # unknown labels are none
+    assert again.labels is not None
+    assert torch.equal(again.labels, few.labels)

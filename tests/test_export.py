@@ -220,6 +220,24 @@ class FakeHub:
         self.calls.append(("upload", (repo_id, folder_path, allow_patterns)))
 
 
+def test_files_of_others_are_not_overwritten(run: Run, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / ".gitattributes").touch()  # a fresh clone of a repository is as good as empty
+    (mine / "README.md").write_text("my own")
+    (mine / "config.json").write_text("[]")
+    with pytest.raises(RunError, match=r"holds other files \(such as README.md\)"):
+        export_hub(run, mine)
+    assert (mine / "README.md").read_text() == "my own"
+    with pytest.raises(RunError, match="holds other files"):
+        export_hub(run, mine / "README.md")
+    for name in ("README.md", "config.json"):
+        (mine / name).unlink()
+    for licence in ("mit", "apache-2.0"):  # a former export is replaced
+        export_hub(run, mine, licence)
+        assert f"license: {licence}" in (mine / "README.md").read_text()
+
+
 def test_nothing_is_sent_without_flag_and_token(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -200,7 +200,7 @@ def test_files_of_another_run_are_refused(finished: Run, spots: Splits, tmp_path
 
 def test_a_run_is_not_overwritten(finished: Run, spots: Splits) -> None:
     before = finished.model_file.read_bytes()
-    with pytest.raises(RunError, match="already holds a run"):
+    with pytest.raises(RunError, match=r"already holds a run.* in Python resume=True"):
         api.train(data=spots, out=finished.path, **SMALL)
     with pytest.raises(RunError, match="Only epochs,"):
         api.train(data=spots, out=finished.path, resume=True, lr=0.5)
@@ -339,6 +339,31 @@ def test_a_run_of_nonfinite_steps_stops_with_advice(spots: Splits, tmp_path: Pat
     settings = {**SMALL, "log_every": 1, "nonfinite_limit": 3}
     with pytest.raises(TrainingError, match="not finite for 3 steps"):
         api.train(data=spots, out=tmp_path / "run", lr=1e30, optimizer="sgd", **settings)
+
+
+def test_the_best_weights_of_a_training_that_ends_non_finite_are_kept(
+    spots: Splits, tmp_path: Path
+) -> None:
+    settings = {**SMALL, "epochs": 3, "patience": 5, "lr": 1e-3}
+    config = api.configure(api.settings_to_config(settings))
+    run = Run(tmp_path / "run")
+    run.write_config(config)
+    trainer = Trainer(config, spots, Silent(), run)
+    end, honest = trainer.position, trainer._validate
+
+    def diverging() -> None:
+        if end.epoch == 2:
+            with torch.no_grad():
+                for parameter in trainer.model.parameters():
+                    parameter.fill_(float("nan"))
+        honest()
+
+    trainer._validate = diverging  # type: ignore[method-assign]
+    model = trainer.fit()
+    assert not end.sound
+    assert end.stale == 2
+    assert all(p.isfinite().all() for p in model.parameters())
+    assert all(p.isfinite().all() for p in run.load_model().parameters())
 
 
 def test_collapse_is_said_in_plain_words(spots: Splits, tmp_path: Path) -> None:

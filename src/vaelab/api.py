@@ -17,12 +17,12 @@ from vaelab.config import (
 )
 from vaelab.data.images import Splits
 from vaelab.data.load import load_config, load_data
-from vaelab.errors import ConfigError
+from vaelab.errors import ConfigError, RunError
 from vaelab.explorer.page import write_explorer as write_page
 from vaelab.models.vae import Vae
 from vaelab.recipes import find_recipe, resolve
 from vaelab.training.backend import find_device
-from vaelab.training.fit import train_config
+from vaelab.training.fit import few_steps_note, train_config
 from vaelab.training.progress import Progress, Silent
 from vaelab.training.run import Run, check_same, versions
 
@@ -78,7 +78,10 @@ def train(
     if run is not None and not resume:
         run.check_free()
     splits = read_data(full, data)
-    model = train_config(full, splits, run, progress or Silent())
+    told = progress or Silent()
+    if not resume and (note := few_steps_note(full.training, len(splits.train))):
+        told.say(note)
+    model = train_config(full, splits, run, told)
     assert isinstance(model, Vae)
     return model
 
@@ -93,7 +96,13 @@ def configure(
     below = read_yaml(Path(base)) if isinstance(base, (str, Path)) else dict(base or {})
     if resumed is not None:
         old = resumed.read_config()
-        new = resolve(merge(old.model_dump(), merge(below, values)), "--resume")
+        wanted = merge(below, values)
+        if wanted.get("recipe", old.recipe) != old.recipe:
+            raise RunError(
+                f"{resumed}: is a run of the recipe {old.recipe}, not {wanted['recipe']}. Leave "
+                "the recipe out to go on with it, or start another run in another folder."
+            )
+        new = resolve(merge(old.model_dump(), wanted), "resume")
         check_same(old, new, resumed.config_file)
         return new
     return resolve(merge(below, {**values, "versions": versions()}), where)

@@ -40,6 +40,11 @@ class ExportError(VaelabError):
     """A model that cannot be written in another format, or did not come out the same."""
 
 
+def counted(number: int, noun: str) -> str:
+    """Return how many there are of what, in messages: ``1 epoch``, ``1,200 images``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def refuse_pickle(path: Path | str) -> None:
     """Raise `PickleError` for a file whose ending says that it is pickle."""
     suffix = Path(path).suffix.lower()

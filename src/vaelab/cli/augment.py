@@ -54,7 +54,7 @@ def augment(
     folder = Run(run)
     model = folder.load_model()
     config = folder.read_config()
-    splits = splits_of(folder, None)
+    splits = splits_of(folder, None, option=None)
     seen = splits.train
     if config.training.labelled is not None:
         seen = with_few_labels(seen, config.training.labelled, config.training.seed)

@@ -10,7 +10,7 @@ import typer
 
 from vaelab.cli.explore import Data, RunPath, Split, _part, splits_of
 from vaelab.cli.output import output, table
-from vaelab.cli.train import Out, _train, free_folder
+from vaelab.cli.train import Out, _train, free_folder, trained
 from vaelab.config import assignment, merge, read_yaml
 from vaelab.errors import ConfigError
 
@@ -86,6 +86,7 @@ def train(
     run = Run(out or free_folder(config))
     if not resume:
         run.check_free()
+    before = run.last_epoch() if resume else None
     _train(config, output.images(config), run)
     if output.quiet:
         return  # another process may still be writing what would be printed
@@ -98,8 +99,8 @@ def train(
             "validation": {"accuracy": accuracy},
         },
         [
-            f"{config.options['network']}: {last['epoch']} epochs in {last['seconds']:.0f} s, "
-            f"validation accuracy {accuracy:.2%}.",
+            f"{trained(config.options['network'], last, before)}. "
+            f"Validation accuracy {accuracy:.2%}.",
             *table([("run", str(run))]),
             f"Next: vaelab classify evaluate {run}",
         ],

@@ -75,13 +75,15 @@ def evaluate(
     from vaelab.evaluation.generate import IMAGES, generation_figures
     from vaelab.evaluation.record import verdict, write
     from vaelab.evaluation.samplers import find_sampler
-    from vaelab.explore.directions import all_attributes
+    from vaelab.explore.directions import NO_ATTRIBUTES, all_attributes
     from vaelab.training.backend import find_device
     from vaelab.training.run import Run
 
     folder = Run(run)
     model = folder.load_model(find_device(device))
     splits = splits_of(folder, data)
+    if attributes and not splits.train.attribute_names:  # before all that takes long
+        raise ConfigError(NO_ATTRIBUTES)
     images = _part(splits, split)
     part = {"train": "training"}.get(split, split)
     held_out = data is not None or images is not splits.train
@@ -119,9 +121,10 @@ def evaluate(
         write(folder, result)
     where = f" How each was measured: {folder.evaluation_file}" if kept else ""
     rows = [(name, str(figure)) for name, figure in result.figures.items()]
+    said = verdict(result, folder.steps())
     output.result(
-        {"run": str(folder), "verdict": verdict(result), **asdict(result)},
-        [verdict(result), *table(rows), *([where.strip()] if kept else [])],
+        {"run": str(folder), "verdict": said, **asdict(result)},
+        [said, *table(rows), *([where.strip()] if kept else [])],
     )
 
 
@@ -131,7 +134,7 @@ def report(run: RunPath) -> None:
     from vaelab.training.run import Run
 
     folder = Run(run)
-    page = write_report(folder, splits_of(folder, None))
+    page = write_report(folder, splits_of(folder, None, option=None))
     output.result({"report": str(page)}, [str(page)])
 
 
@@ -192,7 +195,7 @@ def sample(
         temperature,
         seed,
         sampler=sampler,
-        images=None if alone else splits_of(Run(run), None).train,
+        images=None if alone else splits_of(Run(run), None, option=None).train,
         label=label,
         guidance=guidance,
         given=_given(given or []),
@@ -223,7 +226,7 @@ def edit(
 
     model, folder = _model(run)
     name, handle = _handle(Run(run), model, attribute, how)
-    shown = _first(_images(run, images, split), n)
+    shown = _first(_images(run, images, split, "IMAGES"), n)
     made = strips(model, shown, name, to, strength, handle)
     _save(made.flatten(0, 1), out or folder / f"edit-{_file(name)}.png", columns=made.shape[1] * 4)
 
@@ -388,7 +391,7 @@ def _handle(run: Run, model: Vae, attribute: str | None, how: str) -> tuple[str,
     from vaelab.explore.directions import NO_ATTRIBUTES, check_how, find_direction
 
     known = editable(model)
-    images = None if known else splits_of(run, None).train
+    images = None if known else splits_of(run, None, option=None).train
     names = known or (images.attribute_names if images else ())
     if not names:
         raise ConfigError(NO_ATTRIBUTES)
@@ -412,13 +415,18 @@ def _file(name: str) -> str:
     return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "attribute"
 
 
-def splits_of(run: Run, data: str | None, bare: bool = False) -> Splits:
+def splits_of(
+    run: Run, data: str | None, bare: bool = False, option: str | None = "--data"
+) -> Splits:
     """Return the images of a run, or others brought to the shape that its model takes.
 
-    Others need not have the attributes that the model was told where they are only looked at
-    (``bare``).
+    Arguments:
+        run: the run.
+        data: other images, if any.
+        bare: these need not have the attributes that the model was told: they are only looked at.
+        option: how the command is told of others, for messages; None if it takes none.
     """
-    from vaelab.config import merge
+    from vaelab.config import IN_MEMORY, merge
     from vaelab.data.summary import fingerprint
     from vaelab.recipes import resolve
 
@@ -428,16 +436,41 @@ def splits_of(run: Run, data: str | None, bare: bool = False) -> Splits:
         fit: dict[str, Any] = {"spec": data, "size": [height, width], "channels": channels}
         fit |= {"attributes": []} if bare else {}
         return output.images(resolve(merge(config.model_dump(), {"data": fit}), "--data"))
+    if option is None and config.data.spec == IN_MEMORY:
+        raise ConfigError(
+            f"{run}: was trained on images in memory, and this command needs them. Save them as "
+            ".npz and train on that file."
+        )
+    spec = _found(run, config.data.spec)
+    found = config.data.model_copy(update={"spec": spec})
     try:
-        splits = output.images(config)
+        splits = output.images(config.model_copy(update={"data": found}))
     except DataError as error:
-        raise DataError(f"{error} {run} was trained on it; --data names other images.") from None
+        here = " Run this in the folder where it was trained."
+        here = "" if Path(spec).is_absolute() or Path(spec).exists() else here
+        other = f" {option} names other images." if option else ""
+        raise DataError(f"{error} {run} was trained on it.{here}{other}") from None
     if fingerprint(splits) != known:
+        other = f", or name images with {option}" if option else ""
         raise RunError(
             f"{config.data.spec}: has changed since {run} was trained on it, so its test images "
-            "are not known to be new to the model. Bring it back, or name images with --data."
+            f"are not known to be new to the model. Bring it back{other}."
         )
     return splits
+
+
+def _found(run: Run, spec: str) -> str:
+    """Return where a run's data is: a path that is not here may be beside or above the run.
+
+    It was given in the folder where training started, which usually holds the runs too. Whether
+    it is the same data is for the caller to check.
+    """
+    from vaelab.export.hub import EMBEDDED
+
+    if spec in EMBEDDED or Path(spec).is_absolute() or Path(spec).exists():
+        return spec
+    above = (folder / spec for folder in run.path.resolve().parents)
+    return next((str(path) for path in above if path.exists()), spec)
 
 
 def _part(splits: Splits, name: str) -> ImageSet:
@@ -447,10 +480,10 @@ def _part(splits: Splits, name: str) -> ImageSet:
     return parts[name]
 
 
-def _images(run: Path, data: str | None, split: str) -> ImageSet:
+def _images(run: Path, data: str | None, split: str, option: str = "--data") -> ImageSet:
     from vaelab.training.run import Run
 
-    return _part(splits_of(Run(run), data, bare=True), split)
+    return _part(splits_of(Run(run), data, bare=True, option=option), split)
 
 
 def _first(images: ImageSet, n: int) -> Tensor:

@@ -85,6 +85,8 @@ def _bars(counts: list[int]) -> str:
 
 def _short(value: Any) -> str:
     if isinstance(value, dict):
+        if all(below == {} for below in value.values()):  # no part has classes
+            return "none"
         return ", ".join(f"{key} {_short(below)}" for key, below in value.items())
     if isinstance(value, (list, tuple)):
         return " ".join(_short(below) for below in value)

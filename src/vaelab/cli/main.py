@@ -30,19 +30,24 @@ for module in (train, explore, augment, score, export, study, tune, inspect):
 app.add_typer(classify.app)
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"vaelab {version('vaelab')}")
+        raise typer.Exit
+
+
 @app.callback()
 def main(
     quiet: bool = typer.Option(False, "--quiet", "-q", help="Print errors only."),
     json: bool = typer.Option(False, "--json", help="Print one JSON object on standard output."),
     debug: bool = typer.Option(False, "--debug", help="Show tracebacks of errors."),
-    version: bool = typer.Option(False, "--version", is_eager=True, help="Print the version."),
+    version: bool = typer.Option(
+        False, "--version", is_eager=True, callback=_version, help="Print the version."
+    ),
 ) -> None:
     """Set what every command prints."""
-    if version:
-        from importlib.metadata import version as installed
-
-        print(f"vaelab {installed('vaelab')}")
-        raise typer.Exit
     first = os.environ.get("RANK", "0") == "0"  # of several processes, one speaks
     output.quiet, output.json, output.debug = quiet or not first, json and first, debug
 

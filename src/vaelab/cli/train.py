@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,7 +12,7 @@ import typer
 
 from vaelab.cli.output import output, table
 from vaelab.config import RunConfig, assignment, merge
-from vaelab.errors import ConfigError
+from vaelab.errors import ConfigError, counted
 
 if TYPE_CHECKING:
     from vaelab.data.images import Splits
@@ -42,6 +43,8 @@ def demo(
     if run.exists:
         check_same(run.read_config(), config, run.config_file)
         output.say(f"{run}: goes on where it was.")
+    else:
+        run.check_free()
     splits = output.images(config)
     _train(config, splits, run)
     with output.counter("measuring") as progress:
@@ -151,13 +154,16 @@ def train(
         return
     if not resume:
         run.check_free()
+    before = run.last_epoch() if resume else None
     _train(full, output.images(full), run)
     if output.quiet:
         return  # another process may still be writing what would be printed
     result = run.read_log("epoch")[-1]
     summary = {"run": str(run), **{key: result[key] for key in ("step", "epoch", "seconds")}}
     figures = {
-        key: result[f"validation/{key}"] for key in _FIGURES if f"validation/{key}" in result
+        key: value
+        for key in _FIGURES
+        if (value := result.get(f"validation/{key}")) is not None  # null where not finite
     }
     rows = [
         (key, f"{value:.2%}" if key == "accuracy" else f"{value:.2f} nats per image")
@@ -169,7 +175,7 @@ def train(
     output.result(
         {**summary, "validation": figures},
         [
-            f"{full.recipe}: {result['epoch']} epochs in {result['seconds']:.0f} s. Validation:",
+            f"{trained(full.recipe, result, before)}. Validation:",
             *table([*rows, ("run", str(run))]),
             *following,
         ],
@@ -177,6 +183,20 @@ def train(
 
 
 _FIGURES = ("distortion", "rate", "elbo", "accuracy")
+
+
+def trained(name: str, last: Mapping[str, Any], before: Mapping[str, Any] | None) -> str:
+    """Say how long a model was trained; or that it was so ``before``, when that was the last epoch.
+
+    Arguments:
+        name: of the model.
+        last: the last epoch of its log.
+        before: the last epoch before this training.
+    """
+    how = f"{counted(last['epoch'], 'epoch')} in {last['seconds']:.0f} s"
+    if last == before:
+        return f"{name}: finished already, after {how}; more --epochs would go on with it"
+    return f"{name}: {how}"
 
 
 def free_folder(config: RunConfig) -> Path:
@@ -191,8 +211,11 @@ def free_folder(config: RunConfig) -> Path:
 
 def _train(config: RunConfig, splits: Splits, run: Run) -> None:
     from vaelab.api import train_config
+    from vaelab.training.fit import few_steps_note
     from vaelab.training.interrupt import Interrupted
 
+    if not run.exists and (note := few_steps_note(config.training, len(splits.train))):
+        output.say(note)
     try:
         train_config(config, splits, run, output.progress())
     except Interrupted as error:

@@ -19,7 +19,7 @@ from PIL import Image, UnidentifiedImageError
 
 from vaelab.data.pixels import Geometry, Pixels, Shape, native_shape
 from vaelab.data.source import Source
-from vaelab.errors import DataError
+from vaelab.errors import DataError, counted
 
 T = TypeVar("T")
 
@@ -52,9 +52,8 @@ class FolderSource(Source):
         self.place, self.digest = str(root.resolve()), digest.hexdigest()
         if others:
             first = _shown(others[0])
-            self.notes.append(
-                f"{len(others)} files are no images and were left alone (first: {first})."
-            )
+            are = "is no image and was" if len(others) == 1 else "are no images and were"
+            self.notes.append(f"{counted(len(others), 'file')} {are} left alone (first: {first}).")
         folders = [PurePosixPath(name).parts[:-1] for name in self._files]
         if any(parts[:1] == ("train",) for parts in folders):
             folders = self._split(folders)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vaelab.data.filed import FileImages
-from vaelab.errors import ConfigError
+from vaelab.errors import ConfigError, counted
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +108,8 @@ def with_few_labels(images: ImageSet, count: int, seed: int) -> ImageSet:
     Which, is drawn by chance; all others are −1, for unknown.
 
     Raises:
-        ConfigError: there are no labels, or fewer labels than classes are asked for.
+        ConfigError: there are no labels, or fewer labels than classes, or more than there are, are
+            asked for.
     """
     if images.labels is None or len(images.class_names) < 2:
         raise ConfigError("training.labelled: these images have no classes.")
@@ -116,9 +117,15 @@ def with_few_labels(images: ImageSet, count: int, seed: int) -> ImageSet:
     if count < classes:
         raise ConfigError(f"training.labelled: {count} labels are too few for {classes} classes.")
     labels = images.labels.cpu()
+    known = int((labels >= 0).sum())
+    if count > known:
+        raise ConfigError(
+            f"training.labelled: {count} labels are asked for, and there are {known} among "
+            f"{counted(len(labels), 'training image')}. Ask for {known} or fewer, or leave it out."
+        )
     generator = torch.Generator().manual_seed(seed)
     shuffled = torch.randperm(len(labels), generator=generator)
-    turn = torch.zeros(len(labels), dtype=torch.int64)  # how many of its class come before it
+    turn = torch.full((len(labels),), len(labels))  # how many of its class come before it
     for k in range(classes):
         rows = shuffled[labels[shuffled] == k]
         turn[rows] = torch.arange(len(rows))

@@ -6,6 +6,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from statistics import median_low
 from typing import Any
 
 import numpy as np
@@ -108,10 +109,17 @@ class Source(ABC):
         common = sorted(sizes, key=lambda size: (-sizes[size], size))
         listed = ", ".join(f"{sizes[size]} of {size[0]}×{size[1]}" for size in common[:3])
         more = f" and {len(common) - 3} more sizes" if len(common) > 3 else ""
+        height, width = common[0] if 2 * sizes[common[0]] > sum(sizes.values()) else _middle(sizes)
         return DataError(
             f"{self.name}: images differ in size ({listed}{more}; height×width). Pass "
-            f"--size {common[0][0]}x{common[0][1]} to bring them to one."
+            f"--size {height}x{width} to bring them to one."
         )
+
+
+def _middle(sizes: Mapping[tuple[int, int], int]) -> tuple[int, int]:
+    """Return the median height and the median width of images of which so many have each size."""
+    each = [size for size, count in sizes.items() for _ in range(count)]
+    return median_low(height for height, _ in each), median_low(width for _, width in each)
 
 
 def fingerprint(files: Iterable[Path]) -> str:

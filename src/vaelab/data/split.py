@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vaelab.data.source import PARTS
-from vaelab.errors import DataError
+from vaelab.errors import DataError, counted
 
 FEWEST = 10
 """With fewer images than this nothing is held out."""
@@ -43,7 +43,8 @@ def split_rows(
     notes = []
     if len(train) < FEWEST:
         drawn, standing = [], missing
-        why = f"{len(train)} images are too few to hold any out"
+        are = "is" if len(train) == 1 else "are"
+        why = f"{counted(len(train), 'image')} {are} too few to hold any out"
     else:
         drawn = [part for part in missing if shares[part] > 0]
         standing = [part for part in missing if part not in drawn]
@@ -60,7 +61,9 @@ def split_rows(
         names = " and ".join(
             f"{count} {PARTS[part]}" for part, count in zip(drawn, counts, strict=True)
         )
-        notes.append(f"{names} images were drawn from the training images by seed {seed}.")
+        one = len(drawn) == 1 and counts == [1]
+        drew = "image was" if one else "images were"
+        notes.append(f"{names} {drew} drawn from the training images by seed {seed}.")
     for part in standing:
         rows[part] = rows[0]
         notes.append(f"The {PARTS[part]} images are the training images: {why}.")

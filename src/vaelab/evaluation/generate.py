@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vaelab.data.batches import epoch_order
 from vaelab.data.images import ImageSet
-from vaelab.errors import DataError
+from vaelab.errors import DataError, counted
 from vaelab.evaluation.features import Features
 from vaelab.evaluation.figures import Figure
 from vaelab.evaluation.generation import detail, frechet, kernel_distance, neighbourhoods
@@ -67,7 +67,10 @@ def generation_figures(
     """
     count = min(limit, len(images))
     if count < _LEAST:
-        raise DataError(f"generation: {count} images are too few to compare with; {_LEAST} needed.")
+        are = "is" if count == 1 else "are"
+        raise DataError(
+            f"generation: {counted(count, 'image')} {are} too few to compare with; {_LEAST} needed."
+        )
     chosen = epoch_order(len(images), seed, 0)[:count]
     real = _features(images, chosen, features)
     fine = torch.cat([detail(images.take(rows) / 255) for rows in chosen.split(_CHUNK)]).mean()

@@ -80,8 +80,13 @@ def read(run: Run, path: Path | None = None) -> Evaluation:
         raise files.damaged(path, why) from None
 
 
-def verdict(evaluation: Evaluation) -> str:
-    """Say in a sentence how good the model is, and then what is wrong with it, if anything."""
+def verdict(evaluation: Evaluation, steps: int | None = None) -> str:
+    """Say in a sentence how good the model is, and then what is wrong with it, if anything.
+
+    Arguments:
+        evaluation: what was measured.
+        steps: of the training, if known: part of the advice where they were few.
+    """
     figures = evaluation.figures
     name, label = ("elbo", "ELBO") if "elbo" in figures else ("mse", "reconstruction error")
     if name not in figures:
@@ -95,10 +100,10 @@ def verdict(evaluation: Evaluation) -> str:
     interval = "" if figure.interval is None else ", 95 % interval"
     count = "1 image" if figure.n == 1 else f"{figure.n:,} images"
     sentence = f"{start} {label} {figure} ({count}{of}{interval})."
-    return " ".join([sentence, *_warnings(evaluation)])
+    return " ".join([sentence, *_warnings(evaluation, steps)])
 
 
-def _warnings(evaluation: Evaluation) -> list[str]:
+def _warnings(evaluation: Evaluation, steps: int | None) -> list[str]:
     """Return what is wrong with a model whose code tells nothing about the image."""
     figures = evaluation.figures
     rate, active = figures.get("rate"), figures.get("active_units")
@@ -107,4 +112,4 @@ def _warnings(evaluation: Evaluation) -> list[str]:
         return []
     variance = torch.tensor(evaluation.latent.get("variance", []))
     means = {} if rate is None else {"rate": rate.value}
-    return warnings(Validation(means, variance, None), len(variance))
+    return warnings(Validation(means, variance, None), len(variance), steps)

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from vaelab.config import RunConfig
+from vaelab.errors import counted
 from vaelab.evaluation.figures import long_name, rounded
 from vaelab.evaluation.record import Evaluation, verdict
 from vaelab.models.vae import Vae
@@ -61,7 +62,7 @@ def card(
         f"# {recipe.name} on {data}",
         f"{recipe.summary} {config.model.latent_dim} latent dimensions, {config.model.likelihood} "
         f"likelihood, images of {channels} × {height} × {width}. Trained with vaelab "
-        f"{versions()['vaelab']} for {config.training.epochs} epochs.",
+        f"{versions()['vaelab']} for {counted(config.training.epochs, 'epoch')}.",
         _USE,
         *_labels(model),
         "## Figures",

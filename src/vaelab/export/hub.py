@@ -22,7 +22,7 @@ from vaelab.config import IN_MEMORY, RunConfig, parse_config
 from vaelab.errors import ConfigError, ExportError, RunError
 from vaelab.evaluation import record
 from vaelab.export.card import card
-from vaelab.training.run import Run
+from vaelab.training.run import Run, visible
 
 EMBEDDED = ("mnist", "swiss-roll", IN_MEMORY)
 PARTS = (
@@ -35,6 +35,9 @@ PARTS = (
 )
 """What a folder may hold; nothing else is sent."""
 
+LIBRARY = "vaelab"
+"""What ``config.json`` says wrote the folder."""
+
 
 def export_hub(run: Run | Path | str, folder: Path | str, licence: str | None = None) -> Path:
     """Write a trained run to a folder in the Hub's layout; returns the folder.
@@ -46,13 +49,15 @@ def export_hub(run: Run | Path | str, folder: Path | str, licence: str | None = 
             if None.
 
     Raises:
-        RunError: there is no trained VAE, it is damaged, or the folder holds a run in training.
+        RunError: there is no trained VAE, it is damaged, or the folder holds anything but a former
+            export.
         ConfigError: a licence that is no identifier.
     """
     run = run if isinstance(run, Run) else Run(run)
     target = Run(folder)
     if target.state_file.exists() or target.path.resolve() == run.path.resolve():
         raise RunError(f"{target}: holds a run. Choose another folder to export to.")
+    _check_replaceable(target.path)
     if licence is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.\-]{0,63}", licence):
         raise ConfigError(
             f"licence {licence!r}: name it as the Hub does, such as apache-2.0 or cc-by-sa-4.0."
@@ -71,7 +76,7 @@ def export_hub(run: Run | Path | str, folder: Path | str, licence: str | None = 
     else:
         target.evaluation_file.unlink(missing_ok=True)
     about = {
-        "library_name": "vaelab",
+        "library_name": LIBRARY,
         "model_type": config.recipe,
         "shape": list(model.shape),
         **{key: list(meta.get(key, ())) for key in ("classes", "attributes")},
@@ -115,6 +120,28 @@ def push_hub(folder: Path | str, repository: str, token: str, private: bool = Tr
         why = " ".join(str(error).split()).replace(token, "…")
         raise ExportError(f"{repository}: the Hub refused ({why}).") from None
     return address
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Raise `RunError` for a folder with files of others, some of which an export would replace.
+
+    Hidden ones, as in a fresh clone of a repository, are left alone.
+    """
+    kept = visible(folder)
+    if not kept or _is_export(folder):
+        return
+    raise RunError(
+        f"{folder}: holds other files (such as {kept[0]}) and is no former export. Choose a new "
+        "or an empty folder to export to."
+    )
+
+
+def _is_export(folder: Path) -> bool:
+    try:
+        about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(about, dict) and about.get("library_name") == LIBRARY
 
 
 def _public(config: RunConfig) -> RunConfig:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vaelab import files
 from vaelab.data.images import ImageSet, Splits, with_labels
+from vaelab.errors import counted
 from vaelab.evaluation.classification import Share, labelled_alike, per_class, reliability, verdict
 from vaelab.evaluation.record import Evaluation
 from vaelab.report import words
@@ -57,7 +58,7 @@ def write_classifier_report(
     counts = torch.tensor(evaluation.confusion)
     channels, height, width = splits.train.shape
     colour = {1: "grey", 3: "RGB", 4: "RGBA"}[channels]
-    epochs = run.read_log("epoch")
+    last = run.read_log("epoch")[-1]
     page = render(
         {
             "name": run.path.resolve().name,
@@ -75,7 +76,7 @@ def write_classifier_report(
             "reliability": _reliability(chances, images.labels.cpu()),
             "temperature": f"{float(run.load_classifier().temperature):.2f}",
             "facts": [
-                ("Training", f"{epochs[-1]['epoch']} epochs, {epochs[-1]['seconds']:.0f} s"),
+                ("Training", f"{counted(last['epoch'], 'epoch')}, {last['seconds']:.0f} s"),
                 ("Images", f"{len(splits.train):,} training, {len(splits.validation):,} "
                  f"validation, {len(splits.test):,} test"),
                 ("Weights", str(run.model_file.name)),

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from vaelab import files
 from vaelab.config import RunConfig
 from vaelab.data.images import Splits
-from vaelab.errors import DataError
+from vaelab.errors import DataError, counted
 from vaelab.evaluation.record import Evaluation, is_current, read, verdict
 from vaelab.models.vae import Vae
 from vaelab.report import words
@@ -107,10 +107,12 @@ def _about(
     steps, epochs = _of(log, "step"), _of(log, "epoch")
     sentence, alerts = words.preliminary(epochs), list[str]()
     if evaluation is not None:
-        sentence, mark, warning = verdict(evaluation).partition("). ")
+        taken = epochs[-1]["step"] if epochs else None
+        sentence, mark, warning = verdict(evaluation, taken).partition("). ")
         sentence, alerts = sentence + mark.rstrip(), [warning] if warning else []
     if not _finished(run):
-        done = f"{epochs[-1]['epoch'] if epochs else 0} of {config.training.epochs} epochs"
+        wanted = counted(config.training.epochs, "epoch")
+        done = f"{epochs[-1]['epoch'] if epochs else 0} of {wanted}"
         alerts.append(
             f"Training is not finished ({done}). Go on with: vaelab train --resume --out {run}"
         )

@@ -9,6 +9,7 @@ from typing import Any
 
 from vaelab.config import NetworkConfig, RunConfig
 from vaelab.data.images import Splits
+from vaelab.errors import counted
 from vaelab.evaluation.figures import long_name, rounded
 from vaelab.evaluation.record import Evaluation
 from vaelab.models.vae import Vae
@@ -99,7 +100,11 @@ def facts(
         last = epochs[-1]
         took = f" in {duration(last['seconds'])}" if last.get("seconds") is not None else ""
         found.append(
-            ("Training", f"{last['epoch']:,} of {t.epochs:,} epochs, {last['step']:,} steps{took}")
+            (
+                "Training",
+                f"{last['epoch']:,} of {counted(t.epochs, 'epoch')}, "
+                f"{counted(last['step'], 'step')}{took}",
+            )
         )
     speeds = sorted(entry["speed"] for entry in steps if entry.get("speed"))
     if speeds:
@@ -159,7 +164,10 @@ def notes(
         found.append(f"Not in use, the same code for every image: {which}.")
     skipped = epochs[-1].get("skipped", 0) if epochs else 0
     if skipped:
-        found.append(f"{skipped:,} steps with a non-finite loss or gradient were skipped.")
+        found.append(
+            f"{counted(skipped, 'step')} with a non-finite loss or gradient "
+            f"{'was' if skipped == 1 else 'were'} skipped."
+        )
     if evaluation is not None:
         found.extend(evaluation.notes)
     found.extend(splits.notes)

@@ -25,6 +25,7 @@ class Position:
         batch: batches of this epoch already used.
         best: best validation loss so far, in nats per image.
         stale: epochs since then.
+        sound: whether the last validation loss was finite.
         log_bytes: length of the log at this moment.
         seconds: time spent training.
         finished: whether training is over.
@@ -36,6 +37,7 @@ class Position:
     batch: int = 0
     best: float | None = None
     stale: int = 0
+    sound: bool = True
     log_bytes: int = 0
     seconds: float = 0.0
     finished: bool = False

@@ -6,13 +6,15 @@ from contextlib import ExitStack
 
 import torch
 
-from vaelab.config import RunConfig
+from vaelab.config import RunConfig, TrainingConfig
 from vaelab.data.images import Splits
+from vaelab.errors import counted
 from vaelab.models.model import Model
 from vaelab.training.backend import is_main
-from vaelab.training.loop import Trainer
+from vaelab.training.loop import WHOLE_SET, Trainer, total_steps
 from vaelab.training.progress import Progress
 from vaelab.training.run import Run
+from vaelab.training.validation import FEW_STEPS
 
 
 def train_config(config: RunConfig, splits: Splits, run: Run | None, progress: Progress) -> Model:
@@ -33,3 +35,17 @@ def train_config(config: RunConfig, splits: Splits, run: Run | None, progress: P
         if is_main():
             run.write_config(config)
         return trainer.fit()
+
+
+def few_steps_note(training: TrainingConfig, images: int) -> str | None:
+    """Return what to say before a training of few steps; None where there are enough."""
+    steps = total_steps(training, images)
+    if steps >= FEW_STEPS:
+        return None
+    how, remedy = f"in batches of {training.batch_size:,}", " or a smaller --batch-size"
+    if training.optimizer == WHOLE_SET:
+        how, remedy = "all in every step", ""
+    return (
+        f"{counted(images, 'image')} {how}: {counted(steps, 'step')} in all, few for a network; "
+        f"more --epochs{remedy} would make more."
+    )

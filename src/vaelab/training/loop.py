@@ -7,6 +7,7 @@ if nothing had happened, bit for bit on the same machine.
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Iterator
@@ -18,11 +19,11 @@ import torch
 from torch import Tensor
 
 from vaelab import files
-from vaelab.config import RunConfig, parse_config
+from vaelab.config import RunConfig, TrainingConfig, parse_config
 from vaelab.data.batches import Batch, Batches, resident, shard
 from vaelab.data.images import Splits, labelled, with_few_labels, with_labels
 from vaelab.data.summary import fingerprint, mean_image
-from vaelab.errors import ConfigError, RunError, TrainingError
+from vaelab.errors import ConfigError, RunError, TrainingError, counted
 from vaelab.models.classifier import Classifier
 from vaelab.models.conditioning import Told
 from vaelab.models.model import Model, evaluating
@@ -48,6 +49,12 @@ from vaelab.training.step import VALIDATION, Part, Update, mix_seed, with_target
 from vaelab.training.validation import validate, warnings
 
 WHOLE_SET = "batch-gd"
+
+
+def total_steps(training: TrainingConfig, images: int) -> int:
+    """Return the steps of a whole training."""
+    per_epoch = 1 if training.optimizer == WHOLE_SET else -(-images // training.batch_size)
+    return training.epochs * per_epoch
 
 
 class Trainer:
@@ -83,8 +90,7 @@ class Trainer:
                 f"training.batch_size: {training.batch_size} leaves a last batch of one image, "
                 "which batch normalisation cannot use. Choose another size."
             )
-        per_epoch = -(-len(seen) // training.batch_size)
-        self.steps = training.epochs * (1 if training.optimizer == WHOLE_SET else per_epoch)
+        self.steps = total_steps(training, len(seen))
         torch.manual_seed(mix_seed(training.seed))  # before the networks are built
         self.told = Told.by(seen)
         mean = mean_image(splits.train)
@@ -119,10 +125,13 @@ class Trainer:
         """Train to the end, or to an interrupt; returns the model with the weights to use.
 
         Raises:
-            TrainingError: the loss stayed non-finite; the last checkpoint is kept.
+            TrainingError: the loss stayed non-finite, or was so at the end; the last checkpoint is
+                kept.
             Interrupted: a signal asked for an end; the state is saved.
         """
         keep_freed_memory()
+        if self.position.finished:
+            self._check_end()
         if self.run and self.backend.main and not self.run.state_file.exists():
             self._write_state()  # first, so that no kill leaves a model without a state
         self.backend.start_trackers()
@@ -163,6 +172,7 @@ class Trainer:
         position.epoch, position.batch = position.epoch + 1, 0
         self._validate()
         if position.finished:
+            self._check_end()
             self._calibrate()
         self.save()
 
@@ -220,14 +230,32 @@ class Trainer:
         self._log("step", step=step, epoch=epoch, lr=rate, speed=speed, **figures)
         worst = max(int(update.worst) for update in self.updates.values())
         if worst >= self.config.training.nonfinite_limit:
-            raise TrainingError(self._advice(worst))
+            raise TrainingError(
+                self._advice(
+                    f"The loss or its gradient was not finite for {counted(worst, 'step')} in a "
+                    f"row, up to step {self.position.step}"
+                )
+            )
 
-    def _advice(self, worst: int) -> str:
+    def _check_end(self) -> None:
+        """Raise `TrainingError` where no weights are left that have a finite validation loss."""
+        if self.position.sound or self.best is not None:
+            return
+        skipped = max(int(update.skipped) for update in self.updates.values())
+        raise TrainingError(
+            self._advice(
+                f"The validation loss is not finite after step {self.position.step}, the last one; "
+                f"{counted(skipped, 'step')} with a loss or gradient that was not finite "
+                f"{'was' if skipped == 1 else 'were'} skipped"
+            )
+        )
+
+    def _advice(self, fault: str) -> str:
         training = self.config.training
-        kept = f" The last good checkpoint is kept in {self.run}." if self.run else ""
+        good = self.run is not None and self.run.model_file.exists()
+        kept = f" The last good checkpoint is kept in {self.run}." if good else ""
         return (
-            f"The loss or its gradient was not finite for {worst} steps in a row, up to step "
-            f"{self.position.step}. Try a lower learning rate (training.lr is {training.lr:g}), "
+            f"{fault}. Try a lower learning rate (training.lr is {training.lr:g}), "
             f"training.clip=1, or training.precision=fp32.{kept}"
         )
 
@@ -238,7 +266,8 @@ class Trainer:
             with self.backend.autocast():
                 result = validate(self.model, self.objective, self._held_out(), self.steps)
         loss = result.figures["loss"]
-        if position.best is None or loss < position.best:
+        position.sound = math.isfinite(loss)
+        if position.sound and (position.best is None or loss < position.best):
             position.best, position.stale = loss, 0
             if training.patience:
                 self.best = {name: t.detach().clone() for name, t in self._latest().items()}
@@ -256,9 +285,10 @@ class Trainer:
         self.progress.epoch(position.epoch, result.figures)
         position.finished = self._over()
         if position.finished and position.epoch < training.epochs:
-            self._say(f"Stopped early: no better validation loss for {position.stale} epochs.")
+            stale = counted(position.stale, "epoch")
+            self._say(f"Stopped early: no better validation loss for {stale}.")
         if position.epoch >= min(training.epochs, 1 + training.epochs // 3):  # past any warm-up
-            for text in warnings(result, self.config.model.latent_dim):
+            for text in warnings(result, self.config.model.latent_dim, self.steps):
                 self._say(text, "latent space")
 
     def _over(self) -> bool:
@@ -332,8 +362,15 @@ class Trainer:
         told = self.told
         about = {"step": self.position.step, "data": self.data}
         about |= {"classes": list(told.class_names), "attributes": list(told.attribute_names)}
-        self.run.save_model(self.model, self.weights(), **about)
+        if self._good():
+            self.run.save_model(self.model, self.weights(), **about)
         self._write_state()
+
+    def _good(self) -> bool:
+        """Whether the weights to use gave a finite loss when they were last tried."""
+        if self.best is not None or self.position.batch == 0:  # as the validation found them
+            return self.best is not None or self.position.sound
+        return self.position.sound and not any(int(u.streak) for u in self.updates.values())
 
     def _write_state(self) -> None:
         assert self.run is not None
@@ -369,7 +406,7 @@ class Trainer:
             if self.run.model_file.exists():
                 raise RunError(
                     f"{path}: is missing, so there is a model but nothing to go on from. "
-                    "Start another run with --out."
+                    "Start another run in another folder."
                 )
             self.run.cut_log(0)
             return
@@ -378,7 +415,7 @@ class Trainer:
         if meta["data"] != self.data:
             raise RunError(
                 f"{self.run}: the images are not those that it was trained on. Bring these back, "
-                "or start another run with --out."
+                "or start another run in another folder."
             )
         restore(self.model.state_dict(), under("model", tensors), path)
         restore(self.objective.state_dict(), under("objective", tensors), path)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -58,18 +58,28 @@ class Run:
         return any(f.exists() for f in (self.config_file, self.model_file, self.state_file))
 
     def check_free(self) -> None:
-        """Raise `RunError` when the folder holds a run already."""
-        if self.exists and is_main():  # another process may have been faster to write it
+        """Raise `RunError` when the folder holds a run already, or files of others."""
+        if not is_main():  # another process may have been faster to write it
+            return
+        if self.exists:
             raise RunError(
-                f"{self}: already holds a run. Continue it with --resume, or choose another --out."
+                f"{self}: already holds a run. Go on with it (--resume; in Python resume=True), or "
+                "choose another folder."
+            )
+        if others := visible(self.path):
+            raise RunError(
+                f"{self}: holds other files (such as {others[0]}). Choose a new or an empty folder "
+                "for the run."
             )
 
     def read_config(self) -> RunConfig:
         """Return the configuration; raises `RunError` when there is none or it was changed."""
         if not self.config_file.exists():
             self._refuse_pickle()
+            place = "runs/NAME" if visible(self.path) else self
             raise RunError(
-                f"{self}: is no run (no config.yaml). Train one with: vaelab train vae --out {self}"
+                f"{self}: is no run (no config.yaml). Train one with: "
+                f"vaelab train vae --out {place}"
             )
         files.check_yaml(self.config_file)
         return parse_config(read_yaml(self.config_file), str(self.config_file))
@@ -142,6 +152,10 @@ class Run:
         channels, height, width = meta["shape"]
         return (channels, height, width), meta["data"]
 
+    def steps(self) -> int:
+        """Return how many steps the weights were trained for."""
+        return int(files.load_tensors(self.model_file)[1]["step"])
+
     def classes(self) -> tuple[str, ...]:
         """Return the names of the classes that the model was trained with."""
         return tuple(files.load_tensors(self.model_file)[1]["classes"])
@@ -150,6 +164,11 @@ class Run:
         """Return the entries of the log, of one kind (``step``, ``epoch``, ``note``) or all."""
         entries = files.read_log(self.log_file)
         return [entry for entry in entries if kind is None or entry.get("kind") == kind]
+
+    def last_epoch(self) -> dict[str, Any] | None:
+        """Return the last epoch in the log, or None if there is none yet."""
+        epochs = self.read_log("epoch") if self.log_file.exists() else []
+        return epochs[-1] if epochs else None
 
     def append_log(self, kind: str, values: Mapping[str, Any]) -> None:
         """Add an entry to the log; numbers that are not finite become null."""
@@ -180,11 +199,30 @@ class Run:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder for writing, so that two processes cannot train the same run."""
-        with files.locked(self.path / ".lock") as mine:
+        """Hold the folder for writing, so that two processes cannot train the same run.
+
+        Folders made for it are removed again where nothing came to be in them.
+        """
+        lock = self.path / ".lock"
+        made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+        with files.locked(lock) as mine:
             if not mine:
                 raise BusyError(f"{self}: is being trained by another process.")
-            yield
+            try:
+                yield
+            finally:
+                if made and list(self.path.iterdir()) == [lock]:
+                    with suppress(OSError):  # a parent may hold something by now
+                        lock.unlink()
+                        for folder in made:
+                            folder.rmdir()
+
+
+def visible(path: Path) -> list[str]:
+    """Return the names in a folder that are not hidden, as a lock is; the path of a file itself."""
+    if not path.is_dir():
+        return [path.name] if path.exists() else []
+    return sorted(below.name for below in path.iterdir() if not below.name.startswith("."))
 
 
 def load_weights(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
@@ -204,7 +242,7 @@ def check_same(trained: RunConfig, now: RunConfig, path: Path) -> None:
             raise RunError(
                 f"{path}: {key} is {new.get(key)!r}, but the weights were trained with "
                 f"{old.get(key)!r}. Only {', '.join(MAY_CHANGE)} may change within a run; "
-                "start another one with --out."
+                "start another one in another folder."
             )
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vaelab.data.batches import Batch
+from vaelab.errors import counted
 from vaelab.models.kl import kl_per_dimension
 from vaelab.models.model import Model, evaluating
 from vaelab.models.posteriors import Dirac
@@ -20,6 +21,9 @@ ACTIVE_VARIANCE = 0.01
 
 COLLAPSED_RATE = 0.1
 """Rate, in nats per image, under which the posterior tells nothing about the image."""
+
+FEW_STEPS = 500
+"""Fewer steps than this teach most networks little."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +74,28 @@ def validate(model: Model, objective: Objective, batches: Iterator[Batch], step:
     return Validation(figures, variance, torch.cat(kls).mean(0).cpu() if kls else None)
 
 
-def warnings(validation: Validation, latent_dim: int) -> list[str]:
-    """Return what a person should be told of a model past its warm-up, remedy included."""
+def few_steps(steps: int) -> str:
+    """Return the remedy for a training of few steps."""
+    return (
+        f"Only {counted(steps, 'step')}, few for a network: take more epochs (--epochs) or a "
+        "smaller batch size (--batch-size)."
+    )
+
+
+def warnings(validation: Validation, latent_dim: int, steps: int | None = None) -> list[str]:
+    """Return what a person should be told of a model past its warm-up, remedy included.
+
+    Arguments:
+        validation: what was seen of it.
+        latent_dim: dimensions of its code.
+        steps: of its whole training, if known; with few, that comes first.
+    """
+    first = f"{few_steps(steps)} If it stays so, try" if steps and steps < FEW_STEPS else "Try"
     rate = validation.figures.get("rate")
     if rate is not None and rate < COLLAPSED_RATE:
         return [
             f"The posterior has collapsed: the rate is {rate:.2f} nats, so the latent code tells "
-            "nothing about the image and all reconstructions look alike. Try KL warm-up "
+            f"nothing about the image and all reconstructions look alike. {first} KL warm-up "
             "(-s options.warmup=0.3), free bits (-s options.free_bits=0.5), a smaller beta, or a "
             "lower learning rate."
         ]
@@ -84,7 +103,9 @@ def warnings(validation: Validation, latent_dim: int) -> list[str]:
         return []
     dead = latent_dim - validation.active
     if dead == latent_dim:
-        return ["Every image has the same code. Try a lower learning rate, or another activation."]
+        return [
+            f"Every image has the same code. {first} a lower learning rate, or another activation."
+        ]
     if dead and rate is None:  # an autoencoder: there is no KL to warm up
         return [f"{dead} of {latent_dim} latent dimensions are unused (no variance over images)."]
     if dead > 0:
