@@ -348,6 +348,11 @@ def test_attributes_are_measured_from_the_command_line(
     assert kept["switch:left"]["value"] == figures["switch:left"]["value"]
     judges = sorted((tmp_path / "cache" / "classifiers").iterdir())
     assert len([path for path in judges if path.is_dir()]) == 2  # of the side, and of the class
+    assert err.count("Training a classifier of ") == 2
+    code, out, err = cli(capsys, *command[1:])
+    assert "Edits that switch the attribute, left  " in out
+    assert "told_read" not in out
+    assert "Training a classifier" not in err  # it is kept
     (runs["csvae"] / "evaluation.json").unlink()
 
 

@@ -72,6 +72,7 @@ def evaluate(
 
     from vaelab.evaluation.evaluate import evaluate as measure
     from vaelab.evaluation.features import find_features
+    from vaelab.evaluation.figures import long_name
     from vaelab.evaluation.generate import IMAGES, generation_figures
     from vaelab.evaluation.record import verdict, write
     from vaelab.evaluation.samplers import find_sampler
@@ -118,10 +119,11 @@ def evaluate(
     if kept:
         write(folder, result)
     where = f" How each was measured: {folder.evaluation_file}" if kept else ""
-    rows = [(name, str(figure)) for name, figure in result.figures.items()]
+    rows = [(long_name(name), str(figure)) for name, figure in result.figures.items()]
+    said = verdict(result, folder.read_config().options)
     output.result(
-        {"run": str(folder), "verdict": verdict(result), **asdict(result)},
-        [verdict(result), *table(rows), *([where.strip()] if kept else [])],
+        {"run": str(folder), "verdict": said, **asdict(result)},
+        [said, *table(rows), *([where.strip()] if kept else [])],
     )
 
 
@@ -427,6 +429,7 @@ def splits_of(run: Run, data: str | None, bare: bool = False) -> Splits:
     if data is not None:
         fit: dict[str, Any] = {"spec": data, "size": [height, width], "channels": channels}
         fit |= {"attributes": []} if bare else {}
+        tell_fitted(run, data)
         return output.images(resolve(merge(config.model_dump(), {"data": fit}), "--data"))
     try:
         splits = output.images(config)
@@ -438,6 +441,16 @@ def splits_of(run: Run, data: str | None, bare: bool = False) -> Splits:
             "are not known to be new to the model. Bring it back, or name images with --data."
         )
     return splits
+
+
+def tell_fitted(run: Run, data: str | None) -> None:
+    """Say how many images are of another shape than the model's and are brought to it."""
+    from vaelab.data.load import fitted_note
+
+    shape, _ = run.trained_on()
+    note = fitted_note(data, shape, run.read_config().data.fit)
+    if note:
+        output.say(note)
 
 
 def _part(splits: Splits, name: str) -> ImageSet:

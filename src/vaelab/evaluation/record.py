@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ def read(run: Run, path: Path | None = None) -> Evaluation:
     values = files.read_json(path)
     try:
         del values["weights"]
-        figures = {name: Figure(**figure) for name, figure in values["figures"].items()}
+        figures = {name: _figure(**figure) for name, figure in values["figures"].items()}
         notes = tuple(values["notes"])
         return Evaluation(**{**values, "figures": figures, "notes": notes})
     except (KeyError, TypeError, AttributeError) as error:
@@ -80,8 +81,17 @@ def read(run: Run, path: Path | None = None) -> Evaluation:
         raise files.damaged(path, why) from None
 
 
-def verdict(evaluation: Evaluation) -> str:
-    """Say in a sentence how good the model is, and then what is wrong with it, if anything."""
+def _figure(ends: list[float] | None = None, **values: Any) -> Figure:
+    return Figure(**values, ends=None if ends is None else (ends[0], ends[1]))
+
+
+def verdict(evaluation: Evaluation, options: Iterable[str] = ()) -> str:
+    """Say in a sentence how good the model is, and then what is wrong with it, if anything.
+
+    Arguments:
+        evaluation: of the model.
+        options: names of those of its recipe, which may be a remedy.
+    """
     figures = evaluation.figures
     name, label = ("elbo", "ELBO") if "elbo" in figures else ("mse", "reconstruction error")
     if name not in figures:
@@ -95,10 +105,10 @@ def verdict(evaluation: Evaluation) -> str:
     interval = "" if figure.interval is None else ", 95 % interval"
     count = "1 image" if figure.n == 1 else f"{figure.n:,} images"
     sentence = f"{start} {label} {figure} ({count}{of}{interval})."
-    return " ".join([sentence, *_warnings(evaluation)])
+    return " ".join([sentence, *_warnings(evaluation, options)])
 
 
-def _warnings(evaluation: Evaluation) -> list[str]:
+def _warnings(evaluation: Evaluation, options: Iterable[str]) -> list[str]:
     """Return what is wrong with a model whose code tells nothing about the image."""
     figures = evaluation.figures
     rate, active = figures.get("rate"), figures.get("active_units")
@@ -107,4 +117,4 @@ def _warnings(evaluation: Evaluation) -> list[str]:
         return []
     variance = torch.tensor(evaluation.latent.get("variance", []))
     means = {} if rate is None else {"rate": rate.value}
-    return warnings(Validation(means, variance, None), len(variance))
+    return warnings(Validation(means, variance, None), len(variance), options)

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from vaelab.config import RunConfig
-from vaelab.evaluation.figures import long_name, rounded
+from vaelab.evaluation.figures import long_name
 from vaelab.evaluation.record import Evaluation, verdict
 from vaelab.models.vae import Vae
 from vaelab.recipes import find_recipe
@@ -65,7 +65,7 @@ def card(
         _USE,
         *_labels(model),
         "## Figures",
-        _figures(evaluation),
+        _figures(evaluation, config),
         "## Data",
         f"Trained on `{data}`. {LICENCES.get(config.data.spec, UNKNOWN)}",
         "## Limits",
@@ -98,18 +98,23 @@ def _labels(model: Vae) -> list[str]:
     return [f"The model can be told: {names}.{known}"]
 
 
-def _figures(evaluation: Evaluation | None) -> str:
+def _figures(evaluation: Evaluation | None, config: RunConfig) -> str:
     if evaluation is None:
         return "These weights were not measured. Measure them with `vaelab evaluate`."
     rows = ["| measure | value ± 95 % interval | unit | images |", "|---|---:|---|---:|"]
     how = []
     for name, figure in evaluation.figures.items():
         label = escaped(long_name(name))
-        value = rounded(figure.value, figure.interval)
+        value = figure.number
         rows.append(f"| {label} | {value} | {escaped(figure.unit)} | {figure.n:,} |")
         how.append(f"- {label}: {escaped(figure.protocol)}")
     return "\n\n".join(
-        [verdict(evaluation), "\n".join(rows), "How each was measured:", "\n".join(how)]
+        [
+            verdict(evaluation, config.options),
+            "\n".join(rows),
+            "How each was measured:",
+            "\n".join(how),
+        ]
     )
 
 

@@ -107,7 +107,7 @@ def _about(
     steps, epochs = _of(log, "step"), _of(log, "epoch")
     sentence, alerts = words.preliminary(epochs), list[str]()
     if evaluation is not None:
-        sentence, mark, warning = verdict(evaluation).partition("). ")
+        sentence, mark, warning = verdict(evaluation, config.options).partition("). ")
         sentence, alerts = sentence + mark.rstrip(), [warning] if warning else []
     if not _finished(run):
         done = f"{epochs[-1]['epoch'] if epochs else 0} of {config.training.epochs} epochs"

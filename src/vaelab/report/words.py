@@ -9,7 +9,8 @@ from typing import Any
 
 from vaelab.config import NetworkConfig, RunConfig
 from vaelab.data.images import Splits
-from vaelab.evaluation.figures import long_name, rounded
+from vaelab.data.pixels import COLOURS
+from vaelab.evaluation.figures import long_name
 from vaelab.evaluation.record import Evaluation
 from vaelab.models.vae import Vae
 from vaelab.report.latents import Latents, sub
@@ -39,9 +40,9 @@ def figure_rows(
         rows.append(
             {
                 "label": long_name(name),
-                "value": rounded(figure.value, figure.interval),
+                "value": figure.number,
                 "unit": figure.unit,
-                "error": plain(figure.standard_error),
+                "error": plain(figure.standard_error or None),  # 0 is no certainty
                 "n": f"{figure.n:,}",
                 "protocol": figure.protocol,
             }
@@ -62,7 +63,7 @@ def plain(error: float | None) -> str:
 def summary(config: RunConfig, splits: Splits) -> str:
     """Return in a line which model learned from which images."""
     channels, height, width = splits.train.shape
-    colour = {1: "grey", 3: "RGB", 4: "RGBA"}[channels]
+    colour = COLOURS[channels]
     dims = config.model.latent_dim
     return (
         f"{config.recipe} with {dims} latent dimension{'s' * (dims > 1)} · {splits.name}, "
@@ -247,7 +248,8 @@ def measured(evaluation: Evaluation | None, latents: Latents, model: Vae) -> lis
             f"On {evaluation.images:,} images {origin}, with the seed {evaluation.seed}: the same "
             "seed gives the same figures. The protocol of each figure folds out under its name.",
             "± is the 95 % interval, 1.96 standard errors of the mean over images. It says how far "
-            "other images would move the figure, not another training with another seed.",
+            "other images would move the figure, not another training with another seed. A share "
+            "whose ± would be 0 or leave [0, 1] has Wilson's interval in brackets.",
         ]
         if "elbo" in evaluation.figures:
             lines.append(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -70,15 +70,29 @@ def validate(model: Model, objective: Objective, batches: Iterator[Batch], step:
     return Validation(figures, variance, torch.cat(kls).mean(0).cpu() if kls else None)
 
 
-def warnings(validation: Validation, latent_dim: int) -> list[str]:
-    """Return what a person should be told of a model past its warm-up, remedy included."""
+_REMEDIES = {
+    "warmup": "KL warm-up (-s options.warmup=0.3)",
+    "free_bits": "free bits (-s options.free_bits=0.5)",
+    "beta": "a smaller -s options.beta",
+}
+"""Against a code that tells little: by the option of a recipe that it takes."""
+
+
+def warnings(validation: Validation, latent_dim: int, options: Iterable[str]) -> list[str]:
+    """Return what a person should be told of a model past its warm-up, remedy included.
+
+    Arguments:
+        validation: of the model.
+        latent_dim: dimensions of its code.
+        options: names of those that its recipe has: no other is advised.
+    """
     rate = validation.figures.get("rate")
+    remedies = [text for name, text in _REMEDIES.items() if name in set(options)]
     if rate is not None and rate < COLLAPSED_RATE:
         return [
             f"The posterior has collapsed: the rate is {rate:.2f} nats, so the latent code tells "
-            "nothing about the image and all reconstructions look alike. Try KL warm-up "
-            "(-s options.warmup=0.3), free bits (-s options.free_bits=0.5), a smaller beta, or a "
-            "lower learning rate."
+            "nothing about the image and all reconstructions look alike. Try "
+            f"{_either([*remedies, 'a lower learning rate'])}."
         ]
     if not len(validation.variance):  # a classifier has no code
         return []
@@ -89,9 +103,14 @@ def warnings(validation: Validation, latent_dim: int) -> list[str]:
         return [f"{dead} of {latent_dim} latent dimensions are unused (no variance over images)."]
     if dead > 0:
         are = "is" if dead == 1 else "are"
+        more = f" To use more: {_either(remedies)}." if remedies else ""
         return [
             f"{dead} of {latent_dim} latent dimensions {are} unused (no variance over images). "
-            f"That costs little; latent_dim {latent_dim - dead} would do as well. To use more: "
-            "KL warm-up (-s options.warmup=0.3) or free bits (-s options.free_bits=0.5)."
+            f"That costs little; latent_dim {latent_dim - dead} would do as well.{more}"
         ]
     return []
+
+
+def _either(remedies: Sequence[str]) -> str:
+    *before, last = remedies
+    return f"{', '.join(before)} or {last}" if before else last
