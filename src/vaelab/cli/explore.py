@@ -77,6 +77,7 @@ def evaluate(
     from vaelab.evaluation.record import verdict, write
     from vaelab.evaluation.samplers import find_sampler
     from vaelab.explore.directions import all_attributes
+    from vaelab.export.hub import write_figures
     from vaelab.training.backend import find_device
     from vaelab.training.run import Run
 
@@ -118,6 +119,7 @@ def evaluate(
     kept = data is None and split == "test" and sampler == "prior"
     if kept:
         write(folder, result)
+        write_figures(folder, result)
     where = f" How each was measured: {folder.evaluation_file}" if kept else ""
     rows = [(long_name(name), str(figure)) for name, figure in result.figures.items()]
     said = verdict(result, folder.read_config().options)

@@ -59,7 +59,7 @@ def card(
     parts = [
         f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---",
         f"# {recipe.name} on {data}",
-        f"{recipe.summary} {config.model.latent_dim} latent dimensions, {config.model.likelihood} "
+        f"{recipe.summary} {model.latent_dim} latent dimensions, {config.model.likelihood} "
         f"likelihood, images of {channels} × {height} × {width}. Trained with vaelab "
         f"{versions()['vaelab']} for {config.training.epochs} epochs.",
         _USE,
@@ -96,6 +96,12 @@ def _labels(model: Vae) -> list[str]:
     classes = ", ".join(escaped(name) for name in model.conditioning.class_names)
     known = f" Classes: {classes}." if classes else ""
     return [f"The model can be told: {names}.{known}"]
+
+
+def with_figures(text: str, evaluation: Evaluation, config: RunConfig) -> str:
+    """Return a card whose figures are those of an evaluation; all else stays as it is."""
+    part = re.compile(r"(?<=\n## Figures\n\n).*?(?=\n\n## Data\n)", re.DOTALL)
+    return part.sub(lambda _: _figures(evaluation, config), text, count=1)
 
 
 def _figures(evaluation: Evaluation | None, config: RunConfig) -> str:

@@ -120,7 +120,7 @@ def _about(
         "name": run.path.resolve().name,
         "path": str(run),
         "explorer": run.explorer_file.name if run.explorer_file.exists() else None,
-        "summary": words.summary(config, splits),
+        "summary": words.summary(config, splits, model),
         "verdict": sentence.replace(" ± ", "\u00a0±\u00a0"),
         "alerts": alerts,
         "rows": [] if evaluation is None else words.figure_rows(evaluation),

@@ -60,14 +60,25 @@ def plain(error: float | None) -> str:
     return f"{round(error, decimals):,.{max(0, decimals)}f}"
 
 
-def summary(config: RunConfig, splits: Splits) -> str:
+def dimensions(model: Vae) -> str:
+    """Return in brackets how a code is divided; empty where it is one piece."""
+    if not model.subspaces:
+        return ""
+    dims = next(iter(model.subspaces.values())).dims
+    count = len(model.subspaces)
+    whose = "the attribute" if count == 1 else f"each of {count} attributes"
+    return f" ({model.plain_dims} + {dims.stop - dims.start} for {whose})"
+
+
+def summary(config: RunConfig, splits: Splits, model: Vae) -> str:
     """Return in a line which model learned from which images."""
     channels, height, width = splits.train.shape
     colour = COLOURS[channels]
-    dims = config.model.latent_dim
+    dims = model.latent_dim
     return (
-        f"{config.recipe} with {dims} latent dimension{'s' * (dims > 1)} · {splits.name}, "
-        f"{len(splits.train):,} training images of {height} × {width} pixels, {colour}"
+        f"{config.recipe} with {dims} latent dimension{'s' * (dims > 1)}{dimensions(model)} · "
+        f"{splits.name}, {len(splits.train):,} training images of {height} × {width} pixels, "
+        f"{colour}"
     )
 
 
@@ -84,7 +95,7 @@ def facts(
     found = [
         ("Recipe", config.recipe + (f" ({options})" if options else "")),
         ("Images", f"{splits.name}: {sizes} for training / validation / test"),
-        ("Posterior q(z|x)", f"{m.posterior}, {m.latent_dim}-dimensional"),
+        ("Posterior q(z|x)", f"{m.posterior}, {model.latent_dim}-dimensional{dimensions(model)}"),
         ("Likelihood p(x|z)", m.likelihood + _binarized(config)),
         ("Prior p(z)", "none" if m.posterior == "dirac" else m.prior),
         ("Encoder", _network(m.encoder)),
