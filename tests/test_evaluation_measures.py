@@ -74,6 +74,7 @@ def test_no_more_digits_than_the_interval_supports(
         (4, 4, "1.00 (0.51 to 1.00)"),  # ± 0 would be certainty
         (2, 6, "0.33 (0.10 to 0.70)"),  # ± 0.4 would leave [0, 1]
         (1, 1, "1.00 (0.21 to 1.00)"),
+        (2, 4, "0.50 (0.15 to 0.85)"),
         (50, 100, "0.50 ± 0.10"),
     ],
 )

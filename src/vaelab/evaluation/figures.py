@@ -13,6 +13,8 @@ from vaelab.errors import ConfigError
 INTERVAL = 1.96
 """Half the width of a 95 % interval, in standard errors of a mean that is close to normal."""
 
+FEW = 30
+"""Images below which a share is not close to normal."""
 
 _FIGURES = {
     "loss": ("loss", "Loss", -1),
@@ -181,14 +183,14 @@ class Figure:
 
     @property
     def number(self) -> str:
-        """Value and 95 % interval: by its ends where ± would claim certainty or leave [0, 1]."""
+        """Value and 95 % interval: of a share by its ends, of few or where ± would not hold."""
         reach = self.interval
         if self.ends is None:
             return rounded(self.value, reach or None)  # an error of 0 is no certainty
         low, high = self.ends
         if high is None:
             return f"≥ {rounded(low, None)}"
-        if reach and self.value - reach >= 0 and self.value + reach <= 1:
+        if self.n >= FEW and reach and self.value - reach >= 0 and self.value + reach <= 1:
             return rounded(self.value, reach)
         return f"{self.value:.2f} ({low:.2f} to {high:.2f})"
 

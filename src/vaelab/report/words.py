@@ -260,7 +260,7 @@ def measured(evaluation: Evaluation | None, latents: Latents, model: Vae) -> lis
             "seed gives the same figures. The protocol of each figure folds out under its name.",
             "± is the 95 % interval, 1.96 standard errors of the mean over images. It says how far "
             "other images would move the figure, not another training with another seed. A share "
-            "whose ± would be 0 or leave [0, 1] has Wilson's interval in brackets.",
+            "of few images, or whose ± would be 0 or leave [0, 1], has Wilson's in brackets.",
         ]
         if "elbo" in evaluation.figures:
             lines.append(
