@@ -19,7 +19,7 @@ from vaelab.errors import ConfigError, RunError
 from vaelab.models.classifier import build_classifier
 from vaelab.models.model import seeded
 from vaelab.objectives.classify import Classification, Variation, class_weights
-from vaelab.training.calibration import fitted_temperature
+from vaelab.training.calibration import FEWEST, described, fitted_temperature
 from vaelab.training.fit import train_config
 from vaelab.training.progress import Silent
 from vaelab.training.run import Run
@@ -192,10 +192,12 @@ def test_the_temperature_is_found() -> None:
     labels = torch.multinomial(true.softmax(1), 1, generator=generator).squeeze(1)
     assert fitted_temperature(true, labels) == pytest.approx(1, abs=0.03)
     assert fitted_temperature(3 * true, labels) == pytest.approx(3, abs=0.1)
-    sure = 5 * functional.one_hot(labels[:50], 4).double()
-    chance = float((sure / fitted_temperature(sure, labels[:50])).softmax(1).max())
-    assert 0.9 < chance < 0.999  # of fifty images without a mistake nobody can be sure of all
-    assert fitted_temperature(true[:0], labels[:0]) == 1
+    sure = 5 * functional.one_hot(labels[:FEWEST], 4).double()
+    chance = float((sure / fitted_temperature(sure, labels[:FEWEST])).softmax(1).max())
+    assert 0.9 < chance < 0.999  # of 100 images without a mistake nobody can be sure of all
+    for few in (0, 6, FEWEST - 1):
+        assert fitted_temperature(sure[:few], labels[:few]) == 1
+    assert "not fitted" in described(1.0)
 
 
 @pytest.mark.parametrize("network", ["cnn-small", "cnn"])
@@ -210,7 +212,7 @@ def test_networks_take_images_of_any_size(network: str, shape: tuple[int, int, i
 
 
 def test_few_labels_train_on_those_alone_and_a_run_is_calibrated(tmp_path: Path) -> None:
-    splits, run = bars(300), Run(tmp_path / "run")
+    splits, run = bars(1000), Run(tmp_path / "run")
     training = {"epochs": 3, "batch_size": 16, "lr": 3e-3, "device": "cpu", "labelled": 32}
     config = configure({"recipe": "classifier", "training": training})
     train_config(config, splits, run, Silent())
@@ -221,13 +223,14 @@ def test_few_labels_train_on_those_alone_and_a_run_is_calibrated(tmp_path: Path)
     assert float(model.temperature) == pytest.approx(
         fitted_temperature(logits, splits.validation.labels), rel=1e-4
     )
+    assert float(model.temperature) != 1
     before = run.model_file.read_bytes()
     train_config(config, splits, run, Silent())
     assert run.model_file.read_bytes() == before
 
 
 def test_the_best_weights_are_those_that_are_calibrated(tmp_path: Path) -> None:
-    splits, run = bars(300), Run(tmp_path / "run")
+    splits, run = bars(1000), Run(tmp_path / "run")
     training = {"epochs": 4, "batch_size": 16, "device": "cpu", "patience": 4, "ema": 0.9}
     config = configure({"recipe": "classifier", "training": {**training, "lr": 0.02}})
     train_config(config, splits, run, Silent())
@@ -237,3 +240,13 @@ def test_the_best_weights_are_those_that_are_calibrated(tmp_path: Path) -> None:
     assert float(model.temperature) == pytest.approx(
         fitted_temperature(logits, splits.validation.labels), rel=1e-4
     )
+    assert float(model.temperature) != 1
+
+
+def test_few_validation_images_calibrate_nothing_and_it_is_said(tmp_path: Path) -> None:
+    splits, run = bars(60), Run(tmp_path / "run")
+    config = configure({"recipe": "classifier", "training": {"epochs": 1, "device": "cpu"}})
+    train_config(config, splits, run, Silent())
+    assert float(run.load_classifier().temperature) == 1
+    said = [note["text"] for note in run.read_log("note")]
+    assert any("Only 6 validation images: too few to calibrate" in text for text in said)

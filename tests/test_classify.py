@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from tests.test_cli import vaelab
 from vaelab.data.images import ImageSet
 from vaelab.errors import DataError
 from vaelab.evaluation.classification import (
-    Share,
     calibration_error,
     classified,
     confusion,
@@ -25,6 +25,7 @@ from vaelab.evaluation.classification import (
     per_class,
     reliability,
 )
+from vaelab.evaluation.figures import Share
 from vaelab.evaluation.record import read
 from vaelab.models.classifier import Classifier
 from vaelab.training.run import Run
@@ -91,6 +92,15 @@ def test_figures_of_a_known_classifier() -> None:
         classified(Fixed().eval(), labelled([0], [-1]))
 
 
+def test_few_images_leave_every_share_open() -> None:
+    found, _ = classified(Fixed(), labelled([0, 0, 1, 1], [0, 0, 1, 1]))
+    assert str(found.figures["accuracy"]) == "1.00 (0.51 to 1.00) share of images"
+    balanced = found.figures["balanced_accuracy"]
+    least = 1 - math.hypot(1 - 0.3424, 1 - 0.3424) / 2  # Wilson's lower end of 2 of 2, twice
+    assert balanced.ends == pytest.approx((least, 1), abs=1e-3)
+    assert "± 0" not in balanced.number
+
+
 def test_classes_are_matched_by_name() -> None:
     images = ImageSet(
         torch.zeros(3, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 1, -1]), class_names=("c", "a")
@@ -130,10 +140,15 @@ def test_train_evaluate_predict(
         said: dict[str, Any] = json.loads(text)
         run = Run(path)
         result = read(run)
+        _, text, _ = vaelab(capsys, "classify", "evaluate", path)
+        assert "Recall of left  " in text
+        assert "Mean recall of the classes  " in text
+        assert "log_loss" not in text
         assert said["figures"]["accuracy"]["value"] == result.figures["accuracy"].value
         assert sum(map(sum, result.confusion or [])) == result.images
         page = run.report_file.read_text()
         assert "Worst errors" in page
+        assert 'tabindex="0"><table class="by-class">' in page  # scrolls where there is no room
         assert "rare &lt;&amp;&gt;" in page
         assert "<script" not in page
         table = tmp_path / "said.csv"

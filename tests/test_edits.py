@@ -27,6 +27,7 @@ from vaelab.evaluation import probes
 from vaelab.explore.edits import strips, transferred, walks
 from vaelab.explore.grids import GAP
 from vaelab.models.vae import Vae
+from vaelab.report import words
 from vaelab.report.labelled import GRID, labelled_sections
 from vaelab.report.palette import class_color
 from vaelab.report.pictures import Picture
@@ -348,6 +349,11 @@ def test_attributes_are_measured_from_the_command_line(
     assert kept["switch:left"]["value"] == figures["switch:left"]["value"]
     judges = sorted((tmp_path / "cache" / "classifiers").iterdir())
     assert len([path for path in judges if path.is_dir()]) == 2  # of the side, and of the class
+    assert err.count("Training a classifier of ") == 2
+    code, out, err = cli(capsys, *command[1:])
+    assert "Edits that switch the attribute, left  " in out
+    assert "told_read" not in out
+    assert "Training a classifier" not in err  # it is kept
     (runs["csvae"] / "evaluation.json").unlink()
 
 
@@ -411,6 +417,20 @@ def test_what_a_page_shows_of_an_attribute(runs: dict[str, Path]) -> None:
     _check_scatter(str(scatter), model, splits.test)
     assert isinstance(plane, Picture)
     _check_plane(plane, model, splits.test)
+
+
+def test_a_page_counts_the_dimensions_of_subspaces(runs: dict[str, Path]) -> None:
+    model, splits = vaelab.load(runs["csvae"]), own(runs["csvae"])
+    assert model.config is not None
+    plain = model.config.model.latent_dim
+    assert model.latent_dim == plain + 2
+    divided = f"({plain} + 2 for the attribute)"
+    heading = words.summary(model.config, splits, model)
+    assert f"csvae with {plain + 2} latent dimensions {divided} · " in heading
+    facts = dict(words.facts(model.config, splits, model, [], []))
+    assert facts["Posterior q(z|x)"].endswith(f", {plain + 2}-dimensional {divided}")
+    other = vaelab.load(runs["vae"])
+    assert words.dimensions(other) == ""
 
 
 def _check_scatter(svg: str, model: Vae, test: ImageSet) -> None:

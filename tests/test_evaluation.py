@@ -355,6 +355,19 @@ def test_file_of_an_evaluation(tmp_path: Path) -> None:
         read(run)
 
 
+def test_information_at_its_cap_is_a_lower_bound(tmp_path: Path) -> None:
+    """Six codes that are far apart tell all that six images can: log 6 nats or more."""
+    result = evaluate(Ppca().vae("full", 0.01), ImageSet(pixels(6)), samples=5)
+    found = result.figures["mutual_information"]
+    assert found.value == pytest.approx(math.log(6), abs=0.05)
+    assert str(found).startswith("≥ 1.7")
+    assert "at its cap, log 6 = 1.79" in found.protocol
+    run = Run(tmp_path / "run")
+    save_tensors(run.model_file, {"w": torch.ones(1)}, {})
+    write(run, result)
+    assert read(run) == result
+
+
 def measured(**values: float) -> Evaluation:
     figures = {
         name: Figure(value, 0.25, 10_000, "nats per image", "") for name, value in values.items()
@@ -366,10 +379,11 @@ def measured(**values: float) -> Evaluation:
 def test_verdict_says_the_figure_and_the_fault() -> None:
     good = "Test ELBO −138.2 ± 0.5 nats per image (10,000 images, 95 % interval)."
     assert verdict(measured(elbo=-138.234, rate=6.5, active_units=1)) == good
-    collapsed = verdict(measured(elbo=-138.234, rate=0.02, active_units=0))
+    collapsed = verdict(measured(elbo=-138.234, rate=0.02, active_units=0), ["free_bits"])
     assert collapsed.startswith(good)
     assert "collapsed" in collapsed
     assert "options.free_bits" in collapsed
+    assert "options.warmup" not in collapsed  # its recipe has no such option
     assert "collapsed" in verdict(measured(elbo=-138.234, rate=0.02, active_units=1))
     same = verdict(measured(mse=0.0, active_units=0))
     assert "same code" in same

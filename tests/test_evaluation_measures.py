@@ -10,7 +10,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from vaelab.evaluation.figures import mean, mean_with_gap, rounded
+from vaelab.evaluation.figures import Figure, mean, mean_with_gap, rounded, share
 from vaelab.evaluation.latents import active_units, aggregate_moments, split_rate
 from vaelab.evaluation.reconstruction import mse, psnr, ssim
 from vaelab.models.kl import monte_carlo_kl
@@ -66,6 +66,27 @@ def test_no_more_digits_than_the_interval_supports(
     value: float, interval: float | None, text: str
 ) -> None:
     assert rounded(value, interval) == text
+
+
+@pytest.mark.parametrize(
+    ("hits", "total", "text"),
+    [
+        (4, 4, "1.00 (0.51 to 1.00)"),  # ± 0 would be certainty
+        (2, 6, "0.33 (0.10 to 0.70)"),  # ± 0.4 would leave [0, 1]
+        (1, 1, "1.00 (0.21 to 1.00)"),
+        (2, 4, "0.50 (0.15 to 0.85)"),
+        (50, 100, "0.50 ± 0.10"),
+    ],
+)
+def test_a_share_of_few_images_is_not_certain(hits: int, total: int, text: str) -> None:
+    found = share(torch.arange(total) < hits, "")
+    assert str(found) == f"{text} share of images"
+    assert found.standard_error == pytest.approx(math.sqrt(hits * (total - hits) / total**3))
+
+
+def test_an_error_of_zero_is_not_shown_as_certainty() -> None:
+    assert str(mean(torch.full((3,), 0.5), "nats", "")) == "0.5 nats"
+    assert str(Figure(1.79, None, 6, "nats", "", ends=(1.79, None))) == "≥ 1.79 nats"
 
 
 def noise(*shape: int) -> tuple[Tensor, Tensor]:

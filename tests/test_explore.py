@@ -15,7 +15,7 @@ from torch import Tensor
 from vaelab.config import ModelConfig
 from vaelab.data.images import ImageSet
 from vaelab.data.load import load_data
-from vaelab.errors import ConfigError
+from vaelab.errors import ConfigError, DataError
 from vaelab.explore import pictures
 from vaelab.explore.encodings import encode_to_file
 from vaelab.explore.grids import GAP, GROUND, grid, save_images
@@ -256,3 +256,12 @@ def test_codes_in_a_file(tmp_path: Path, labelled: bool) -> None:
     assert rows[8][1] == ("1" if labelled else "")
     table = np.array([row[2:] for row in rows], np.float64).astype(np.float32)
     np.testing.assert_array_equal(table, exact)
+
+
+@pytest.mark.parametrize("scale", [255.0, -1.0, float("nan")])
+def test_floats_that_are_no_pixels_are_refused(scale: float) -> None:
+    x = torch.linspace(0, 1, 12).view(2, *SHAPE)
+    model = linear_vae()
+    assert torch.equal(model.encode(x), model.encode(x.numpy()))
+    with pytest.raises(DataError, match=r"must lie in \[0, 1\] but are in \[.*divide .* by 255"):
+        model.encode(x * scale)

@@ -381,11 +381,34 @@ def test_a_subspace_is_moved_by_its_handle(opened: Any, pages: dict[str, Path]) 
     assert np.abs(shown(page) - expected).max() < CLOSE + 0.5 / 255
 
 
+@pytest.mark.parametrize("name", ["plain", "labels", "handles", "point", "flow"])
+@pytest.mark.parametrize("width", [1200, 390])
+def test_the_first_view_holds_all_there_is_to_see(name: str, width: int, opened: Any) -> None:
+    page = opened(name, viewport={"width": width, "height": 900})
+    side = page.evaluate("explorer.map.side")
+    pins = (
+        "explorer.path.pins.map((pin) => explorer.map.toPage(explorer.map.layout.place(pin.code)))"
+    )
+    marks = np.array([page.evaluate("explorer.map.toPage(explorer.at)"), *page.evaluate(pins)])
+    assert marks.min() > 20
+    assert marks.max() < side - 20
+    assert not ((marks[:, 0] > side - 60) & (marks[:, 1] < 130)).any()  # under the buttons
+    rings = """explorer.map.circles.length
+        ? [[-2, 0], [2, 0], [0, -2], [0, 2]].map((at) => explorer.map.toPage(
+            at.map((v, k) => v + explorer.map.centre[k])))
+        : explorer.draws.map((at) => explorer.map.toPage(at))"""
+    seen = np.array(page.evaluate(rings)).reshape(-1, 2)
+    assert (len(seen) == 0) == (name == "point")  # an autoencoder has no prior
+    within = ((seen > 0) & (seen < side)).all(1)
+    assert within.mean() > 0.86 if len(seen) else True  # the outer line holds 86 %
+
+
 @pytest.mark.parametrize(("name", "words"), [("flow", "cannot run"), ("point", "no prior")])
 def test_what_the_page_cannot_do_is_told(name: str, words: str, opened: Any) -> None:
     page = opened(name)
     assert words in page.inner_text("#notices")
     assert page.locator("#own").is_visible() == (name == "point")
+    assert page.locator("#temperature").is_disabled() == (name == "flow")  # without effect there
     page.click("#random")
     settled(page)
     assert np.isfinite(code(page)).all()

@@ -171,7 +171,9 @@ def test_a_hub_folder_reads_back(run: Run, tmp_path: Path) -> None:
         assert str(run.path.parent).encode() not in path.read_bytes(), path.name
 
 
-def test_the_model_card_holds_the_figures_and_how(run: Run, tmp_path: Path) -> None:
+def test_the_model_card_holds_the_figures_and_how(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = (export_hub(run, tmp_path / "hub") / "README.md").read_text()
     head = yaml.safe_load(text.split("---\n")[1])
     assert head["library_name"] == "vaelab"
@@ -189,6 +191,18 @@ def test_the_model_card_holds_the_figures_and_how(run: Run, tmp_path: Path) -> N
         assert not (tmp_path / "hub" / "evaluation.json").exists()
     finally:
         (tmp_path / "kept.json").rename(run.evaluation_file)
+    readme = tmp_path / "hub" / "README.md"
+    readme.write_text(text.replace("Not stated.", "Mine, ask me."))  # people complete their card
+    monkeypatch.chdir(run.path.parent)  # where the data is: the folder names no path
+    with pytest.raises(SystemExit) as ended:
+        run_cli(["evaluate", str(tmp_path / "hub"), "--samples", "5"])
+    assert ended.value.code == 0
+    now = readme.read_text()
+    assert "were not measured" not in now
+    assert "| ELBO |" in now
+    assert now.startswith(text.split("## Figures")[0])
+    assert now.rstrip().endswith("Mine, ask me.")
+    assert "## Data" in now
     assert escaped("a|b\n<c>") == r"a\|b \<c\>"
 
 

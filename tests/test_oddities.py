@@ -232,19 +232,29 @@ def test_images_are_ranked_with_reasons() -> None:
     assert ranked.shares().tolist() == pytest.approx([0.605, 1, 1])
     assert ranked.beyond() == 2
     assert ranked.beyond("improbability") == 1
-    assert ranked.reasons(0) == []
+    assert ranked.reasons(0) == ["regret 60 nats, usually 49 (odder than 60.5 %)"]
+    assert not ranked.unusual(0)
     assert ranked.reasons(1) == [
         "new to the encoder: another code explains it 200.0 nats better, usually 49.0 "
         "(odder than all 100)",
         "yet more probable than 100 % of these, as simple images are",
     ]
     both = ranked.reasons(2)
-    assert both[0].startswith("improbable: log p(x) is −1,000 nats, usually −49")
+    assert both[0].startswith("new to the encoder")  # the score that ranks goes first
+    assert both[1].startswith("improbable: log p(x) is −1,000 nats, usually −49")
     assert len(both) == 2
     lines = list(csv.DictReader(io.StringIO(ranked.table())))
     assert [line["name"] for line in lines] == ["b, c", "d", "a"]
     assert (lines[0]["rank"], lines[0]["regret"], lines[0]["improbability"]) == ("1", "200", "-7")
-    assert lines[2]["reason"] == ""
+    assert lines[2]["reason"] == ranked.reasons(0)[0]
+
+
+def test_few_usual_images_are_warned_of() -> None:
+    ranked = ranking()
+    assert ranked.notes() == []
+    few = {name: values[:6] for name, values in ranked.usual.items()}
+    (note,) = replace(ranked, usual=few, what="6 validation images").notes()
+    assert "Only 6 validation images" in note
 
 
 def test_the_oddest_image_of_a_folder_is_found_and_shown(
@@ -266,19 +276,45 @@ def test_the_oddest_image_of_a_folder_is_found_and_shown(
     command = ["score", str(run), str(tmp_path / "mine"), "--out", str(table), "--steps", "20"]
     with pytest.raises(SystemExit) as ended:
         run_cli(["--json", *command])
-    out, _ = capsys.readouterr()
+    out, err = capsys.readouterr()
     assert ended.value.code == 0
     facts = json.loads(out)
     assert facts["oddest"][0]["name"] == odd
     assert facts["images"] == 3
+    assert "Only 6 validation images" in facts["notes"][0]
+    assert "were made grey" not in err
     assert facts["beyond"] >= 1
     assert table.read_text().splitlines()[1].startswith(f"1,{odd},")
     page = (tmp_path / "odd.html").read_text()
     assert "&lt;b&gt;&amp;odd.png" in page
     assert "<b>&odd" not in page
     assert page.count("data:image/png;base64,") == 2 * 3 + 4
+    assert "Only 6 validation images" in page
+    assert "Nothing about it" not in page
     assert "<script" not in page
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org/2000/svg", "")
+
+
+def test_images_of_another_shape_are_told_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "spots.npy", blobs(60))
+    np.save(tmp_path / "wide.npy", blobs(20, 37, 53, 3))
+    (tmp_path / "photos").mkdir()
+    for number, image in enumerate(blobs(3, 37, 53, 3)):
+        Image.fromarray(image.transpose(1, 2, 0)).save(tmp_path / f"photos/{number}.png")
+    Image.fromarray(blobs(1)[0, 0]).save(tmp_path / "photos/3.png")
+    run = tmp_path / "run"
+    train("ae", tmp_path / "spots.npy", run, **{**SMALL, "epochs": 1})
+    for command, count in (
+        (["score", str(run), str(tmp_path / "photos")], 3),
+        (["reconstruct", str(run), "--data", str(tmp_path / "wide.npy")], 20),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            run_cli(command)
+        assert ended.value.code == 0
+        told = f"{count} images were made grey and fitted to 12×10 pixels (pad), as the model needs"
+        assert told in capsys.readouterr().err
 
 
 def test_mistakes_of_scoring_get_a_line(

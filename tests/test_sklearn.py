@@ -128,6 +128,7 @@ def test_images_are_rows_with_a_shape() -> None:
         ({"likelihood": "bernoulli"}, r"needs features in \[0, 1\]"),
         ({"likelihood": "poisson"}, "choose one of gaussian"),
         ({"image_shape": (1, 2, 2)}, "does not hold 5 features"),
+        ({"image_shape": (5, 1, 1)}, r"is \(C, H, W\), channels first, and C must be 1, 3 or 4"),
     ],
 )
 def test_what_cannot_be_fitted_is_said(settings: dict[str, Any], message: str) -> None:

@@ -88,3 +88,9 @@ def test_every_file_goes_into_the_package() -> None:
     packed = {path for pattern in patterns for path in SOURCE.glob(pattern)}
     files = {p for p in SOURCE.rglob("*") if p.is_file() and "__pycache__" not in p.parts}
     assert {p for p in files - packed if p.suffix != ".py"} == set()
+
+
+def test_names_that_are_imported_late_are_listed() -> None:
+    import vaelab
+
+    assert {*vaelab.__all__, "__version__"} <= {*dir(vaelab)}

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from vaelab import api
 from vaelab.data.images import ImageSet, Splits
+from vaelab.data.pixels import CHANNELS
 from vaelab.models.model import evaluating
 from vaelab.models.posteriors import DiagonalNormal
 from vaelab.models.vae import Vae
@@ -105,6 +106,12 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         if self.likelihood not in SCALED + WITHIN:
             raise ValueError(
                 f"likelihood {self.likelihood!r}: choose one of {', '.join(SCALED + WITHIN)}."
+            )
+        if self.image_shape is not None and self.image_shape[0] not in CHANNELS:
+            raise ValueError(
+                f"image_shape {self.image_shape}: is (C, H, W), channels first, and C must be 1, 3 "
+                "or 4. Rows of (H, W, C) images: X.reshape(-1, H, W, C).transpose(0, 3, 1, 2)"
+                ".reshape(len(X), -1)."
             )
         self._set_scale(rows)
         images = ImageSet(self._as_images(rows).float())

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from vaelab.cli.explore import Data, RunPath, Split, _part, splits_of
+from vaelab.cli.explore import Data, RunPath, Split, _part, splits_of, tell_fitted
 from vaelab.cli.output import output, table
 from vaelab.cli.train import Out, _train, free_folder, trained
 from vaelab.config import assignment, merge, read_yaml
@@ -122,6 +122,7 @@ def evaluate(
     from dataclasses import asdict
 
     from vaelab.evaluation.classification import classified, labelled_alike, verdict
+    from vaelab.evaluation.figures import long_name
     from vaelab.evaluation.record import write
     from vaelab.report.classifier import write_classifier_report
     from vaelab.training.backend import find_device
@@ -143,7 +144,7 @@ def evaluate(
     if own:
         write(folder, result)
         page = write_classifier_report(folder, splits, result, chances)
-    rows = [(name, str(figure)) for name, figure in result.figures.items()]
+    rows = [(long_name(name), str(figure)) for name, figure in result.figures.items()]
     output.result(
         {
             "run": str(folder),
@@ -181,6 +182,7 @@ def predict(
     classes = folder.classes()
     channels, height, width = model.shape
     config = folder.read_config().data
+    tell_fitted(folder, images)
     with output.counter("reading images") as progress:
         found, names, notes = load_named(
             images,

@@ -72,10 +72,12 @@ def evaluate(
 
     from vaelab.evaluation.evaluate import evaluate as measure
     from vaelab.evaluation.features import find_features
+    from vaelab.evaluation.figures import long_name
     from vaelab.evaluation.generate import IMAGES, generation_figures
     from vaelab.evaluation.record import verdict, write
     from vaelab.evaluation.samplers import find_sampler
     from vaelab.explore.directions import NO_ATTRIBUTES, all_attributes
+    from vaelab.export.hub import write_figures
     from vaelab.training.backend import find_device
     from vaelab.training.run import Run
 
@@ -119,9 +121,10 @@ def evaluate(
     kept = data is None and split == "test" and sampler == "prior"
     if kept:
         write(folder, result)
+        write_figures(folder, result)
     where = f" How each was measured: {folder.evaluation_file}" if kept else ""
-    rows = [(name, str(figure)) for name, figure in result.figures.items()]
-    said = verdict(result, folder.steps())
+    rows = [(long_name(name), str(figure)) for name, figure in result.figures.items()]
+    said = verdict(result, folder.read_config().options, folder.steps())
     output.result(
         {"run": str(folder), "verdict": said, **asdict(result)},
         [said, *table(rows), *([where.strip()] if kept else [])],
@@ -435,6 +438,7 @@ def splits_of(
     if data is not None:
         fit: dict[str, Any] = {"spec": data, "size": [height, width], "channels": channels}
         fit |= {"attributes": []} if bare else {}
+        tell_fitted(run, data)
         return output.images(resolve(merge(config.model_dump(), {"data": fit}), "--data"))
     if option is None and config.data.spec == IN_MEMORY:
         raise ConfigError(
@@ -471,6 +475,16 @@ def _found(run: Run, spec: str) -> str:
         return spec
     above = (folder / spec for folder in run.path.resolve().parents)
     return next((str(path) for path in above if path.exists()), spec)
+
+
+def tell_fitted(run: Run, data: str | None) -> None:
+    """Say how many images are of another shape than the model's and are brought to it."""
+    from vaelab.data.load import fitted_note
+
+    shape, _ = run.trained_on()
+    note = fitted_note(data, shape, run.read_config().data.fit)
+    if note:
+        output.say(note)
 
 
 def _part(splits: Splits, name: str) -> ImageSet:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vaelab.cli.explore import PART_NAMES, RunPath, Seed, splits_of
+from vaelab.cli.explore import PART_NAMES, RunPath, Seed, splits_of, tell_fitted
 from vaelab.cli.output import output, table
 from vaelab.errors import ConfigError
 
@@ -88,6 +88,8 @@ def score(
             progress=progress,
         )
     ranking.save(path)
+    for note in ranking.notes():
+        output.say(note)
     of = spec or f"{split or 'test'} images of {splits.name}"
     told = ["vaelab", "score", str(run), *([spec] if spec else [])]
     told += ["--data", data] if data else []
@@ -102,7 +104,7 @@ def score(
         (
             ranking.names[k],
             *(f"{float(values[k]):.4g}" for values in ranking.scores.values()),
-            next(iter(ranking.reasons(k)), ""),
+            ranking.reasons(k)[0],
         )
         for k in order
     ]
@@ -112,6 +114,7 @@ def score(
         "by": ranking.by,
         "images": len(ranking),
         "beyond": ranking.beyond(),
+        "notes": ranking.notes(),
         "oddest": [
             {
                 "name": ranking.names[k],
@@ -142,6 +145,8 @@ def _images(
     config = run.read_config().data
     (channels, height, width), _ = run.trained_on()
     wanted = split or (None if spec else "test")
+    if spec or data:
+        tell_fitted(run, spec or data)
     with output.counter("reading images") as progress:
         images, names, notes = load_named(
             spec or data or config.spec,

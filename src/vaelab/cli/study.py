@@ -26,10 +26,11 @@ def study(
         typer.Argument(help="A study that comes with vaelab, a YAML file, or a study's folder."),
     ],
     preset: Annotated[
-        str | None, typer.Option(
+        str | None,
+        typer.Option(
             help="One of the study's presets, such as quick or full.",
             show_default="quick, if it has one",
-        )
+        ),
     ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Trainings of every case.")] = None,
     data: Annotated[str | None, typer.Option("--data", "-d", help="mnist, or a path.")] = None,

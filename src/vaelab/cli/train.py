@@ -58,12 +58,12 @@ def demo(
             "run": str(run),
             "report": str(page),
             "explorer": str(explorer),
-            "verdict": verdict(result),
+            "verdict": verdict(result, config.options),
             "figures": {name: figure.value for name, figure in result.figures.items()},
             "seconds": seconds,
         },
         [
-            verdict(result),
+            verdict(result, config.options),
             *table(
                 [
                     ("report", str(page)),

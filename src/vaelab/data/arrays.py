@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -113,6 +114,13 @@ class ArraySource(Source):
         if len(shapes) > 1:
             raise DataError(f"{self.name}: parts differ in channels. Pass --channels 1, 3 or 4.")
         return shapes.pop()
+
+    def shapes(self) -> Counter[Shape]:
+        """How many images have which shape before fitting."""
+        found: Counter[Shape] = Counter()
+        for piece in self._pieces:
+            found[self._layout(piece.images)[0]] += piece.images.shape[0]
+        return found
 
     def chunks(self, size: int) -> Iterator[Pixels]:
         """All images in order; raises `DataError` for numbers that are no pixels."""

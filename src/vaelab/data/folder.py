@@ -114,6 +114,11 @@ class FolderSource(Source):
         self.geometry = Geometry(size, channels, self.geometry.fit)
         return self._shape
 
+    def shapes(self) -> Counter[Shape]:
+        """How many images have which shape before fitting, by their headers."""
+        probed = _parallel(self._probe, self._files, _AHEAD)
+        return Counter(shape for shape in probed if not isinstance(shape, str))
+
     def chunks(self, size: int) -> Iterator[Pixels]:
         """All images in order, decoded by several threads."""
         shape = self.measure()

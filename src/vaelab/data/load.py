@@ -20,7 +20,7 @@ from vaelab.data.arrays import ArraySource, Piece, idx_source, is_idx, npy_sourc
 from vaelab.data.folder import FolderSource
 from vaelab.data.images import ImageSet, Splits
 from vaelab.data.items import ItemSource
-from vaelab.data.pixels import Geometry
+from vaelab.data.pixels import COLOURS, Geometry
 from vaelab.data.readers import in_memory
 from vaelab.data.source import PARTS, Progress, Source
 from vaelab.data.split import check_shares, split_rows
@@ -121,6 +121,21 @@ def load_named(
         names = [f"{PARTS[part]} image {number}" for number in range(len(kept))]
     notes += [note for note in (*found.notes, found.conversion) if note]
     return _all_images(found, stored).subset(kept), names, notes
+
+
+def fitted_note(source: Any, shape: tuple[int, int, int], fit: Fit = "pad") -> str:
+    """Return how many images are not of a shape ``(C, H, W)`` and how they are brought to it."""
+    channels, height, width = shape
+    found = _source(source, Geometry()).shapes()
+    colour = sum(count for each, count in found.items() if each[0] != channels)
+    size = sum(count for each, count in found.items() if each[1:] != shape[1:])
+    done = [f"made {COLOURS[channels]}"] if colour else []
+    done += [f"fitted to {height}×{width} pixels ({fit})"] if size else []
+    changed = sum(count for each, count in found.items() if each != shape)
+    if not done:
+        return ""
+    each = "1 image was" if changed == 1 else f"{changed:,} images were"
+    return f"{each} {' and '.join(done)}, as the model needs."
 
 
 def _read(

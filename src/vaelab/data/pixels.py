@@ -25,6 +25,7 @@ Pixels = NDArray[np.uint8]
 Shape = tuple[int, int, int]  # channels, height, width
 
 CHANNELS = (1, 3, 4)
+COLOURS = {1: "grey", 3: "RGB", 4: "RGBA"}
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 MAX_PIXELS = 2**26
 """More than this in one image (67 megapixels) is taken for a decompression bomb."""

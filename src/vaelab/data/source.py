@@ -57,6 +57,10 @@ class Source(ABC):
     def measure(self) -> Shape:
         """Shape ``(C, H, W)`` that all images have in common after fitting."""
 
+    def shapes(self) -> Mapping[Shape, int]:
+        """How many images have which shape before fitting; empty where only reading would tell."""
+        return {}
+
     @abstractmethod
     def chunks(self, size: int) -> Iterator[Pixels]:
         """All images in order, about ``size`` bytes at a time; zeros for an unreadable one."""

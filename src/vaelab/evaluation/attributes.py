@@ -16,7 +16,7 @@ from torch import Tensor
 from vaelab.data.batches import epoch_order
 from vaelab.data.images import ImageSet, Splits
 from vaelab.errors import DataError
-from vaelab.evaluation.figures import Figure, mean
+from vaelab.evaluation.figures import Figure, mean, share
 from vaelab.evaluation.measure import codes_of
 from vaelab.evaluation.probes import Probe, balanced, information_gap, probe, right
 from vaelab.models.conditioning import LABEL, cut_at, cut_of
@@ -133,10 +133,10 @@ def attribute_figures(
     found = _edited(model, test, origin, judges, handle, on, report)
     where = f"Over {len(order):,} test images, seed {seed}. Judge: {judges.side.name}."
     how = f"Every image edited to the other side of the cut of {name}. "
-    figures = {"switch": mean(found["switch"], "share of images", how + where)}
+    figures = {"switch": share(found["switch"], how + where)}
     if judges.kind is not None:
         kind = f"Judge of the class: {judges.kind.name}."
-        figures["kept"] = mean(found["kept"], "share of images", f"{how}{kind} {where}")
+        figures["kept"] = share(found["kept"], f"{how}{kind} {where}")
         figures["drift"] = mean(found["drift"], "of a mean distance", f"{how}{kind} {where}")
     figures |= _told(model, sides, known, order, name, seed)
     return {f"{key}:{name}": figure for key, figure in figures.items()}
@@ -213,7 +213,7 @@ def _told(
     def read(kind: Probe, part: slice, codes: Tensor, here: Tensor, how: str) -> Figure:
         judge = probe(codes[:, part], known[index], kind, seed)
         found = right(judge, here[:, part], on[rows])
-        return mean(found, "share of images", f"{over} Probe: {kind}. {how}")
+        return share(found, f"{over} Probe: {kind}. {how}")
 
     plain = slice(0, model.plain_dims)
     own = model.subspaces[name].dims if name in model.subspaces else None
@@ -279,7 +279,7 @@ def recognized(
     how = f"{count:,} samples{even}; prior p(z), guidance {guidance:g}, seed {seed}. {by}"
     figures = {"certainty": mean(torch.cat(certain).double(), "mean probability", how)}
     if asks:
-        figures["recognized"] = mean(torch.cat(right).double(), "share of images", how)
+        figures["recognized"] = share(torch.cat(right), how)
     if images is not None and images.labels is not None:
         index = epoch_order(len(images), seed, 0)[:count].sort().values
         back = [
@@ -288,7 +288,7 @@ def recognized(
         ]
         same = torch.cat(back) == images.labels[index]
         how = f"Decoded posterior means of {len(index):,} test images; nothing is told. {by}"
-        figures["recognized_back"] = mean(same.double(), "share of images", how)
+        figures["recognized_back"] = share(same, how)
     return figures
 
 

@@ -6,48 +6,22 @@ N images, K classes. Labels that are unknown (−1) are left out by the caller.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from vaelab.data.images import ImageSet, with_labels
 from vaelab.errors import DataError
-from vaelab.evaluation.figures import INTERVAL, Figure, mean
+from vaelab.evaluation.figures import Figure, Share, mean, share
 from vaelab.evaluation.record import Evaluation
 from vaelab.models.classifier import Classifier
+from vaelab.training.calibration import described
 
 BINS = 15
 """Of confidence, in the expected calibration error (Guo et al., 2017)."""
 
 _LEAST = 1e-12
-
-
-@dataclass(frozen=True)
-class Share:
-    """A share of counted cases with its 95 % interval (Wilson, 1927), right for few and for all.
-
-    Arguments:
-        hits, total: how many of how many.
-    """
-
-    hits: int
-    total: int
-
-    @property
-    def value(self) -> float | None:
-        """The share; None of no cases."""
-        return self.hits / self.total if self.total else None
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Lower and upper end; 0 and 1 of no cases."""
-        if not self.total:
-            return 0.0, 1.0
-        n, p, z = self.total, self.hits / self.total, INTERVAL
-        middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
-        reach = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-        return max(0.0, middle - reach), min(1.0, middle + reach)
 
 
 def confusion(labels: Tensor, said: Tensor, classes: int) -> Tensor:
@@ -127,10 +101,9 @@ def classified(
     origin = "held out from training" if held_out else "that training used"
     how = f"Over {len(labels):,} {what} {origin}."
     log_p = chances.double().clamp(min=_LEAST).log()[torch.arange(len(labels)), labels]
-    t = float(model.temperature)
-    scaled = f"Probabilities with the temperature {t:.3g}, fitted to validation images. {how}"
+    scaled = f"{described(float(model.temperature))} {how}"
     figures = {
-        "accuracy": mean((said == labels).double(), "share of images", how),
+        "accuracy": share(said == labels, how),
         "balanced_accuracy": _balanced(counts, how),
         "log_loss": mean(-log_p, "nats per image", scaled),
         "calibration_error": Figure(
@@ -142,9 +115,9 @@ def classified(
         ),
     }
     for name, (precision, recall) in zip(names, per_class(counts), strict=True):
-        for key, share in (("precision", precision), ("recall", recall)):
-            if share.value is not None:
-                figures[f"{key}:{name}"] = _of(share, how)
+        for key, part in (("precision", precision), ("recall", recall)):
+            if part.total:
+                figures[f"{key}:{name}"] = part.figure("share of images", how)
     rows = counts.tolist()
     evaluation = Evaluation(
         figures, {}, _notes(counts, names), len(labels), held_out, 0, what, rows
@@ -153,19 +126,22 @@ def classified(
 
 
 def _balanced(counts: Tensor, how: str) -> Figure:
-    """Return the mean recall over the classes that have images; binomial standard errors."""
+    """Return the mean recall over the classes that have images; binomial standard errors.
+
+    The ends of its interval are those of the recalls, at a distance that adds in squares (Zou and
+    Donner, Construction of confidence limits about effect measures, 2008).
+    """
     recalls = [recall for _, recall in per_class(counts) if recall.total]
     shares = [recall.hits / recall.total for recall in recalls]
     noise = sum(p * (1 - p) / r.total for p, r in zip(shares, recalls, strict=True))
     value = sum(shares) / len(shares)
     error = math.sqrt(noise) / len(shares)
-    return Figure(value, error, int(counts.sum()), "mean share of a class", how)
-
-
-def _of(share: Share, how: str) -> Figure:
-    assert share.value is not None
-    error = math.sqrt(share.value * (1 - share.value) / share.total)
-    return Figure(share.value, error, share.total, "share of images", how)
+    ends = [recall.interval for recall in recalls]
+    below = math.hypot(*(p - low for p, (low, _) in zip(shares, ends, strict=True)))
+    above = math.hypot(*(high - p for p, (_, high) in zip(shares, ends, strict=True)))
+    interval = value - below / len(shares), value + above / len(shares)
+    unit = "mean share of a class"
+    return Figure(value, error, int(counts.sum()), unit, how, ends=interval)
 
 
 def _notes(counts: Tensor, names: tuple[str, ...]) -> tuple[str, ...]:

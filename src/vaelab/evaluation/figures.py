@@ -13,6 +13,8 @@ from vaelab.errors import ConfigError
 INTERVAL = 1.96
 """Half the width of a 95 % interval, in standard errors of a mean that is close to normal."""
 
+FEW = 30
+"""Images below which a share is not close to normal."""
 
 _FIGURES = {
     "loss": ("loss", "Loss", -1),
@@ -63,6 +65,9 @@ _FIGURES = {
 """Figure to its name where there is little room, its name where there is more, and whether more of
 it is better (1), less (−1), or neither."""
 
+_OF_CLASS = {"precision": ("precision", "Precision"), "recall": ("recall", "Recall")}
+"""Both names of a classifier's figures of one class, ``recall:CLASS``."""
+
 
 def sense(figure: str) -> int:
     """Return 1 if more of a figure is better, −1 if less is, 0 if neither or it is unknown."""
@@ -101,8 +106,44 @@ def _named(figure: str, which: int, bound: str) -> str:
     if figure.startswith("iwae_"):
         return bound.format(int(figure[5:]))
     base, attribute = of_attribute(figure)
+    if attribute and base in _OF_CLASS:
+        return f"{_OF_CLASS[base][which]} of {attribute}"
     name = str(_FIGURES[base][which]) if base in _FIGURES else base.replace("_", " ")
     return f"{name}, {attribute}" if attribute else name
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share of counted cases with its 95 % interval (Wilson, 1927), right for few and for all.
+
+    Arguments:
+        hits, total: how many of how many.
+    """
+
+    hits: int
+    total: int
+
+    @property
+    def value(self) -> float | None:
+        """The share; None of no cases."""
+        return self.hits / self.total if self.total else None
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Lower and upper end; 0 and 1 of no cases."""
+        if not self.total:
+            return 0.0, 1.0
+        n, p, z = self.total, self.hits / self.total, INTERVAL
+        middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+        reach = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+        return max(0.0, middle - reach), min(1.0, middle + reach)
+
+    def figure(self, unit: str, protocol: str) -> Figure:
+        """Return it with the standard error √(p(1 − p)/n) and this interval."""
+        p = self.value
+        assert p is not None
+        error = math.sqrt(p * (1 - p) / self.total)
+        return Figure(p, error, self.total, unit, protocol, ends=self.interval)
 
 
 @dataclass(frozen=True)
@@ -116,6 +157,8 @@ class Figure:
         unit: such as ``nats per image``.
         protocol: how it was measured, in plain sentences.
         freedom: degrees of freedom of the standard error; None where they are many.
+        ends: of the 95 % interval where it is not value ± `interval`, as of a share; the upper one
+            is None where the value is a lower bound.
     """
 
     value: float
@@ -124,6 +167,7 @@ class Figure:
     unit: str
     protocol: str
     freedom: int | None = None
+    ends: tuple[float, float | None] | None = None
 
     @property
     def interval(self) -> float | None:
@@ -135,7 +179,20 @@ class Figure:
 
     def __str__(self) -> str:
         """Return value and 95 % interval with no more digits than it supports, and the unit."""
-        return f"{rounded(self.value, self.interval)} {self.unit}"
+        return f"{self.number} {self.unit}"
+
+    @property
+    def number(self) -> str:
+        """Value and 95 % interval: of a share by its ends, of few or where ± would not hold."""
+        reach = self.interval
+        if self.ends is None:
+            return rounded(self.value, reach or None)  # an error of 0 is no certainty
+        low, high = self.ends
+        if high is None:
+            return f"≥ {rounded(low, None)}"
+        if self.n >= FEW and reach and self.value - reach >= 0 and self.value + reach <= 1:
+            return rounded(self.value, reach)
+        return f"{self.value:.2f} ({low:.2f} to {high:.2f})"
 
 
 def rounded(value: float, interval: float | None) -> str:
@@ -149,6 +206,11 @@ def rounded(value: float, interval: float | None) -> str:
     shown = max(0, decimals)
     number = round(value, decimals) + 0.0  # never −0
     return _signed(f"{number:.{shown}f} ± {round(interval, decimals):.{shown}f}")
+
+
+def share(hits: Tensor, protocol: str, unit: str = "share of images") -> Figure:
+    """Return which share of cases ``(N,)`` is a hit, with the interval of a `Share`."""
+    return Share(int(hits.sum()), len(hits)).figure(unit, protocol)
 
 
 def mean(values: Tensor, unit: str, protocol: str) -> Figure:

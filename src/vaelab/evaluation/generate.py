@@ -13,7 +13,7 @@ from vaelab.data.batches import epoch_order
 from vaelab.data.images import ImageSet
 from vaelab.errors import DataError, counted
 from vaelab.evaluation.features import Features
-from vaelab.evaluation.figures import Figure
+from vaelab.evaluation.figures import Figure, Share
 from vaelab.evaluation.generation import detail, frechet, kernel_distance, neighbourhoods
 from vaelab.evaluation.samplers import Sampler
 from vaelab.models.model import seeded
@@ -90,7 +90,7 @@ def generation_figures(
     )
     ball = f" A neighbourhood reaches to the {K}th neighbour."
     figures = {
-        name: _figure(values, count, UNITS[name], how + (ball if name in _BALLS else ""))
+        name: _figure(name, values, count, how + (ball if name in _BALLS else ""))
         for name, values in drawn.items()
     }
     if known is not None and len(known) >= count:
@@ -103,6 +103,7 @@ def generation_figures(
 
 
 _BALLS = ("precision", "recall", "density", "coverage")
+_SHARES = ("precision", "recall", "coverage")
 
 
 def _features(images: ImageSet, index: Tensor, features: Features) -> Tensor:
@@ -127,7 +128,9 @@ def _compare(real: Tensor, made: Tensor) -> dict[str, float]:
     }
 
 
-def _figure(values: list[float], count: int, unit: str, protocol: str) -> Figure:
+def _figure(name: str, values: list[float], count: int, protocol: str) -> Figure:
     found = torch.tensor(values, dtype=torch.double)
     error = float(found.std()) / math.sqrt(len(found)) if len(found) > 1 else None
-    return Figure(float(found.mean()), error, count, unit, protocol, freedom=len(found) - 1 or None)
+    value, freedom = float(found.mean()), len(found) - 1 or None
+    ends = Share(round(value * count), count).interval if name in _SHARES else None
+    return Figure(value, error, count, UNITS[name], protocol, freedom, ends)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vaelab.data.batches import epoch_order
 from vaelab.data.images import ImageSet
-from vaelab.evaluation.figures import Figure, mean
+from vaelab.evaluation.figures import Figure, share
 from vaelab.evaluation.measure import codes_of
 from vaelab.models.vae import Vae
 
@@ -36,12 +36,12 @@ def neighbour_figures(
     there = codes_of(model, known, chosen)
     here = codes_of(model, images, torch.arange(len(images)))
     found = vote(here, there, known.labels[chosen], len(known.class_names))
-    right = (found == images.labels).double()
+    right = found == images.labels
     how = (
         f"Posterior means of {len(right):,} images, each given the most frequent class of its "
         f"{NEIGHBOURS} nearest among {len(chosen):,} training images."
     )
-    return {"neighbour_accuracy": mean(right, "share of images", how)}
+    return {"neighbour_accuracy": share(right, how)}
 
 
 def vote(points: Tensor, known: Tensor, labels: Tensor, classes: int) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from vaelab.data.batches import epoch_order
 from vaelab.data.images import ImageSet
 from vaelab.evaluation.features import Features
-from vaelab.evaluation.figures import Figure, mean
+from vaelab.evaluation.figures import Figure, mean, share
 from vaelab.evaluation.generation import nearest
 from vaelab.evaluation.measure import codes_of
 from vaelab.evaluation.samplers import Sampler
@@ -61,7 +61,7 @@ def path_figures(
         f"Share of {len(made):,} samples ({sampler.name}) farther from each of {len(there):,} "
         f"training images than {FAR:.0%} of {len(real):,} test images are. {how}"
     )
-    figures = {"holes": mean(far.double(), "share of samples", holes)}
+    figures = {"holes": share(far, holes, "share of samples")}
     lengths, jumps = _walks(model, images, features, seed)
     if not lengths:
         return figures

@@ -13,7 +13,15 @@ from torch import Tensor
 from vaelab.data.images import ImageSet, Splits
 from vaelab.errors import ConfigError
 from vaelab.evaluation.evaluate import choose
-from vaelab.evaluation.oddities import DRAWS, STEPS, Progress, measurable, reference_codes, score
+from vaelab.evaluation.oddities import (
+    DRAWS,
+    SCORES,
+    STEPS,
+    Progress,
+    measurable,
+    reference_codes,
+    score,
+)
 from vaelab.evaluation.ranking import placements
 from vaelab.files import write_atomic
 from vaelab.models.vae import Vae
@@ -23,6 +31,9 @@ USUAL = 500
 
 NOTABLE, PROBABLE = 0.95, 0.05
 """Above this share of usual images a score is a reason; below, an image is strikingly probable."""
+
+FEWEST = 50
+"""Usual images, at least: fewer do not tell what is usual."""
 
 _REASONS: dict[str, Callable[[float, float], str]] = {
     "improbability": lambda value, usual: (
@@ -80,27 +91,49 @@ class Ranking:
         return int((self.scores[name] > self.usual[name].max()).sum())
 
     def reasons(self, number: int) -> list[str]:
-        """Return why an image is odd, the strongest reason first; empty if nothing is unusual.
+        """Return why an image has its rank: where the score that ranks has it, then other reasons.
 
-        A reason is a score above that of 95 % of usual images, beside the usual (median) one.
+        These are the other scores above that of 95 % of usual images, each beside the usual
+        (median) one, the strongest first.
         """
-        found = []
+        others = []
         for name, values in self.scores.items():
-            share = float(self.shares(name)[number])
-            if share > NOTABLE:
+            if name != self.by and float(self.shares(name)[number]) > NOTABLE:
                 value, usual = float(values[number]), float(self.usual[name].median())
                 excess = (value - usual) / (
                     float(self.usual[name].quantile(NOTABLE)) - usual or 1.0
                 )
-                found.append((excess, f"{_REASONS[name](value, usual)} ({self._than(share)})"))
-        reasons = [text for _, text in sorted(found, reverse=True)]
-        if reasons and "improbability" in self.scores:
+                others.append((excess, self._place(name, number)))
+        reasons = [self._place(self.by, number), *(text for _, text in sorted(others)[::-1])]
+        if self.unusual(number) and "improbability" in self.scores:
             less = 1 - float(self.shares("improbability")[number])
             if less > 1 - PROBABLE:
                 reasons.append(
                     f"yet more probable than {100 * less:.0f} % of these, as simple images are"
                 )
         return reasons
+
+    def unusual(self, number: int) -> bool:
+        """Tell whether any score of an image is above that of 95 % of usual images."""
+        return any(float(self.shares(name)[number]) > NOTABLE for name in self.scores)
+
+    def notes(self) -> list[str]:
+        """Return what to beware of."""
+        if len(self.usual[self.by]) >= FEWEST:
+            return []
+        return [
+            f"Only {self.what} to tell what is usual: a place among so few says little. Hold out "
+            f"{FEWEST} or more (data.split)."
+        ]
+
+    def _place(self, name: str, number: int) -> str:
+        """Return where a score has an image among the usual ones, in words."""
+        share = float(self.shares(name)[number])
+        value, usual = float(self.scores[name][number]), float(self.usual[name].median())
+        if share > NOTABLE:
+            return f"{_REASONS[name](value, usual)} ({self._than(share)})"
+        text = f"{name} {value:.3g} {SCORES[name]}, usually {usual:.3g}".replace("-", "−")
+        return f"{text} ({self._than(share)})"
 
     def _than(self, share: float) -> str:
         count = len(self.usual[self.by])

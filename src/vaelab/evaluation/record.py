@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ def read(run: Run, path: Path | None = None) -> Evaluation:
     values = files.read_json(path)
     try:
         del values["weights"]
-        figures = {name: Figure(**figure) for name, figure in values["figures"].items()}
+        figures = {name: _figure(**figure) for name, figure in values["figures"].items()}
         notes = tuple(values["notes"])
         return Evaluation(**{**values, "figures": figures, "notes": notes})
     except (KeyError, TypeError, AttributeError) as error:
@@ -80,11 +81,16 @@ def read(run: Run, path: Path | None = None) -> Evaluation:
         raise files.damaged(path, why) from None
 
 
-def verdict(evaluation: Evaluation, steps: int | None = None) -> str:
+def _figure(ends: list[float] | None = None, **values: Any) -> Figure:
+    return Figure(**values, ends=None if ends is None else (ends[0], ends[1]))
+
+
+def verdict(evaluation: Evaluation, options: Iterable[str] = (), steps: int | None = None) -> str:
     """Say in a sentence how good the model is, and then what is wrong with it, if anything.
 
     Arguments:
         evaluation: what was measured.
+        options: names of those of its recipe, which may be a remedy.
         steps: of the training, if known: part of the advice where they were few.
     """
     figures = evaluation.figures
@@ -100,10 +106,10 @@ def verdict(evaluation: Evaluation, steps: int | None = None) -> str:
     interval = "" if figure.interval is None else ", 95 % interval"
     count = "1 image" if figure.n == 1 else f"{figure.n:,} images"
     sentence = f"{start} {label} {figure} ({count}{of}{interval})."
-    return " ".join([sentence, *_warnings(evaluation, steps)])
+    return " ".join([sentence, *_warnings(evaluation, options, steps)])
 
 
-def _warnings(evaluation: Evaluation, steps: int | None) -> list[str]:
+def _warnings(evaluation: Evaluation, options: Iterable[str], steps: int | None) -> list[str]:
     """Return what is wrong with a model whose code tells nothing about the image."""
     figures = evaluation.figures
     rate, active = figures.get("rate"), figures.get("active_units")
@@ -112,4 +118,4 @@ def _warnings(evaluation: Evaluation, steps: int | None) -> list[str]:
         return []
     variance = torch.tensor(evaluation.latent.get("variance", []))
     means = {} if rate is None else {"rate": rate.value}
-    return warnings(Validation(means, variance, None), len(variance), steps)
+    return warnings(Validation(means, variance, None), len(variance), options, steps)

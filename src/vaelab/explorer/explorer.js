@@ -46,6 +46,8 @@ class Explorer {
     this.way = [];
     /** @type {View | undefined} */
     this.home = undefined;
+    /** @type {Point[]} draws from a prior that is not standard normal, on the map */
+    this.draws = [];
     /** @type {Float32Array[] | undefined} training images, once they are looked through */
     this.known = undefined;
     this.tileRun = 0;
@@ -86,6 +88,7 @@ class Explorer {
     if (lossy.length) this.notice("Test and training images are shown with a little loss, to keep this page small. Codes and rates were computed from the images themselves.");
     this.check();
     this.fillChoices();
+    byId("temperature", HTMLInputElement).disabled = this.held.model.prior.family === "draws"; // it has no effect there
     this.setters = [
       dimensionSliders(this.held, this, this.codes, (d) => this.nameOf(d), () => this.change()),
       labelPicker(this.model, this, () => this.change(true)),
@@ -174,14 +177,32 @@ class Explorer {
     }
     for (const id of ["across", "up"]) byId(`${id}-choice`, HTMLElement).hidden = kind !== "plane";
     this.map.resize();
-    this.home = viewOf(this.map.layout.points, this.standard && this.map.layout.linear);
-    this.map.view = {...this.home};
+    this.setHome();
     this.put = undefined;
     this.findWay();
     this.findContours();
     this.color();
     this.redraw();
   }
+
+  /** The view at first: all there is to see. */
+  setHome() {
+    const {map} = this, {layout} = map, flat = this.held.model.dim === 1, marks = [this.code, ...this.path.pins.map((pin) => pin.code)].map((z) => layout.place(z));
+    const linear = layout.linear && !flat;
+    map.centre = layout.place(new Float32Array(this.held.model.dim));
+    this.draws = !linear || this.standard || this.held.model.prior.family === "none" ? [] : Array.from({length: PRIOR_DRAWS}, () => layout.place(this.model.draw(this.anyContext(), 1)));
+    const [x, y] = map.centre, prior = linear && this.standard ? /** @type {Point[]} */ ([[x - 2, y - 2], [x + 2, y + 2]]) : this.draws;
+    map.view = viewOf(layout.points, linear ? this.spread : () => [0, 0], prior, this.standard && layout.linear, marks);
+    map.clearCorner(marks);
+    this.home = {...map.view};
+  }
+
+  /** The deviations of the posterior of a point on the map. @param {number} i @returns {Point} */
+  spread = (i) => {
+    if (!this.deviations) return [0, 0];
+    const parts = Array.from(this.deviations[i], (s, d) => this.map.layout.project(this.axis(d, s)));
+    return /** @type {Point} */ ([0, 1].map((k) => Math.hypot(...parts.map((p) => p[k]))));
+  };
 
   /** Whether the prior is N(0, I), and the model was trained with it. */
   get standard() {
@@ -191,20 +212,16 @@ class Explorer {
 
   findContours() {
     const {layout} = this.map, view = this.map.view, flat = this.held.model.dim === 1;
-    const spread = (/** @type {number} */ i) => {
-      if (!this.deviations || !layout.linear || flat) return /** @type {Point} */ ([0.05 * view.half, 0.05 * view.half]);
-      const parts = Array.from(this.deviations[i], (s, d) => layout.project(this.axis(d, s)));
-      return /** @type {Point} */ ([0, 1].map((k) => Math.hypot(...parts.map((p) => p[k]))));
-    };
+    const even = /** @type {Point} */ ([0.05 * view.half, 0.05 * view.half]);
+    const spread = !this.deviations || !layout.linear || flat ? () => even : this.spread;
     const grids = [{grid: densityOf(layout.points, spread, view), prior: false}];
     this.map.circles = [];
     const prior = this.held.model.prior.family !== "none" && layout.linear && !flat;
     if (prior) {
       if (this.standard) {
         this.map.circles = [1, 2];
-        this.map.centre = layout.place(new Float32Array(this.held.model.dim));
       } else {
-        const draws = Array.from({length: PRIOR_DRAWS}, () => layout.place(this.model.draw(this.anyContext(), 1)));
+        const {draws} = this;
         const wide = [0, 1].map((k) => Math.sqrt(draws.reduce((sum, p) => sum + p[k] ** 2, 0) / draws.length) * PRIOR_DRAWS ** (-1 / 6));
         grids.push({grid: densityOf(draws, () => /** @type {Point} */ (wide.map((s) => 0.7 * s)), view), prior: true});
       }

@@ -70,14 +70,28 @@ function embedded(points, codes) {
 }
 
 const MARGIN = 26;
+const CORNER = [60, 130]; // pixels that the buttons take at the upper right, and a mark beside them
 const REACH = 4; // half a side of the map of a standard normal prior, in deviations
 
-/** A square that holds nearly all points, and most of a standard normal prior. @param {Point[]} points @param {boolean} standard @returns {View} */
-function viewOf(points, standard) {
+/**
+ * A square that holds nearly all points, the outer lines of the aggregate posterior and of the prior, and all marks.
+ * @param {Point[]} points @param {(i: number) => Point} spread deviations of a point's posterior @param {Point[]} prior places of draws, or ends of its circles
+ * @param {boolean} standard whether the prior is a standard normal @param {Point[]} marks @returns {View}
+ */
+function viewOf(points, spread, prior, standard, marks) {
+  const rings = points.flatMap((p, i) => {
+    const [u, v] = spread(i);
+    return [-2, 2].map((s) => /** @type {Point} */ ([p[0] + s * u, p[1] + s * v]));
+  });
   const ends = [0, 1].map((k) => {
-    const sorted = points.map((p) => p[k]).sort((u, v) => u - v), at = (/** @type {number} */ q) => sorted[Math.round(q * (sorted.length - 1))];
-    const low = at(0.004), high = at(0.996);
-    return standard && low > -REACH && high < REACH ? [-REACH, REACH] : [low, high];
+    const ends = (/** @type {Point[]} */ places, /** @type {number} */ q) => {
+      const sorted = places.map((p) => p[k]).sort((u, v) => u - v);
+      return [1 - q, q].map((q) => sorted[Math.round(q * (sorted.length - 1))]).filter(Number.isFinite);
+    };
+    const [low, high] = ends(points, 0.996);
+    const held = [low, high, ...ends(rings, 0.95), ...ends(prior, 0.99), ...marks.map((p) => p[k])];
+    if (standard && low > -REACH && high < REACH) held.push(-REACH, REACH);
+    return [Math.min(...held), Math.max(...held)];
   });
   const half = 0.5 * Math.max(...ends.map(([low, high]) => high - low), 1e-3);
   return {x: (ends[0][0] + ends[0][1]) / 2, y: (ends[1][0] + ends[1][1]) / 2, half};
@@ -137,6 +151,16 @@ class LatentMap {
   /** @param {Point} at @returns {Point} */
   toMap([left, top]) {
     return [this.view.x + (left - this.side / 2) / this.scale, this.view.y - (top - this.side / 2) / this.scale];
+  }
+
+  /** Zoom out until no mark lies under the buttons in the corner. @param {Point[]} marks */
+  clearCorner(marks) {
+    const [wide, high] = CORNER, half = this.view.half;
+    const under = () => marks.some((mark) => {
+      const [x, y] = this.toPage(mark);
+      return x > this.side - wide && y < high;
+    });
+    while (under() && this.view.half < 2 * half) this.view = {...this.view, half: this.view.half * 1.04};
   }
 
   /** @param {number} factor @param {Point} about in pixels, which stays where it is */

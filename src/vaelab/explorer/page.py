@@ -64,7 +64,9 @@ def write_explorer(
     config = run.read_config()
     name = run.path.resolve().name
     page = render(
-        name, words.summary(config, splits), content(model, splits, config.data.fit, progress)
+        name,
+        words.summary(config, splits, model),
+        content(model, splits, config.data.fit, progress),
     )
     place = run.explorer_file if out is None else out
     files.write_atomic(place, page.encode())

@@ -10,7 +10,7 @@ import yaml
 
 from vaelab.config import RunConfig
 from vaelab.errors import counted
-from vaelab.evaluation.figures import long_name, rounded
+from vaelab.evaluation.figures import long_name
 from vaelab.evaluation.record import Evaluation, verdict
 from vaelab.models.vae import Vae
 from vaelab.recipes import find_recipe
@@ -60,13 +60,13 @@ def card(
     parts = [
         f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---",
         f"# {recipe.name} on {data}",
-        f"{recipe.summary} {config.model.latent_dim} latent dimensions, {config.model.likelihood} "
+        f"{recipe.summary} {model.latent_dim} latent dimensions, {config.model.likelihood} "
         f"likelihood, images of {channels} × {height} × {width}. Trained with vaelab "
         f"{versions()['vaelab']} for {counted(config.training.epochs, 'epoch')}.",
         _USE,
         *_labels(model),
         "## Figures",
-        _figures(evaluation),
+        _figures(evaluation, config),
         "## Data",
         f"Trained on `{data}`. {LICENCES.get(config.data.spec, UNKNOWN)}",
         "## Limits",
@@ -99,18 +99,29 @@ def _labels(model: Vae) -> list[str]:
     return [f"The model can be told: {names}.{known}"]
 
 
-def _figures(evaluation: Evaluation | None) -> str:
+def with_figures(text: str, evaluation: Evaluation, config: RunConfig) -> str:
+    """Return a card whose figures are those of an evaluation; all else stays as it is."""
+    part = re.compile(r"(?<=\n## Figures\n\n).*?(?=\n\n## Data\n)", re.DOTALL)
+    return part.sub(lambda _: _figures(evaluation, config), text, count=1)
+
+
+def _figures(evaluation: Evaluation | None, config: RunConfig) -> str:
     if evaluation is None:
         return "These weights were not measured. Measure them with `vaelab evaluate`."
     rows = ["| measure | value ± 95 % interval | unit | images |", "|---|---:|---|---:|"]
     how = []
     for name, figure in evaluation.figures.items():
         label = escaped(long_name(name))
-        value = rounded(figure.value, figure.interval)
+        value = figure.number
         rows.append(f"| {label} | {value} | {escaped(figure.unit)} | {figure.n:,} |")
         how.append(f"- {label}: {escaped(figure.protocol)}")
     return "\n\n".join(
-        [verdict(evaluation), "\n".join(rows), "How each was measured:", "\n".join(how)]
+        [
+            verdict(evaluation, config.options),
+            "\n".join(rows),
+            "How each was measured:",
+            "\n".join(how),
+        ]
     )
 
 

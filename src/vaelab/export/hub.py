@@ -21,7 +21,8 @@ from vaelab import files
 from vaelab.config import IN_MEMORY, RunConfig, parse_config
 from vaelab.errors import ConfigError, ExportError, RunError
 from vaelab.evaluation import record
-from vaelab.export.card import card
+from vaelab.evaluation.record import Evaluation
+from vaelab.export.card import card, with_figures
 from vaelab.training.run import Run, visible
 
 EMBEDDED = ("mnist", "swiss-roll", IN_MEMORY)
@@ -85,6 +86,15 @@ def export_hub(run: Run | Path | str, folder: Path | str, licence: str | None = 
     _write_text(target.path / "config.json", json.dumps(about, indent=2, ensure_ascii=False))
     _write_text(target.path / "README.md", card(config, model, meta, evaluation, licence))
     return target.path
+
+
+def write_figures(run: Run, evaluation: Evaluation) -> None:
+    """Bring the figures of the model card of an exported folder up to date, if ``run`` is one."""
+    readme = run.path / "README.md"
+    if run.state_file.exists() or not (run.path / "config.json").exists() or not readme.exists():
+        return
+    text = readme.read_text(encoding="utf-8")
+    _write_text(readme, with_figures(text, evaluation, run.read_config()))
 
 
 def push_hub(folder: Path | str, repository: str, token: str, private: bool = True) -> str:
@@ -155,4 +165,4 @@ def _write_text(path: Path, text: str) -> None:
     files.write_atomic(path, f"{text.rstrip()}\n".encode())
 
 
-__all__ = ["export_hub", "push_hub"]
+__all__ = ["export_hub", "push_hub", "write_figures"]

@@ -60,8 +60,12 @@ class Model(nn.Module):
             return x.to(torch.float32) / 255
         if not x.is_floating_point():
             raise DataError(f"images of type {x.dtype}: give uint8, or float in [0, 1].")
-        if x.numel() and not (float(x.min()) >= 0 and float(x.max()) <= 1):  # false for NaN as well
-            raise DataError("images: float values must lie in [0, 1]; divide 8-bit values by 255.")
+        low, high = (float(end) for end in x.detach().aminmax()) if x.numel() else (0.0, 1.0)
+        if not (low >= 0 and high <= 1):  # false for NaN as well
+            raise DataError(
+                f"images: float values must lie in [0, 1] but are in [{low:g}, {high:g}]; divide "
+                "8-bit values by 255."
+            )
         return x.to(torch.float32)
 
     @torch.no_grad()  # not inference_mode: codes may go on into somebody's own gradients

@@ -13,13 +13,16 @@ from torch import Tensor
 
 from vaelab import files
 from vaelab.data.images import ImageSet, Splits, with_labels
+from vaelab.data.pixels import COLOURS
 from vaelab.errors import counted
-from vaelab.evaluation.classification import Share, labelled_alike, per_class, reliability, verdict
+from vaelab.evaluation.classification import labelled_alike, per_class, reliability, verdict
+from vaelab.evaluation.figures import Share
 from vaelab.evaluation.record import Evaluation
 from vaelab.report import words
 from vaelab.report.page import render
 from vaelab.report.pictures import Picture, reduced, single
 from vaelab.report.plot import Plot
+from vaelab.training.calibration import described
 from vaelab.training.run import Run, versions
 
 ERRORS = 40
@@ -57,7 +60,7 @@ def write_classifier_report(
     assert evaluation.confusion is not None
     counts = torch.tensor(evaluation.confusion)
     channels, height, width = splits.train.shape
-    colour = {1: "grey", 3: "RGB", 4: "RGBA"}[channels]
+    colour = COLOURS[channels]
     last = run.read_log("epoch")[-1]
     page = render(
         {
@@ -74,7 +77,7 @@ def write_classifier_report(
             "classes": _rows(counts, names),
             "rows": words.figure_rows(evaluation, "accuracy", simple=True),
             "reliability": _reliability(chances, images.labels.cpu()),
-            "temperature": f"{float(run.load_classifier().temperature):.2f}",
+            "temperature": described(float(run.load_classifier().temperature)),
             "facts": [
                 ("Training", f"{counted(last['epoch'], 'epoch')}, {last['seconds']:.0f} s"),
                 ("Images", f"{len(splits.train):,} training, {len(splits.validation):,} "

@@ -100,6 +100,7 @@ def write_oddities(
             "of": of,
             "summary": f"{total:,} images ranked by {ranking.by}",
             "headline": headline,
+            "alerts": ranking.notes(),
             "cards": _cards(model, images, ranking),
             "total": total,
             "by": ranking.by,
@@ -132,7 +133,7 @@ def _cards(model: Vae, images: ImageSet, ranking: Ranking) -> list[_Card]:
 def _shown(ranking: Ranking) -> list[int]:
     """Return the oddest images, as long as there is a reason to show them, and a few at least."""
     order = ranking.order()[:CARDS]
-    reasons = [bool(ranking.reasons(k)) for k in order]
+    reasons = [ranking.unusual(k) for k in order]
     last = max((place + 1 for place, odd in enumerate(reasons) if odd), default=0)
     return order[: max(FEWEST, last)]
 

@@ -108,7 +108,8 @@ def _about(
     sentence, alerts = words.preliminary(epochs), list[str]()
     if evaluation is not None:
         taken = epochs[-1]["step"] if epochs else None
-        sentence, mark, warning = verdict(evaluation, taken).partition("). ")
+        said = verdict(evaluation, config.options, taken)
+        sentence, mark, warning = said.partition("). ")
         sentence, alerts = sentence + mark.rstrip(), [warning] if warning else []
     if not _finished(run):
         wanted = counted(config.training.epochs, "epoch")
@@ -122,7 +123,7 @@ def _about(
         "name": run.path.resolve().name,
         "path": str(run),
         "explorer": run.explorer_file.name if run.explorer_file.exists() else None,
-        "summary": words.summary(config, splits),
+        "summary": words.summary(config, splits, model),
         "verdict": sentence.replace(" ± ", "\u00a0±\u00a0"),
         "alerts": alerts,
         "rows": [] if evaluation is None else words.figure_rows(evaluation),

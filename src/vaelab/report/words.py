@@ -9,8 +9,9 @@ from typing import Any
 
 from vaelab.config import NetworkConfig, RunConfig
 from vaelab.data.images import Splits
+from vaelab.data.pixels import COLOURS
 from vaelab.errors import counted
-from vaelab.evaluation.figures import long_name, rounded
+from vaelab.evaluation.figures import long_name
 from vaelab.evaluation.record import Evaluation
 from vaelab.models.vae import Vae
 from vaelab.report.latents import Latents, sub
@@ -40,9 +41,9 @@ def figure_rows(
         rows.append(
             {
                 "label": long_name(name),
-                "value": rounded(figure.value, figure.interval),
+                "value": figure.number,
                 "unit": figure.unit,
-                "error": plain(figure.standard_error),
+                "error": plain(figure.standard_error or None),  # 0 is no certainty
                 "n": f"{figure.n:,}",
                 "protocol": figure.protocol,
             }
@@ -60,14 +61,25 @@ def plain(error: float | None) -> str:
     return f"{round(error, decimals):,.{max(0, decimals)}f}"
 
 
-def summary(config: RunConfig, splits: Splits) -> str:
+def dimensions(model: Vae) -> str:
+    """Return in brackets how a code is divided; empty where it is one piece."""
+    if not model.subspaces:
+        return ""
+    dims = next(iter(model.subspaces.values())).dims
+    count = len(model.subspaces)
+    whose = "the attribute" if count == 1 else f"each of {count} attributes"
+    return f" ({model.plain_dims} + {dims.stop - dims.start} for {whose})"
+
+
+def summary(config: RunConfig, splits: Splits, model: Vae) -> str:
     """Return in a line which model learned from which images."""
     channels, height, width = splits.train.shape
-    colour = {1: "grey", 3: "RGB", 4: "RGBA"}[channels]
-    dims = config.model.latent_dim
+    colour = COLOURS[channels]
+    dims = model.latent_dim
     return (
-        f"{config.recipe} with {dims} latent dimension{'s' * (dims > 1)} · {splits.name}, "
-        f"{len(splits.train):,} training images of {height} × {width} pixels, {colour}"
+        f"{config.recipe} with {dims} latent dimension{'s' * (dims > 1)}{dimensions(model)} · "
+        f"{splits.name}, {len(splits.train):,} training images of {height} × {width} pixels, "
+        f"{colour}"
     )
 
 
@@ -84,7 +96,7 @@ def facts(
     found = [
         ("Recipe", config.recipe + (f" ({options})" if options else "")),
         ("Images", f"{splits.name}: {sizes} for training / validation / test"),
-        ("Posterior q(z|x)", f"{m.posterior}, {m.latent_dim}-dimensional"),
+        ("Posterior q(z|x)", f"{m.posterior}, {model.latent_dim}-dimensional{dimensions(model)}"),
         ("Likelihood p(x|z)", m.likelihood + _binarized(config)),
         ("Prior p(z)", "none" if m.posterior == "dirac" else m.prior),
         ("Encoder", _network(m.encoder)),
@@ -255,7 +267,8 @@ def measured(evaluation: Evaluation | None, latents: Latents, model: Vae) -> lis
             f"On {evaluation.images:,} images {origin}, with the seed {evaluation.seed}: the same "
             "seed gives the same figures. The protocol of each figure folds out under its name.",
             "± is the 95 % interval, 1.96 standard errors of the mean over images. It says how far "
-            "other images would move the figure, not another training with another seed.",
+            "other images would move the figure, not another training with another seed. A share "
+            "of few images, or whose ± would be 0 or leave [0, 1], has Wilson's in brackets.",
         ]
         if "elbo" in evaluation.figures:
             lines.append(

@@ -63,6 +63,8 @@ def trained_judge(
         except RunError:  # of another version of vaelab
             digest = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:12]
             run = Run(run.path.with_name(f"{run.path.name}-{digest}"))
+    if progress is not None and not run.model_file.exists():
+        progress.say(f"Training a classifier of {splits.name}, which will judge images:")
     while True:
         try:
             train_config(config, splits, run, progress or Silent())

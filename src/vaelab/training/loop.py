@@ -30,7 +30,7 @@ from vaelab.models.model import Model, evaluating
 from vaelab.recipes import Setup, build, find_recipe
 from vaelab.training.allocator import keep_freed_memory
 from vaelab.training.backend import Backend
-from vaelab.training.calibration import fitted_temperature
+from vaelab.training.calibration import FEWEST, fitted_temperature
 from vaelab.training.checkpoint import (
     Average,
     Position,
@@ -288,7 +288,8 @@ class Trainer:
             stale = counted(position.stale, "epoch")
             self._say(f"Stopped early: no better validation loss for {stale}.")
         if position.epoch >= min(training.epochs, 1 + training.epochs // 3):  # past any warm-up
-            for text in warnings(result, self.config.model.latent_dim, self.steps):
+            told = self.config.options
+            for text in warnings(result, self.config.model.latent_dim, told, self.steps):
                 self._say(text, "latent space")
 
     def _over(self) -> bool:
@@ -310,6 +311,11 @@ class Trainer:
         labels = torch.cat([two for _, two in found if two is not None])
         model.load_state_dict(kept)
         model.temperature.fill_(fitted_temperature(logits, labels))
+        if len(labels) < FEWEST:
+            self._say(
+                f"Only {len(labels)} validation images: too few to calibrate probabilities with, "
+                f"which takes {FEWEST}. They may claim to be surer than they are."
+            )
         if self.best is not None:
             self.best["temperature"] = model.temperature.clone()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -82,22 +82,33 @@ def few_steps(steps: int) -> str:
     )
 
 
-def warnings(validation: Validation, latent_dim: int, steps: int | None = None) -> list[str]:
+_REMEDIES = {
+    "warmup": "KL warm-up (-s options.warmup=0.3)",
+    "free_bits": "free bits (-s options.free_bits=0.5)",
+    "beta": "a smaller -s options.beta",
+}
+"""Against a code that tells little: by the option of a recipe that it takes."""
+
+
+def warnings(
+    validation: Validation, latent_dim: int, options: Iterable[str], steps: int | None = None
+) -> list[str]:
     """Return what a person should be told of a model past its warm-up, remedy included.
 
     Arguments:
         validation: what was seen of it.
         latent_dim: dimensions of its code.
+        options: names of those that its recipe has: no other is advised.
         steps: of its whole training, if known; with few, that comes first.
     """
     first = f"{few_steps(steps)} If it stays so, try" if steps and steps < FEW_STEPS else "Try"
     rate = validation.figures.get("rate")
+    remedies = [text for name, text in _REMEDIES.items() if name in set(options)]
     if rate is not None and rate < COLLAPSED_RATE:
         return [
             f"The posterior has collapsed: the rate is {rate:.2f} nats, so the latent code tells "
-            f"nothing about the image and all reconstructions look alike. {first} KL warm-up "
-            "(-s options.warmup=0.3), free bits (-s options.free_bits=0.5), a smaller beta, or a "
-            "lower learning rate."
+            f"nothing about the image and all reconstructions look alike. {first} "
+            f"{_either([*remedies, 'a lower learning rate'])}."
         ]
     if not len(validation.variance):  # a classifier has no code
         return []
@@ -110,9 +121,14 @@ def warnings(validation: Validation, latent_dim: int, steps: int | None = None) 
         return [f"{dead} of {latent_dim} latent dimensions are unused (no variance over images)."]
     if dead > 0:
         are = "is" if dead == 1 else "are"
+        more = f" To use more: {_either(remedies)}." if remedies else ""
         return [
             f"{dead} of {latent_dim} latent dimensions {are} unused (no variance over images). "
-            f"That costs little; latent_dim {latent_dim - dead} would do as well. To use more: "
-            "KL warm-up (-s options.warmup=0.3) or free bits (-s options.free_bits=0.5)."
+            f"That costs little; latent_dim {latent_dim - dead} would do as well.{more}"
         ]
     return []
+
+
+def _either(remedies: Sequence[str]) -> str:
+    *before, last = remedies
+    return f"{', '.join(before)} or {last}" if before else last
