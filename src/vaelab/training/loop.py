@@ -132,13 +132,13 @@ class Trainer:
         keep_freed_memory()
         if self.position.finished:
             self._check_end()
-        if self.run and self.backend.main and not self.run.state_file.exists():
-            self._write_state()  # first, so that no kill leaves a model without a state
-        self.backend.start_trackers()
         self.progress.start(self.steps, self.position.step, self.config.training.epochs)
-        self.saved = self.begun = time.monotonic()
         try:
             with Interrupt(self.progress) as interrupt:
+                if self.run and self.backend.main and not self.run.state_file.exists():
+                    self._write_state()  # first, so that no kill leaves a model without a state
+                self.backend.start_trackers()
+                self.saved = self.begun = time.monotonic()
                 while not self.position.finished and not interrupt.asked:
                     self._epoch(interrupt)
                 interrupted = interrupt.asked and not self.position.finished
