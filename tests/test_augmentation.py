@@ -343,14 +343,25 @@ def test_gains_are_told_as_they_are() -> None:
     assert gains._gain(Estimate(-0.3, None, 1)) == "−0.3"
 
 
-def told(plan: Plan, accuracies: dict[str, list[float]], path: Path) -> Results:
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [(19, "19 labels (6.33 a class)"), (11_000, "11,000 labels (3,667 a class)")],
+)
+def test_numbers_of_labels_are_written_out(labels: int, words: str, tmp_path: Path) -> None:
+    plan = make_plan(declared(use=["cvae"], fractions=[0.1]), "here")
+    accuracies = {case.name: [0.8, 0.8] for case in plan.cases}
+    found = told(plan, accuracies, tmp_path, labels)
+    assert words in " ".join(gains.sentences(found))
+
+
+def told(plan: Plan, accuracies: dict[str, list[float]], path: Path, labels: int = 30) -> Results:
     """Return results of the given accuracies, by the name of the case."""
     runs = []
     for job in Study(path).jobs(plan):
         shares = accuracies[job.case.name]
         figures = {
             "accuracy": Figure(shares[job.seed], None, 100, "share of images", ""),
-            "labels": Figure(30, None, 30, "images", ""),
+            "labels": Figure(labels, None, labels, "images", ""),
         }
         evaluation = Evaluation(figures, {}, (), 100, True, 0, confusion=[[0] * 3] * 3)
         runs.append(Result(job, evaluation, None, 1.0, 1, ()))

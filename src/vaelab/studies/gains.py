@@ -55,7 +55,8 @@ class Level:
         if self.labels is None:
             return f"{100 * self.fraction:g} % of the labels"
         each = self.labels / self.classes
-        return f"{self.labels:,} labels ({each:.3g} a class)"
+        share = f"{each:.3g}" if each < 100 else f"{each:,.0f}"
+        return f"{self.labels:,} labels ({share} a class)"
 
 
 def mix_of(case: Case) -> Mix:
