@@ -14,6 +14,7 @@ from tests.test_conditional import QUICK, pixels, shades
 from vaelab import train
 from vaelab.data.batches import Batch
 from vaelab.data.images import with_few_labels
+from vaelab.errors import ConfigError
 from vaelab.evaluation.evaluate import evaluate
 from vaelab.models.conditioning import Told
 from vaelab.models.model import seeded
@@ -177,3 +178,11 @@ def test_ten_labels_teach_the_class_of_all(recipe: str) -> None:
     torch.manual_seed(0)
     dark, bright = (brightness(model.sample(200, label=name)) for name in ("dark", "bright"))
     assert dark < 0.35 < 0.6 < bright
+
+
+def test_a_last_batch_of_one_image_is_refused() -> None:
+    """The labeler normalises over a batch; the model's own networks do not."""
+    images = shades()
+    odd = replace(images, train=images.train.subset(torch.arange(33)))
+    with pytest.raises(ConfigError, match="leaves a last batch of one image"):
+        train("m2", odd, **{**QUICK, "batch_size": 16, "epochs": 1})

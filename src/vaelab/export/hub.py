@@ -91,7 +91,7 @@ def export_hub(run: Run | Path | str, folder: Path | str, licence: str | None = 
 def write_figures(run: Run, evaluation: Evaluation) -> None:
     """Bring the figures of the model card of an exported folder up to date, if ``run`` is one."""
     readme = run.path / "README.md"
-    if run.state_file.exists() or not (run.path / "config.json").exists() or not readme.exists():
+    if not _is_export(run.path) or not readme.exists():
         return
     text = readme.read_text(encoding="utf-8")
     _write_text(readme, with_figures(text, evaluation, run.read_config()))

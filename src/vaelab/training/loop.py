@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vaelab import files
 from vaelab.config import RunConfig, TrainingConfig, parse_config
@@ -84,12 +84,6 @@ class Trainer:
         training = config.training
         if training.batch_size < self.backend.world:
             raise ConfigError(f"training.batch_size: needs {self.backend.world}, one a process.")
-        normalized = (config.model.encoder.normalization, config.model.decoder.normalization)
-        if "batch" in normalized and len(seen) % training.batch_size == 1:
-            raise ConfigError(
-                f"training.batch_size: {training.batch_size} leaves a last batch of one image, "
-                "which batch normalisation cannot use. Choose another size."
-            )
         self.steps = total_steps(training, len(seen))
         torch.manual_seed(mix_seed(training.seed))  # before the networks are built
         self.told = Told.by(seen)
@@ -104,6 +98,11 @@ class Trainer:
             labelled=lambda: labelled(seen),
         )
         self.model, self.objective = build(config, setup)
+        if len(seen) % training.batch_size == 1 and self._normalizes_batches():
+            raise ConfigError(
+                f"training.batch_size: {training.batch_size} leaves a last batch of one image, "
+                "which batch normalisation cannot use. Choose another size."
+            )
         self.model.config = config
         self.model.to(self.backend.device)
         self.objective.to(self.backend.device)
@@ -120,6 +119,13 @@ class Trainer:
         if training.compile:
             for network in self.model.networks():
                 network.compile()
+
+    def _normalizes_batches(self) -> bool:
+        """Tell whether a layer needs two images or more: a labeler's or critic's as well."""
+        config = self.config.model
+        parts = [*self.model.modules(), *self.objective.modules()]
+        flat = any(isinstance(part, nn.BatchNorm1d) for part in parts)
+        return flat or "batch" in (config.encoder.normalization, config.decoder.normalization)
 
     def fit(self) -> Model:
         """Train to the end, or to an interrupt; returns the model with the weights to use.
