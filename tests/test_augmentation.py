@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +22,19 @@ from vaelab.errors import ConfigError
 from vaelab.evaluation.figures import Figure
 from vaelab.evaluation.record import Evaluation
 from vaelab.explore.augment import make_images
+from vaelab.recipes import resolve
+from vaelab.report.arm_plots import arm_plots
+from vaelab.report.augmentation import augmentation_tables
 from vaelab.studies import gains
+from vaelab.studies.arms import ARMS, WITHOUT_LABELS
 from vaelab.studies.mixture import labelled_part, mixed, tiled
 from vaelab.studies.plan import Plan, make_plan, read_study
 from vaelab.studies.results import Result, Results, read_results
 from vaelab.studies.statistics import Estimate, blocked
 from vaelab.studies.study import Study
 from vaelab.studies.work import work
+from vaelab.training.fit import train_config
+from vaelab.training.progress import Silent
 from vaelab.training.run import Run
 
 TINY: dict[str, Any] = {
@@ -112,6 +121,9 @@ def test_arms_times_fractions_times_generators() -> None:
         ({"fractions": [0]}, "fractions"),
         ({"generators": {"c": {"train": {"recipe": "classifier"}, "images": 9}}}, "no images"),
         ({"generators": {"c": {"train": {"recipe": "cvae", "optons": {}}, "images": 9}}}, "optons"),
+        ({"generators": {"c": {"share": 0.2}}}, "c: needs train and images"),
+        ({"generators": {"c": {"like": "d"}}}, "c: like: d is no generator"),
+        ({"generators": {"c": {"train": TINY, "images": 9, "like": "c"}}}, "is trained like c"),
     ],
 )
 def test_what_cannot_be_an_arm_is_named(more: dict[str, Any], message: str) -> None:
@@ -194,10 +206,10 @@ def test_no_arm_but_the_leaky_one_sees_more_labels_than_its_fraction(
         assert bool(rows(own.train) & beyond) == sees_all
         assert not rows(own.train) & held_out
         assert not rows(own.validation) & held_out
-        assert bool(rows(own.validation) & beyond) == all_labels
-        assert own.train.labels is not None
-        told = own.train.subset((own.train.labels >= 0).nonzero().squeeze(1))
-        assert bool(rows(told) & beyond) == all_labels
+        for images in (own.train, own.validation):
+            assert images.labels is not None
+            told = images.subset((images.labels >= 0).nonzero().squeeze(1))
+            assert bool(rows(told) & beyond) == all_labels
 
 
 @pytest.mark.parametrize("name", ["cvae", "csvae", "vae-gan", "vae-pools", "m1+m2"])
@@ -262,6 +274,74 @@ def test_a_generator_of_everything_serves_all_shares_of_labels(tmp_path: Path) -
     assert len(list((tmp_path / "generators").iterdir())) == 1
 
 
+def test_other_uses_of_a_generator_share_its_training_and_have_their_own_settings(
+    tmp_path: Path,
+) -> None:
+    splits = load_data(crosses())
+    generators = {
+        "cvae": {"train": TINY, "images": 64},
+        "fifth": {"like": "cvae", "share": 0.2},
+        "cool": {"like": "cvae", "make": {"temperature": 0.0}},
+    }
+    plan = make_plan(
+        declared(generators=generators, arms=["real", "generated", "only"], fractions=[0.1]), "here"
+    )
+    made, counts = {}, {}
+    for case in plan.cases[1:]:
+        assert case.mix is not None
+        found = mixed(case.mix, splits, 0, tmp_path, lambda _: splits)
+        made[case.name] = found.splits.train
+        counts[case.name] = case.mix.share
+    assert counts["real + fifth, 10 %"] == 0.2
+    assert counts["real + cool, 10 %"] == 0.5
+    assert counts["fifth only, 10 %"] == 1
+    (folder,) = (tmp_path / "generators").iterdir()  # one training for all
+    pictures = {path.name for path in folder.glob("*.png")}
+    assert pictures == {f"{name}-labelled-0.1.png" for name in generators}
+
+    def variety(name: str) -> float:
+        images = made[name]
+        assert images.labels is not None
+        return float(images.take((images.labels == 0).nonzero().squeeze(1)).float().std(0).mean())
+
+    assert variety("cool only, 10 %") < 0.05  # the mean of the prior, again and again
+    assert variety("cvae only, 10 %") > 1
+    some = torch.arange(64)
+    alike = [made[f"{name} only, 10 %"].take(some) for name in ("cvae", "fifth")]
+    assert torch.equal(*alike)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "fractions", "trained"),
+    [("cvae", [0.1], 2), ("cvae", [1], 1), ("vae", [0.1, 0.2, 1], 1)],
+)
+def test_a_generator_that_sees_the_same_is_trained_once(
+    recipe: str, fractions: list[float], trained: int, tmp_path: Path
+) -> None:
+    splits = load_data(crosses())
+    make = {"sampler": "pool"}
+    generators = {"g": {"train": {**TINY, "recipe": recipe}, "images": 64, "make": make}}
+    arms = ["real", "semi", "leaky"]
+    plan = make_plan(declared(arms=arms, generators=generators, fractions=fractions), "here")
+    for case in plan.cases:
+        assert case.mix is not None
+        mixed(case.mix, splits, 0, tmp_path, lambda _: splits)
+    assert len(list((tmp_path / "generators").iterdir())) == trained
+
+
+@pytest.mark.parametrize("recipe", WITHOUT_LABELS)
+def test_what_is_said_to_look_at_no_label_does_not(recipe: str) -> None:
+    splits = load_data(crosses())
+    config = resolve({**TINY, "recipe": recipe, "data": {"spec": "x"}}, "here")
+    one = train_config(config, splits, None, Silent()).state_dict()
+    assert splits.train.labels is not None
+    blind = replace(
+        splits, train=replace(splits.train, labels=torch.full_like(splits.train.labels, -1))
+    )
+    other = train_config(config, blind, None, Silent()).state_dict()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
 def test_two_blocked_groups_are_a_paired_t_test() -> None:
     one, other = [1.0, 2.5, 2.0, 4.0], [0.5, 1.5, 2.5, 2.0]
     groups = {"a": dict(enumerate(one)), "b": dict(enumerate(other))}
@@ -285,9 +365,28 @@ def test_what_a_seed_does_to_all_arms_drops_out() -> None:
         gaps = blocked(groups, [("b", "a"), ("c", "a"), ("d", "a")])
         for gap in gaps.values():
             assert gap.interval is not None
-            assert gap.interval < 3  # the luck of the seeds would give more than 10
+            assert gap.interval < 5  # the luck of the seeds would give more than 10
         misses += any(abs(g.value - 1) > (g.interval or 0) for g in gaps.values())
     assert misses / count < 0.08
+
+
+def test_noisy_arms_widen_no_interval_but_their_own() -> None:
+    generator = np.random.default_rng(1)
+    noise = [0.3] * 4 + [4.0] * 2 + [1.0] * 6
+    misses, count, quiet, noisy = 0, 200, [], []
+    pairs = [(str(arm), "0") for arm in range(1, len(noise))]
+    for _ in range(count):
+        luck = 5 * generator.normal(size=3)
+        groups = {
+            str(arm): dict(enumerate(luck + size * generator.normal(size=3)))
+            for arm, size in enumerate(noise)
+        }
+        gaps = blocked(groups, pairs)
+        misses += any(abs(gap.value) > (gap.interval or 0) for gap in gaps.values())
+        quiet.append(gaps["1", "0"].interval or 0)
+        noisy.append(gaps["4", "0"].interval or 0)
+    assert misses / count < 0.1  # with one variance for all: a fifth
+    assert np.median(quiet) < 0.5 * np.median(noisy)
 
 
 def test_a_study_runs_goes_on_and_tells(
@@ -391,3 +490,40 @@ def test_the_headline_counts_only_honest_arms_that_are_decided(tmp_path: Path) -
     same = told(one, {case.name: [0.5] for case in one.cases}, tmp_path)
     assert gains.headline(same).startswith("Nothing is decided yet")
     assert "One seed is not enough" in gains.sentences(same)[0]
+
+
+def test_of_several_generators_each_is_told_by_itself(tmp_path: Path) -> None:
+    plan = make_plan(declared(fractions=[0.1]), "here")
+    base = {"real": (80, 70), "real + classical": (85, 75.2)}
+    accuracies = {}
+    for case in plan.cases:
+        assert case.mix is not None
+        flat = {"cvae only": (70, 60.1), "real + classical + pools": (90, 80.1)}
+        pair = {**base, **flat}.get(case.mix.name, (80.1, 70))
+        accuracies[case.name] = [value / 100 for value in pair]
+    found = told(plan, accuracies, tmp_path)
+    first, *others = gains.sentences(found)
+    assert first.startswith("At 30 labels (10 a class), real images alone reach 75")
+    assert "Classical augmentation: +5.1 ±" in first
+    assert "The best arm with generated images is real + classical + pools: +5.0 ±" in first
+    assert len(others) == 2
+    assert others[0].startswith("cvae images")
+    assert "in place of the real images: −10.0 ±" in others[0]
+    assert "beside classical augmentation, over that alone: +5.0 ±" in others[1]
+    assert "at 30" in others[1]
+    tables = {table.title: table for table in augmentation_tables(found)}
+    rows = {name: cells[0] for name, _, cells in tables["Accuracy"].rows}
+    assert rows["real + classical + pools"].best
+    assert not rows["real"].best
+    over = {name: cells for name, _, cells in tables["Gain over classical augmentation"].rows}
+    assert float(over["real + classical + pools"][0].sort) == pytest.approx(4.95)
+    assert over["real + classical + pools"][0].best
+    assert not over["cvae only"][0].best  # decided, but a loss
+    assert "real" not in over
+    plots = arm_plots(gains.levels(found), list(ARMS), ["cvae", "pools"])
+    assert len(plots) == 2
+    heights = [float(y) for y in re.findall(r'cy="([\d.]+)"', plots[0][0])]
+    accuracy = [75, 80.1, 75.05, 75.05, 65.05, 75.05, 75.05]
+    errors = [math.log(100 - value) for value in accuracy]
+    line = np.polyfit(errors, heights, 1)
+    assert np.allclose(np.polyval(line, errors), heights, atol=0.1)  # errors on a log scale

@@ -2,172 +2,132 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup
 from PIL import Image
 
 from vaelab.evaluation.figures import rounded
-from vaelab.report.cell import Cell
+from vaelab.report.arm_plots import arm_color, arm_plots
+from vaelab.report.cell import MEANS, Cell, Table
 from vaelab.report.extras import Section
-from vaelab.report.palette import class_color
 from vaelab.report.pictures import Picture
-from vaelab.report.plot import Plot
-from vaelab.studies.arms import ARMS
-from vaelab.studies.gains import Level, levels, mix_of
-from vaelab.studies.mixture import PICTURE, key_of
+from vaelab.studies.arms import ARMS, ArmName
+from vaelab.studies.gains import Level, generators, levels, mix_of
+from vaelab.studies.mixture import picture_of
 from vaelab.studies.results import Results
 from vaelab.studies.statistics import Estimate
 from vaelab.studies.study import Study
 
-_SIZE, _ROOM = (560, 400), (52, 16, 14, 42)
-_SPREAD = 0.045  # between neighbours at one number of labels, in decades
-
-
-@dataclass(frozen=True)
-class Line:
-    """One arm over all numbers of labels.
-
-    Arguments:
-        name: as people read it.
-        color: of its line and dots.
-        leaky: whether its generator had labels that nobody has; it is dashed.
-    """
-
-    name: str
-    color: str
-    leaky: bool
-
 
 def augmentation_sections(results: Results, study: Study) -> list[Section]:
     """Return the sections that come first on the page of an augmentation study."""
-    found = levels(results)
-    lines = _lines(results)
-    measured = [level for level in found if level.accuracy and level.labels]
+    measured = [level for level in levels(results) if level.accuracy and level.labels]
     if not measured:
         return []
+    arms = list(dict.fromkeys(mix_of(case).arm for case in results.plan.cases))
+    names = generators(results)
+    panels = [
+        (plot, name if len(names) > 1 else "")
+        for name, plots in zip(names or [""], arm_plots(measured, arms, names), strict=True)
+        for plot in plots
+    ]
+    made = names[0] if len(names) == 1 else "generator"
     return [
         Section(
             "Accuracy against labels",
-            ((_accuracy(measured, lines), ""), (_gained(measured, lines), "")),
-            "Left: mean over seeds with its 95 % interval. Right: what each arm gains over real "
-            "images alone with the same labels and the same initial weights; these intervals hold "
-            "all at once for one number of labels, and where they leave out 0 the gain is decided. "
-            "Arms are drawn a little beside each other.",
-            tuple((line.name, line.color, line.leaky) for line in lines.values()),
+            tuple(panels),
+            "Left: mean over seeds with its 95 % interval; errors are drawn on a logarithmic "
+            "scale. Right: what each arm gains over real images alone with the same labels and the "
+            "same initial weights, small gains drawn wide (inverse hyperbolic sine); these "
+            "intervals hold all at once for one number of labels, and where they leave out 0 the "
+            "gain is decided. Arms are drawn a little beside each other.",
+            tuple((ARMS[arm].named(made), arm_color(arm), arm == "leaky") for arm in arms),
+            roomy=True,
         ),
         _made(results, study),
     ]
 
 
-def accuracy_table(results: Results) -> dict[str, Any]:
-    """Return the heads and rows of a table of accuracies, arms by numbers of labels."""
+def augmentation_tables(results: Results) -> list[Table]:
+    """Return tables of accuracies, and of gains over real images and over classical ones."""
     found = levels(results)
-    heads = [
-        (f"{level.labels:,} labels" if level.labels else f"{100 * level.fraction:g} %", "%")
+    tables = [
+        _table(
+            results,
+            "Accuracy",
+            f"{MEANS} Leaky arms are never the best.",
+            _accuracies(found),
+            "%",
+        )
+    ]
+    over: tuple[tuple[ArmName, str], ...] = (
+        ("real", "real images alone"),
+        ("classical", "classical augmentation"),
+    )
+    for arm, words in over:
+        gains = _gains(found, arm)
+        if any(gains):
+            caption = (
+                f"Percentage points more than with {words}, at the same seeds. Intervals hold all "
+                "at once for one number of labels; decided gains are in bold."
+            )
+            tables.append(_table(results, f"Gain over {words}", caption, gains, "points"))
+    return tables
+
+
+def _accuracies(found: Sequence[Level]) -> list[dict[str, tuple[Estimate, bool]]]:
+    columns = []
+    for level in found:
+        honest = [
+            v.value for k, v in level.accuracy.items() if mix_of(level.cases[k]).arm != "leaky"
+        ]
+        columns.append(
+            {
+                mix_of(level.cases[key]).name: (value, value.value == max(honest, default=None))
+                for key, value in level.accuracy.items()
+            }
+        )
+    return columns
+
+
+def _gains(found: Sequence[Level], over: ArmName) -> list[dict[str, tuple[Estimate, bool]]]:
+    return [
+        {
+            mix_of(level.cases[one]).name: (gain, gain.decided and gain.value > 0)
+            for (one, other), gain in level.gains.items()
+            if mix_of(level.cases[other]).arm == over
+        }
         for level in found
     ]
+
+
+def _table(
+    results: Results,
+    title: str,
+    caption: str,
+    columns: Sequence[Mapping[str, tuple[Estimate, bool]]],
+    unit: str,
+) -> Table:
+    heads = [
+        (f"{level.labels:,} labels" if level.labels else f"{100 * level.fraction:g} %", unit)
+        for level in levels(results)
+    ]
     rows = []
-    for name in _lines(results):
+    for name in dict.fromkeys(mix_of(case).name for case in results.plan.cases):
         cells, runs = [], 0
-        for level in found:
-            key = _key(level, name)
-            if key is None:
+        for column in columns:
+            if name not in column:
                 cells.append(Cell("–", ""))
                 continue
-            value = level.accuracy[key]
-            honest = [v.value for k, v in level.accuracy.items() if not _leaky(level, k)]
-            best = bool(honest) and value.value == max(honest)
+            value, best = column[name]
             text = rounded(value.value, value.interval).replace(" ± ", "\u00a0±\u00a0")
             cells.append(Cell(text, repr(value.value), best))
             runs += value.n
-        rows.append((name, runs, cells))
-    return {"heads": heads, "rows": rows}
-
-
-def _leaky(level: Level, key: str) -> bool:
-    return mix_of(level.cases[key]).arm == "leaky"
-
-
-def _lines(results: Results) -> dict[str, Line]:
-    """Return the arms in their order, by name."""
-    names: dict[str, bool] = {}
-    for case in results.plan.cases:
-        mix = mix_of(case)
-        names.setdefault(mix.name, mix.arm == "leaky")
-    return {
-        name: Line(name, class_color(number), leaky)
-        for number, (name, leaky) in enumerate(names.items())
-    }
-
-
-def _key(level: Level, name: str) -> str | None:
-    for key, case in level.cases.items():
-        if mix_of(case).name == name and key in level.accuracy:
-            return key
-    return None
-
-
-def _accuracy(found: Sequence[Level], lines: Mapping[str, Line]) -> Markup:
-    values = {
-        name: [(level, level.accuracy[key]) for level in found if (key := _key(level, name))]
-        for name in lines
-    }
-    return _plot(found, lines, values, "accuracy on test images, %", "accuracy")
-
-
-def _gained(found: Sequence[Level], lines: Mapping[str, Line]) -> Markup:
-    values: dict[str, list[tuple[Level, Estimate]]] = {}
-    for name in lines:
-        values[name] = []
-        for level in found:
-            key, real = _key(level, name), level.key("real")
-            if key is not None and real is not None and (key, real) in level.gains:
-                values[name].append((level, level.gains[key, real]))
-    return _plot(found, lines, values, "gain over real images alone, points", "gain", zero=True)
-
-
-def _plot(
-    found: Sequence[Level],
-    lines: Mapping[str, Line],
-    values: Mapping[str, Sequence[tuple[Level, Estimate]]],
-    label: str,
-    name: str,
-    zero: bool = False,
-) -> Markup:
-    at = {id(level): math.log10(level.labels or 1) for level in found}
-    low, high = min(at.values()) - 0.25, max(at.values()) + 0.25
-    ends = [
-        e.value + sign * (e.interval or 0.0)
-        for row in values.values()
-        for _, e in row
-        for sign in (-1, 1)
-    ]
-    ends += [0.0] if zero else []
-    bottom, top = min(ends, default=0.0), max(ends, default=1.0)
-    room = 0.06 * (top - bottom) or 0.5
-    upper = top + room if zero else min(100.0, top + room)
-    plot = Plot((low, high), (bottom - room, upper), _SIZE, _ROOM)
-    plot.axes("real labels (logarithmic)", label, xticks=sorted(at.values()), log=True)
-    if zero:
-        plot.line([(low, 0), (high, 0)], "prior")
-    drawn = [line for line in lines.values() if values[line.name]]
-    for number, line in enumerate(drawn):
-        beside = _SPREAD * (number - (len(drawn) - 1) / 2)
-        points = [(at[id(level)] + beside, e.value) for level, e in values[line.name]]
-        dash = ";stroke-dasharray:5 3" if line.leaky else ""
-        plot.line(points, "case", f"stroke:{line.color}{dash}")
-        for (x, y), (_, estimate) in zip(points, values[line.name], strict=True):
-            if estimate.interval is not None:
-                reach = estimate.interval
-                plot.line([(x, y - reach), (x, y + reach)], "case", f"stroke:{line.color}")
-            plot.circle_filled(x, y, 3.2, line.color)
-    arms = ", ".join(line.name for line in drawn)
-    return plot.svg(f"{label} by number of real labels, for the arms {arms}.", name)
+        if runs or unit == "%":
+            rows.append((name, runs, cells))
+    return Table(title, heads, rows, caption)
 
 
 def _made(results: Results, study: Study) -> Section:
@@ -178,11 +138,10 @@ def _made(results: Results, study: Study) -> Section:
         runs = results.of(case)
         if not mix.generator or not runs:
             continue
-        key = key_of(mix, runs[0].job.seed)
-        path = study.path / "generators" / key / PICTURE
-        if key in shown or not path.exists():
+        path = picture_of(mix, runs[0].job.seed, study.path)
+        if path in shown or not path.exists():
             continue
-        shown.add(key)
+        shown.add(path)
         near = [
             run.evaluation.figures["nearness"].value
             for run in runs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files as resources
 
 from markupsafe import Markup, escape
@@ -117,21 +117,25 @@ class Plot:
         xlabel: str,
         ylabel: str = "",
         xticks: Sequence[float] | None = None,
-        yticks: Sequence[float] | None = None,
+        yticks: Sequence[float] | Mapping[float, float] | None = None,
         frame: bool = False,
         log: bool = False,
     ) -> None:
         """Draw the numbers and names of the axes, with quiet rules at the heights or a frame.
 
         With ``log`` the horizontal data are decimal logarithms, and the numbers their powers.
+        ``yticks`` may map heights to the numbers that stand there.
         """
         left, top, right, bottom = self.box
         for value in ticks(*self.x) if xticks is None else xticks:
             px, _ = self.at(value, self.y[0])
             self._add(f'<path class="rule" d="M{px:.1f} {bottom}v4"/>')
             self.write(px, bottom + 15, number(10**value if log else value), "tick middle")
-        for value in ticks(*self.y) if yticks is None else yticks:
-            _, py = self.at(self.x[0], value)
+        heights = ticks(*self.y) if yticks is None else yticks
+        if not isinstance(heights, Mapping):
+            heights = {value: value for value in heights}
+        for height, value in heights.items():
+            _, py = self.at(self.x[0], height)
             self._add(f'<path class="rule" d="M{left} {py:.1f}{"h-4" if frame else f"H{right}"}"/>')
             self.write(left - 7, py + 3.5, number(value), "tick end")
         box = f"M{left} {top}V{bottom}H{right}V{top}Z" if frame else f"M{left} {bottom}H{right}"

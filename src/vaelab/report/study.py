@@ -16,8 +16,8 @@ from vaelab import files
 from vaelab.data.images import Splits
 from vaelab.errors import VaelabError
 from vaelab.evaluation.figures import of_attribute, rounded, sense, short_name
-from vaelab.report.augmentation import accuracy_table, augmentation_sections
-from vaelab.report.cell import Cell
+from vaelab.report.augmentation import augmentation_sections, augmentation_tables
+from vaelab.report.cell import Cell, Table
 from vaelab.report.cost import cost_plot
 from vaelab.report.extras import bounds_of, extra_sections
 from vaelab.report.latent_plots import latent_map
@@ -80,7 +80,7 @@ def write_study_report(
             "comparisons": [_tight(text) for text in verdict.comparisons(results)],
             "alerts": verdict.failures(results),
             "first": augmentation_sections(results, study) if augments else [],
-            "table": accuracy_table(results) if augments else _table(results),
+            "tables": _tables(results),
             "curves": [] if augments else _curves(results),
             "pareto": None if augments else cost_plot(results),
             "legend": [
@@ -193,8 +193,13 @@ def _short(value: Any) -> str:
     return str(value).replace(" ", "")
 
 
-def _table(results: Results) -> dict[str, Any]:
-    """Return the heads and rows of the table, cases by figures."""
+def _tables(results: Results) -> list[Table]:
+    """Return what the page has in numbers: cases by figures, or arms by numbers of labels."""
+    return augmentation_tables(results) if results.plan.augments else [_table(results)]
+
+
+def _table(results: Results) -> Table:
+    """Return the table of cases by figures."""
     lead = results.plan.lead
     columns = _columns(lead, results.figures())
     means = {name: results.means(name) for name in columns}
@@ -222,30 +227,31 @@ def _table(results: Results) -> dict[str, Any]:
         cells.append(Cell(f"{size:,}" if runs else "–", str(size)))
         rows.append((case.name, len(runs), cells))
     heads = [(short_name(name), verdict.unit(results, name).strip()) for name in columns]
-    return {"heads": [*heads, ("training", "time"), ("parameters", "")], "rows": rows}
+    return Table("All cases", [*heads, ("training", "time"), ("parameters", "")], rows)
 
 
 def as_markdown(results: Results) -> str:
-    """Return verdict and table as Markdown, for a document of somebody's own."""
-    table = accuracy_table(results) if results.plan.augments else _table(results)
+    """Return verdict and tables as Markdown, for a document of somebody's own."""
     said = [verdict.headline(results), *verdict.comparisons(results), *verdict.failures(results)]
-    heads = [f"{name} ({unit})" if unit else name for name, unit in table["heads"]]
+    tables = _tables(results)
+    parts = [f"**{_tight(said[0])}**", "\n".join(f"- {_tight(text)}" for text in said[1:])]
+    for table in tables:
+        if len(tables) > 1:
+            parts.append(f"{table.title}:")
+        parts.append(_rows(table))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _rows(table: Table) -> str:
+    """Return a table as Markdown."""
+    heads = [f"{name} ({unit})" if unit else name for name, unit in table.heads]
     rows = [
         [name, *(f"**{cell.text}**" if cell.best else cell.text for cell in cells)]
-        for name, _, cells in table["rows"]
+        for name, _, cells in table.rows
     ]
     lines = [["case", *heads], ["---", *("--:" for _ in heads)], *rows]
     cells = [" | ".join(text.replace("|", "\\|") for text in line) for line in lines]
-    return "\n".join(
-        [
-            f"**{_tight(said[0])}**",
-            "",
-            *(f"- {_tight(text)}" for text in said[1:]),
-            "",
-            *(f"| {line} |" for line in cells),
-            "",
-        ]
-    )
+    return "\n".join(f"| {line} |" for line in cells)
 
 
 def _curves(results: Results) -> list[Markup]:
@@ -335,10 +341,11 @@ def _statistics(results: Results) -> str:
             f"{len(results.plan.seeds)} seeds. A seed decides which images are labelled, the "
             "initial weights and the order of images, alike in all arms. All arms took the same "
             "number of steps over equally many images. Intervals of accuracies are of the mean "
-            "over seeds, 95 %. Gains are differences at the same seeds (randomised blocks, with "
-            "one variance for all arms at a number of labels); their intervals hold all at once "
-            "for each number of labels (Šidák). Neither says anything about other test images. "
-            "Temperatures are fitted to all validation images, which changes no accuracy."
+            "over seeds, 95 %. Gains are differences at the same seeds (randomised blocks, the "
+            "variances of the arms at a number of labels moderated towards a common one); their "
+            "intervals hold all at once for each number of labels (Šidák). Neither says anything "
+            "about other test images. Temperatures are fitted to all validation images, which "
+            "changes no accuracy."
         )
     seeds = len(results.plan.seeds)
     count = len(results.comparisons(results.plan.lead))

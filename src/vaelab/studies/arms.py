@@ -18,9 +18,9 @@ from vaelab.recipes import find_recipe, resolve
 from vaelab.training.run import versions
 
 ArmName = Literal["real", "classical", "generated", "semi", "only", "both", "leaky"]
-Sees = Literal["labelled", "images", "everything"]
+Sees = Literal["labelled", "images", "everything", "unlabelled"]
 """What a generator is trained on: the labelled images alone; all images, and the labels of those;
-all images with all labels."""
+all images with all labels; all images and no label."""
 
 Share = Annotated[float, Field(gt=0, le=1)]
 
@@ -60,6 +60,9 @@ ARMS: dict[ArmName, Arm] = {
 LEARNS_CLASSES = ("m2", "m1+m2")
 """Recipes that sum over the class where it is unknown: they read it of any image."""
 
+WITHOUT_LABELS = ("ae", "vae", "beta-vae", "annealed-vae", "iwae", "vae-gan", "aae")
+"""Recipes that never look at a label: of all images they make one model, however many have one."""
+
 
 class MakeConfig(Section):
     """How images are made of a trained generator; see `vaelab.explore.augment.Making`."""
@@ -72,12 +75,16 @@ class MakeConfig(Section):
 
 
 class GeneratorConfig(Section):
-    """A model that makes labelled images."""
+    """A model that makes labelled images, or another use of one: ``like``."""
 
-    train: dict[str, Any] = Field(description="its configuration, section by section")
-    images: Count = Field(description="training images in a pass; fewer are repeated to as many")
+    like: str = Field("", description="a generator that is trained alike, and so once for both")
+    train: dict[str, Any] = Field({}, description="its configuration, section by section")
+    images: Count | None = Field(
+        None, description="training images in a pass; fewer are repeated to as many"
+    )
     arms: list[ArmName] | None = Field(None, description="arms that it takes part in; all")
     make: MakeConfig = MakeConfig()
+    share: Share | None = Field(None, description="of its images, in place of the common one")
 
 
 class AugmentationConfig(Section):
@@ -100,6 +107,7 @@ class Mix(Section):
     images: Count
     share: Fraction
     generator: str = ""
+    like: str = ""
     train: dict[str, Any] = Field({})
     generator_images: Count = 1
     make: MakeConfig = MakeConfig()
@@ -108,6 +116,27 @@ class Mix(Section):
     def name(self) -> str:
         """The arm in plain words."""
         return ARMS[self.arm].named(self.generator)
+
+    @property
+    def sees(self) -> Sees:
+        """What its generator is trained on: what makes no difference to it is left out.
+
+        Raises:
+            ValueError: it has no generator.
+        """
+        sees = ARMS[self.arm].sees
+        if sees is None:
+            raise ValueError(f"{self.name} has no generator")
+        if sees == "labelled":
+            return sees
+        if self.train.get("recipe") in WITHOUT_LABELS:
+            return "unlabelled"
+        return "everything" if self.fraction == 1 else sees
+
+    @property
+    def trained_as(self) -> str:
+        """The generator whose training is this one's."""
+        return self.like or self.generator
 
 
 @dataclass(frozen=True)
@@ -138,7 +167,7 @@ def expand(config: AugmentationConfig, base: Mapping[str, Any], where: str) -> l
         if name not in config.generators:
             known = ", ".join(config.generators)
             raise ConfigError(f"{where}: no generator is called {name!r}. Generators: {known}.")
-    trained = {name: _trained(config.generators[name], base, f"{where}: {name}") for name in names}
+    trained = {name: _trained(config, name, base, f"{where}: {name}") for name in names}
     found = []
     for fraction in sorted(set(config.fractions)):
         for key in dict.fromkeys(config.arms):
@@ -146,15 +175,17 @@ def expand(config: AugmentationConfig, base: Mapping[str, Any], where: str) -> l
             settings = {"options": dict(config.classical)} if arm.classical else {}
             for name in _makers(config, key, names) if arm.sees else [""]:
                 values: dict[str, Any] = {}
+                share = 0.0
                 if arm.sees:
                     declared = config.generators[name]
                     values = {
                         "generator": name,
-                        "train": trained[name],
-                        "generator_images": declared.images,
+                        "like": declared.like,
+                        "train": trained[name].config,
+                        "generator_images": trained[name].images,
                         "make": _making(declared, key),
                     }
-                share = 0.0 if not arm.sees else config.share if arm.real else 1.0
+                    share = (declared.share or config.share) if arm.real else 1.0
                 mix = Mix(arm=key, fraction=fraction, images=config.images, share=share, **values)
                 title = f"{mix.name}, {100 * fraction:g} %"
                 found.append(Declared(title, settings, mix))
@@ -197,12 +228,31 @@ def pairs(mixes: Mapping[str, Mix]) -> list[tuple[str, str]]:
     return found
 
 
-def _trained(generator: GeneratorConfig, base: Mapping[str, Any], where: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Trained:
+    """How a generator is trained."""
+
+    config: dict[str, Any]
+    images: int
+
+
+def _trained(study: AugmentationConfig, name: str, base: Mapping[str, Any], where: str) -> _Trained:
+    """Return how a generator is trained, which may be declared of another one."""
+    own = study.generators[name]
+    declared = own
+    if own.like:
+        if own.train or own.images is not None:
+            raise ConfigError(f"{where}: is trained like {own.like}: without train and images.")
+        declared = study.generators.get(own.like, own)
+        if declared.like:
+            raise ConfigError(f"{where}: like: {own.like} is no generator with a training.")
+    if not declared.train or declared.images is None:
+        raise ConfigError(f"{where}: needs train and images, or like: another generator.")
     training = base.get("training", {})
     shared: dict[str, Any] = {"data": base.get("data", {})}
     if isinstance(training, Mapping) and "device" in training:
         shared["training"] = {"device": training["device"]}
-    config = resolve(merge({**shared, "versions": versions()}, generator.train), where)
+    config = resolve(merge({**shared, "versions": versions()}, declared.train), where)
     if find_recipe(config.recipe).classifies:
         raise ConfigError(f"{where}: recipe: {config.recipe} makes no images.")
-    return config.model_dump(mode="json")
+    return _Trained(config.model_dump(mode="json"), declared.images)

@@ -127,33 +127,23 @@ def headline(results: Results) -> str:
 
 
 def sentences(results: Results) -> list[str]:
-    """Say for each number of labels what every arm gains."""
+    """Say what every arm gains: by numbers of labels and, of several generators, by generator."""
+    found = [level for level in levels(results) if level.key("real") is not None]
+    names = generators(results)
+    if len(names) > 1:
+        several = [_several(level, names) for level in found]
+        decided = any(gain.interval is not None for level in found for gain in level.gains.values())
+        return several + ([_of_generator(name, found) for name in names] if decided else [])
     said = []
-    for level in levels(results):
-        real = level.key("real")
-        if real is None:
-            continue
-        base = level.accuracy[real]
-        alone = rounded(base.value, base.interval)
-        parts = []
-        classical = level.gain("classical", "", "real")
-        if classical is not None:
-            parts.append(f"classical augmentation {_gain(classical, one=True)}")
-        for name in generators(results):
-            for arm, words in (
-                ("generated", f"{name} images"),
-                ("both", f"classical and {name} images"),
-                ("semi", f"images of a {name} that saw all images without further labels"),
-                ("only", f"{name} images alone, in place of the real ones,"),
-            ):
-                gain = level.gain(arm, name, "real")  # type: ignore[arg-type]
-                if gain is not None:
-                    parts.append(f"{words} {_gain(gain)}")
-        text = f"At {level.words}, real images alone reach {alone} %. In points: "
-        alike = [gain for gain in level.gains.values() if gain.interval is None]
-        unsure = " One seed is not enough to decide." if alike else ""
-        said.append(text + "; ".join(parts) + "." + unsure)
-        for name in generators(results):
+    for level in found:
+        parts = [_classical(level)] if _classical(level) else []
+        for name in names:
+            for arm, words in _ARMS.items():
+                gain = level.gain(arm, name, "real")
+                if gain is not None and arm != "leaky":
+                    parts.append(f"{words.format(name)} {_gain(gain)}")
+        said.append(f"{_alone(level)} In points: {'; '.join(parts)}.{_unsure(level)}")
+        for name in names:
             leaky = level.gain("leaky", name, "real")
             if leaky is not None:
                 said.append(
@@ -161,6 +151,90 @@ def sentences(results: Results) -> list[str]:
                     f"one with so few labels has it) {_gain(leaky, one=True)}."
                 )
     return said
+
+
+_ARMS: dict[ArmName, str] = {
+    "generated": "{} images",
+    "both": "classical and {} images",
+    "semi": "images of a {} that saw all images without further labels",
+    "only": "{} images alone, in place of the real ones,",
+    "leaky": "images of a {} that saw all labels",
+}
+
+
+def _alone(level: Level) -> str:
+    key = level.key("real")
+    assert key is not None
+    base = level.accuracy[key]
+    return f"At {level.words}, real images alone reach {rounded(base.value, base.interval)} %."
+
+
+def _classical(level: Level) -> str:
+    gain = level.gain("classical", "", "real")
+    return "" if gain is None else f"classical augmentation {_gain(gain, one=True)}"
+
+
+def _unsure(level: Level) -> str:
+    alike = any(gain.interval is None for gain in level.gains.values())
+    return " One seed is not enough to decide." if alike else ""
+
+
+def _several(level: Level, names: list[str]) -> str:
+    """Say what classical augmentation gains, and the best honest arm with made images."""
+    over: ArmName = "real" if level.key("classical") is None else "classical"
+    best: tuple[str, Estimate] | None = None
+    for name in names:
+        for arm in HONEST:
+            gain, key = level.gain(arm, name, over), level.key(arm, name)
+            if gain is not None and key and (best is None or gain.value > best[1].value):
+                best = mix_of(level.cases[key]).name, gain
+    parts = [_alone(level)]
+    gain = level.gain("classical", "", "real")
+    if gain is not None:
+        what = "" if gain.interval is None or gain.decided else ", which is not decided"
+        parts.append(f"Classical augmentation: {_signed(gain)} points{what}.")
+    if best is not None:
+        name, gain = best
+        what = "" if gain.interval is None or gain.decided else ", which is not decided"
+        against = "classical augmentation" if over == "classical" else "real images"
+        parts.append(
+            f"The best arm with generated images is {name}: {_signed(gain)} points over "
+            f"{against}{what}."
+        )
+    return f"{' '.join(parts)}{_unsure(level)}"
+
+
+_ASKED: tuple[tuple[ArmName, ArmName, str], ...] = (
+    ("generated", "real", "beside the real images"),
+    ("both", "classical", "beside classical augmentation, over that alone"),
+    ("semi", "real", "of all images, beside the real ones"),
+    ("only", "real", "in place of the real images"),
+    ("leaky", "real", "of all labels (leaky)"),
+)
+
+
+def _of_generator(name: str, found: list[Level]) -> str:
+    """Say in which arms and at how many labels the images of a generator gain or lose points."""
+    parts, rest = [], 0
+    for arm, over, words in _ASKED:
+        known = [(level, gain) for level in found if (gain := level.gain(arm, name, over))]
+        told = [f"{_signed(gain)} at {_labels(level)}" for level, gain in known if gain.decided]
+        rest += len(known) - len(told)
+        if told:
+            parts.append(f"{words}: {', '.join(told)}")
+    if not parts:
+        return f"{name} images: no gain and no loss is decided at any number of labels."
+    end = " Nothing else is decided." if rest else ""
+    return f"{name} images, points at numbers of labels; {'; '.join(parts)}.{end}"
+
+
+def _labels(level: Level) -> str:
+    return f"{level.labels:,}" if level.labels else f"{100 * level.fraction:g} %"
+
+
+def _signed(gain: Estimate) -> str:
+    text = rounded(gain.value, gain.interval)
+    return text if text.startswith("−") else f"+{text}"
 
 
 def _gain(gain: Estimate, one: bool = False) -> str:

@@ -21,14 +21,13 @@ from vaelab.explore.grids import save_png
 from vaelab.explore.labelled import neighbours
 from vaelab.models.conditioning import LABEL
 from vaelab.models.vae import Vae
-from vaelab.studies.arms import ARMS, LEARNS_CLASSES, Mix
+from vaelab.studies.arms import ARMS, LEARNS_CLASSES, Mix, Sees
 from vaelab.training.fit import train_config
 from vaelab.training.judge import trained_judge
 from vaelab.training.progress import Silent
 from vaelab.training.run import Run
 from vaelab.training.step import mix_seed
 
-PICTURE = "neighbours.png"
 _CHECKED, _SHOWN, _COLUMNS = 50, 2, 20
 _WATCHED = 1_000  # images of a generator's validation
 
@@ -101,8 +100,13 @@ def _made(
 ) -> tuple[Made, dict[str, Figure]]:
     few = labelled_part(splits.train, mix.fraction, seed)
     known = with_labels(few)
-    seen = {"labelled": known, "images": few, "everything": splits.train}[ARMS[mix.arm].sees or ""]
-    run = Run(folder / "generators" / key_of(mix, seed))
+    seen = {
+        "labelled": known,
+        "images": few,
+        "everything": splits.train,
+        "unlabelled": _without_labels(splits.train),
+    }[mix.sees]
+    run = Run(folder / "generators" / _key(mix, seed))
     _train(mix, config, splits, seen, seed, run)
     judge = None
     if mix.make.confidence > 0:
@@ -124,7 +128,7 @@ def _made(
         judge=judge,
         checked=_CHECKED,
     )
-    save_png(run.path / PICTURE, neighbours(made, seen, _SHOWN, _COLUMNS))
+    save_png(picture_of(mix, seed, folder), neighbours(made, seen, _SHOWN, _COLUMNS))
     near = made.nearness[~made.nearness.isnan()]
     how_near = (
         f"Median over {len(near):,} made images of the distance to the nearest of {len(seen):,} "
@@ -143,12 +147,23 @@ def with_read_labels(model: Vae, images: ImageSet) -> ImageSet:
     return replace(images, labels=labels)
 
 
-def key_of(mix: Mix, seed: int) -> str:
+def picture_of(mix: Mix, seed: int, folder: Path) -> Path:
+    """Return the picture of what a generator made for an arm, in the folder of a study."""
+    name = f"{_safe(mix.generator)}-{_part(ARMS[mix.arm].sees, mix.fraction)}.png"
+    return folder / "generators" / _key(mix, seed) / name
+
+
+def _key(mix: Mix, seed: int) -> str:
     """Return the name of a generator's folder: what it sees, and so who shares it."""
-    sees = ARMS[mix.arm].sees
-    part = sees if sees == "everything" else f"{sees}-{mix.fraction:g}"
-    safe = "".join(c if c.isalnum() else "-" for c in mix.generator)
-    return f"{safe}-{part}-seed-{seed}"
+    return f"{_safe(mix.trained_as)}-{_part(mix.sees, mix.fraction)}-seed-{seed}"
+
+
+def _part(sees: Sees | None, fraction: float) -> str:
+    return f"{sees}-{fraction:g}" if sees in ("labelled", "images") else str(sees)
+
+
+def _safe(name: str) -> str:
+    return "".join(c if c.isalnum() else "-" for c in name)
 
 
 def _train(
@@ -163,7 +178,8 @@ def _train(
     training = config.training.model_copy(update={"seed": seed})
     config = config.model_copy(update={"training": training})
     known = with_labels(seen)
-    watched = tiled(known, min(len(known), _WATCHED), seed)  # no label that the arm has not
+    some = known if len(known) else seen
+    watched = tiled(some, min(len(some), _WATCHED), seed)  # no label that the arm has not
     own = replace(
         splits,
         name=f"{splits.name}, {len(known):,} labels",
@@ -177,6 +193,11 @@ def _train(
             return
         except BusyError:
             time.sleep(1)
+
+
+def _without_labels(images: ImageSet) -> ImageSet:
+    assert images.labels is not None
+    return replace(images, labels=torch.full_like(images.labels, -1))
 
 
 def _as_set(made: Made, like: ImageSet) -> ImageSet:

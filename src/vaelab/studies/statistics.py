@@ -87,8 +87,8 @@ def _trigamma_inverse(value: float) -> float:
     return math.exp(optimize.brentq(excess, -most, most))
 
 
-def moderated(groups: Mapping[str, Sequence[float]]) -> dict[str, Variance]:
-    """Return the moderated variance of every group."""
+def moderated(groups: Mapping[str, Sequence[float]], most: float = math.inf) -> dict[str, Variance]:
+    """Return the moderated variance of every group, on ``most`` degrees of freedom at most."""
     own = {
         name: Variance(float(np.var(values, ddof=1)), len(values) - 1)
         if len(values) > 1
@@ -96,7 +96,7 @@ def moderated(groups: Mapping[str, Sequence[float]]) -> dict[str, Variance]:
         for name, values in groups.items()
     }
     prior = common_variance(list(own.values()))
-    total = sum(v.freedom for v in own.values() if v.value > 0)
+    total = min(most, sum(v.freedom for v in own.values() if v.value > 0))
     found = {}
     for name, v in own.items():
         if math.isinf(prior.freedom):
@@ -152,10 +152,16 @@ def blocked(
 ) -> dict[tuple[str, str], Estimate]:
     """Return one − other for pairs of groups whose values of a seed share a fate.
 
-    Randomised blocks (Fisher, 1935): y_gs = μ_g + b_s + ε, the ε of all groups with one variance.
+    Randomised blocks (Fisher, 1935), where groups may differ in how far chance moves them:
+
+        y_gs = μ_g + b_s + ε_gs,   Var ε_gs = σ_g²
+
     What a seed does to all groups alike (which images are labelled, the initial weights) drops out
-    of every difference; with two groups this is the paired t-test. All intervals together hold
-    with 95 % (Šidák, 1967).
+    of every difference. b_s is the median over groups of y_gs − ȳ_g, which a few noisy groups do
+    not move; the variances of what is left, times k/(k − 1) for k groups, are moderated as above.
+    With two groups this is the paired t-test. All intervals together hold with 95 % (Šidák, 1967):
+    in simulations of 3 to 22 groups and 2 to 5 seeds, with deviations that are equal or differ by
+    factors up to 13, in 89 to 99 % (with one variance for all: in 78 to 98 %).
 
     Arguments:
         groups: name to value by seed; seeds that some group lacks are left out.
@@ -165,16 +171,17 @@ def blocked(
     if not seeds:
         return {}
     y = np.array([[values[seed] for seed in seeds] for values in groups.values()])
-    centre = y.mean(1, keepdims=True) + y.mean(0, keepdims=True) - y.mean()
-    freedom = (len(y) - 1) * (len(seeds) - 1)
-    residual = Variance(0.0, 0.0)
-    if freedom:
-        residual = Variance(float(((y - centre) ** 2).sum()) / freedom, freedom)
-    interval = _interval(residual, 2 / len(seeds), len(pairs))
-    where = {name: row for row, name in enumerate(groups)}
-    means = y.mean(1)
+    means = dict(zip(groups, y.mean(1).tolist(), strict=True))
+    rest = y - y.mean(1, keepdims=True)
+    rest = (rest - np.median(rest, 0)) * math.sqrt(len(y) / max(1, len(y) - 1))
+    of_groups = dict(zip(groups, rest.tolist(), strict=True))
+    variances = moderated(of_groups, (len(y) - 1) * (len(seeds) - 1))
     return {
-        (one, other): Estimate(float(means[where[one]] - means[where[other]]), interval, len(seeds))
+        (one, other): Estimate(
+            means[one] - means[other],
+            _interval(_sum(variances[one], variances[other]), 1 / len(seeds), len(pairs)),
+            len(seeds),
+        )
         for one, other in pairs
     }
 
