@@ -144,10 +144,13 @@ def test_a_start_that_fails_leaves_no_plan(
     assert "--seeds" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", shipped())
-@pytest.mark.parametrize("preset", ["quick", "full"])
+@pytest.mark.parametrize(
+    ("name", "preset"),
+    [(name, key) for name in shipped() for key in read_study(name)[0]["presets"]],
+)
 def test_shipped_studies_can_be(name: str, preset: str) -> None:
     values, where = read_study(name)
+    assert {"quick", "full"} <= values["presets"].keys()
     plan = make_plan(values, where, preset=preset)
     assert len(plan.cases) > 1
     assert len(plan.seeds) >= 2
