@@ -119,10 +119,7 @@ def headline(results: Results) -> str:
     if not compared:
         return "Nothing is decided yet: that takes two seeds of every arm."
     if not wins:
-        return (
-            f"At no number of labels do generated images beat {what} by more than chance could: "
-            "see each generator below."
-        )
+        return f"At no number of labels do generated images beat {what} by more than chance could."
     return f"Generated images beat {what} {'; '.join(wins)}."
 
 
@@ -136,29 +133,24 @@ def sentences(results: Results) -> list[str]:
         return several + ([_of_generator(name, found) for name in names] if decided else [])
     said = []
     for level in found:
-        parts = [_classical(level)] if _classical(level) else []
+        honest, leaky = [_classical(level)] if _classical(level) else [], []
         for name in names:
             for arm, words in _ARMS.items():
                 gain = level.gain(arm, name, "real")
-                if gain is not None and arm != "leaky":
+                if gain is not None:
+                    parts = leaky if arm == "leaky" else honest
                     parts.append(f"{words.format(name)} {_gain(gain)}")
-        said.append(f"{_alone(level)} In points: {'; '.join(parts)}.{_unsure(level)}")
-        for name in names:
-            leaky = level.gain("leaky", name, "real")
-            if leaky is not None:
-                said.append(
-                    f"At {level.words}, a {name} that was trained with all labels (leaky: no "
-                    f"one with so few labels has it) {_gain(leaky, one=True)}."
-                )
+        said.append(f"{_alone(level)} In points: {'; '.join(honest)}.{_unsure(level)}")
+        said += [f"At {level.words}, {part}." for part in leaky]
     return said
 
 
 _ARMS: dict[ArmName, str] = {
     "generated": "{} images",
     "both": "classical and {} images",
-    "semi": "images of a {} that saw all images without further labels",
+    "semi": "images by {} that saw all images without further labels",
     "only": "{} images alone, in place of the real ones,",
-    "leaky": "images of a {} that saw all labels",
+    "leaky": "images by {} that saw all labels (leaky: no one with so few labels has it)",
 }
 
 
