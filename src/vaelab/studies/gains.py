@@ -133,7 +133,8 @@ def sentences(results: Results) -> list[str]:
         return several + ([_of_generator(name, found) for name in names] if decided else [])
     said = []
     for level in found:
-        honest, leaky = [_classical(level)] if _classical(level) else [], []
+        honest = [_classical(level)] if _classical(level) else []
+        leaky: list[str] = []
         for name in names:
             for arm, words in _ARMS.items():
                 gain = level.gain(arm, name, "real")
