@@ -88,7 +88,7 @@ def neighbours(made: Made, seen: ImageSet, each: int = _SHOWN, columns: int = 2 
         [(made.labels == k).nonzero().squeeze(1)[:each] for k in made.labels.unique().tolist()]
     )
     pairs = torch.stack([made.images[rows], seen.take(made.nearest[rows]).cpu()], 1)
-    return grid(pairs.flatten(0, 1), columns)
+    return grid(pairs.flatten(0, 1), min(columns, 2 * len(pairs)))
 
 
 def folder_names(classes: tuple[str, ...]) -> list[str]:

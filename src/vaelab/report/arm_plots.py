@@ -42,7 +42,7 @@ class Scale:
 ACCURACY = Scale(
     "accuracy on test images, %",
     lambda accuracy: -math.log10(max(100 - accuracy, 0.01)),
-    (0, 50, 70, 80, 90, 95, 98, 99, 99.5, 99.8, 99.9, 99.98),
+    (20, 40, 60, 80, 90, 95, 98, 99, 99.5, 99.8, 99.9, 99.98),
 )
 """Per cent: errors on a logarithmic scale."""
 
