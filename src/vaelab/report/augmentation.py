@@ -34,6 +34,7 @@ def augmentation_sections(results: Results, study: Study) -> list[Section]:
         for plot in plots
     ]
     made = names[0] if len(names) == 1 else "generator"
+    pictures = _made(results, study)
     return [
         Section(
             "Accuracy against labels",
@@ -46,7 +47,7 @@ def augmentation_sections(results: Results, study: Study) -> list[Section]:
             tuple((ARMS[arm].named(made), arm_color(arm), arm == "leaky") for arm in arms),
             roomy=True,
         ),
-        _made(results, study),
+        *([pictures] if pictures.panels else []),
     ]
 
 
@@ -80,12 +81,12 @@ def augmentation_tables(results: Results) -> list[Table]:
 def _accuracies(found: Sequence[Level]) -> list[dict[str, tuple[Estimate, bool]]]:
     columns = []
     for level in found:
-        honest = [
-            v.value for k, v in level.accuracy.items() if mix_of(level.cases[k]).arm != "leaky"
-        ]
+        arms = {key: mix_of(level.cases[key]) for key in level.accuracy}
+        honest = {key: v.value for key, v in level.accuracy.items() if arms[key].arm != "leaky"}
+        most = max(honest.values(), default=None)
         columns.append(
             {
-                mix_of(level.cases[key]).name: (value, value.value == max(honest, default=None))
+                arms[key].name: (value, key in honest and value.value == most)
                 for key, value in level.accuracy.items()
             }
         )
