@@ -199,7 +199,7 @@ def test_smoothing_does_not_favour_rare_classes() -> None:
     expected = (each[:99].mean() + each[99]) / 2
     assert float(loss.total.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
     logits = torch.tensor([[math.log(0.95 / 0.05), 0.0]]).requires_grad_()
-    model.forward = lambda _: logits.expand(50, 2)  # type: ignore[method-assign]
+    model.forward = lambda x: logits.expand(len(x), 2)  # type: ignore[method-assign]
     common = Batch(x[:50], x[:50], labels[:50], None, torch.arange(50))
     objective(model, common, 0).total.backward()
     assert float(logits.grad.abs().max()) < 1e-6  # type: ignore[union-attr]  # 95 % is the best

@@ -12,7 +12,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from vaelab.config import Count, Fraction, NonNegative, Section, merge
+from vaelab.config import (
+    Count,
+    DataConfig,
+    Fraction,
+    NonNegative,
+    RunConfig,
+    Section,
+    merge,
+)
 from vaelab.errors import ConfigError
 from vaelab.recipes import find_recipe, resolve
 from vaelab.training.run import versions
@@ -45,6 +53,9 @@ class Arm:
         """Return the arm in plain words."""
         return self.words.format(generator)
 
+
+ACCURACY = "accuracy"
+"""What arms are compared in."""
 
 ARMS: dict[ArmName, Arm] = {
     "real": Arm("real"),
@@ -212,6 +223,20 @@ def _making(generator: GeneratorConfig, arm: ArmName) -> MakeConfig:
     return make.model_copy(update={"sampler": "pool", "temperature": 1.0, "guidance": 1.0})
 
 
+def check_classifier(config: RunConfig, where: str) -> None:
+    """Raise `ConfigError` for settings with which arms would not be comparable."""
+    if config.training.patience is not None:
+        raise ConfigError(
+            f"{where}: training.patience: would end arms after different numbers of steps, chosen "
+            "by labels beyond the fraction. Leave it out."
+        )
+    if config.training.labelled is not None:
+        raise ConfigError(
+            f"{where}: training.labelled: would leave out labels of real and made images alike. "
+            "augmentation.fractions says how many images are labelled."
+        )
+
+
 def pairs(mixes: Mapping[str, Mix]) -> list[tuple[str, str]]:
     """Return which cases to compare: with real images, and with classical augmentation of them.
 
@@ -253,6 +278,16 @@ def _trained(study: AugmentationConfig, name: str, base: Mapping[str, Any], wher
     if isinstance(training, Mapping) and "device" in training:
         shared["training"] = {"device": training["device"]}
     config = resolve(merge({**shared, "versions": versions()}, declared.train), where)
+    if _images_of(config.data) != _images_of(DataConfig.model_validate(base.get("data", {}))):
+        raise ConfigError(
+            f"{where}: train: data: a generator has the images of the study, or test images could "
+            "come to it. Only attributes and binarize may be its own."
+        )
     if find_recipe(config.recipe).classifies:
         raise ConfigError(f"{where}: recipe: {config.recipe} makes no images.")
     return _Trained(config.model_dump(mode="json"), declared.images)
+
+
+def _images_of(data: DataConfig) -> DataConfig:
+    """Return what decides which images there are and how they are split."""
+    return data.model_copy(update={"attributes": [], "binarize": "none"})
