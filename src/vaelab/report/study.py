@@ -339,13 +339,13 @@ def _statistics(results: Results) -> str:
     if results.plan.augments:
         return (
             f"{counted(len(results.plan.seeds), 'seed')}. A seed decides which images are "
-            "labelled, the initial weights and the order of images, alike in all arms. All arms took the "
-            "same number of steps over equally many images. Intervals of accuracies are of the "
-            "mean over seeds, 95 %. Gains are differences at the same seeds (randomised blocks, "
-            "the variances of the arms at a number of labels moderated towards a common one); "
-            "their intervals hold all at once for each number of labels (Šidák). Neither says "
-            "anything about other test images. Temperatures are fitted to all validation images, "
-            "which changes no accuracy."
+            "labelled, the initial weights and the order of images, alike in all arms. All arms "
+            "took the same number of steps over equally many images. Intervals of accuracies are "
+            "of the mean over seeds, 95 %. Gains are differences at the same seeds (randomised "
+            "blocks, the variances of the arms at a number of labels moderated towards a common "
+            "one); their intervals hold all at once for each number of labels (Šidák). Neither "
+            "says anything about other test images. Temperatures are fitted to all validation "
+            "images, which changes no accuracy."
         )
     seeds = len(results.plan.seeds)
     count = len(results.comparisons(results.plan.lead))
