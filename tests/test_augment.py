@@ -19,6 +19,7 @@ from vaelab.errors import ConfigError, DataError
 from vaelab.explore.augment import Making, Near, make_images
 from vaelab.explore.labelled import folder_names
 from vaelab.models.classifier import Classifier
+from vaelab.models.model import Images
 from vaelab.models.vae import Vae
 
 
@@ -113,6 +114,38 @@ def test_class_names_become_safe_folders() -> None:
         assert "/" not in name
         assert not name.startswith(".")
         assert name.lower() != "test"
+
+
+def test_no_two_classes_share_a_folder() -> None:
+    for classes in (("a_b-2", "a_b", "a/b"), ("Cat", "cat", "cat-1"), ("", "class-0", "Test")):
+        names = folder_names(classes)
+        assert len({name.casefold() for name in names}) == 3, names
+
+
+def test_the_nearest_are_found_for_what_the_filters_left(halves: Splits, told: Vae) -> None:
+    """Those that are shown, the first, are those that are checked, however few of a draw pass."""
+
+    class Late(Brightness):
+        """Believes only the last of the images that it is shown."""
+
+        def predict(self, images: Images) -> torch.Tensor:
+            return (torch.arange(len(images)) == len(images) - 1).float()[:, None].expand(-1, 2)
+
+    made = make_images(told, halves.train, 6, Making(confidence=0.5), judge=Late(), checked=2)
+    assert made.tried == 2 * 6 * 6
+    distance, nearest = Near(halves.train)(made.images)
+    for label in (0, 1):
+        first, rest = (made.labels == label).nonzero().squeeze(1).split([2, 4])
+        torch.testing.assert_close(made.nearness[first], distance[first])
+        assert torch.equal(made.nearest[first], nearest[first])
+        assert bool(made.nearness[rest].isnan().all())
+
+
+def test_no_image_is_made_of_a_class_that_was_never_seen(halves: Splits, told: Vae) -> None:
+    assert halves.train.labels is not None
+    one = halves.train.subset((halves.train.labels == 1).nonzero().squeeze(1))
+    made = make_images(told, one, 4, Making())
+    assert made.labels.tolist() == [1] * 4
 
 
 @pytest.mark.parametrize("form", ["folder", "npz"])

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from scipy import stats
 
 from tests.test_cli import vaelab
@@ -24,7 +25,8 @@ from vaelab.evaluation.record import Evaluation
 from vaelab.explore.augment import make_images
 from vaelab.recipes import resolve
 from vaelab.report.arm_plots import arm_plots
-from vaelab.report.augmentation import augmentation_tables
+from vaelab.report.augmentation import augmentation_sections, augmentation_tables
+from vaelab.report.study import _statistics
 from vaelab.studies import gains
 from vaelab.studies.arms import ARMS, WITHOUT_LABELS
 from vaelab.studies.mixture import labelled_part, mixed, tiled
@@ -122,6 +124,10 @@ def test_arms_times_fractions_times_generators() -> None:
         ({"generators": {"c": {"train": {"recipe": "classifier"}, "images": 9}}}, "no images"),
         ({"generators": {"c": {"train": {"recipe": "cvae", "optons": {}}, "images": 9}}}, "optons"),
         ({"generators": {"c": {"share": 0.2}}}, "c: needs train and images"),
+        (
+            {"generators": {"c": {"train": {**TINY, "data": {"split_seed": 1}}, "images": 9}}},
+            "test images could come to it",
+        ),
         ({"generators": {"c": {"like": "d"}}}, "c: like: d is no generator"),
         ({"generators": {"c": {"train": TINY, "images": 9, "like": "c"}}}, "is trained like c"),
     ],
@@ -137,6 +143,36 @@ def test_what_cannot_be_an_arm_is_named(more: dict[str, Any], message: str) -> N
         make_plan(values, "here")
 
 
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [({"patience": 2}, "different numbers of steps"), ({"labelled": 20}, "augmentation.fractions")],
+)
+def test_settings_that_make_arms_unlike_are_refused(setting: dict[str, int], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_plan(declared(), "here", base={"training": setting})
+
+
+def test_arms_are_compared_in_accuracy() -> None:
+    values = declared()
+    del values["lead"]
+    assert make_plan(values, "here").lead == "accuracy"
+    with pytest.raises(ConfigError, match="is about accuracy"):
+        make_plan({**values, "lead": "elbo"}, "here")
+
+
+def test_images_without_classes_are_refused_before_any_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, source, out = tmp_path / "bare.npz", tmp_path / "arms.yaml", tmp_path / "study"
+    np.savez(data, images=crosses(30)[0])
+    source.write_text(yaml.safe_dump(declared(data)))
+    arguments = ["study", str(source), "--generators", "cvae, pools", "-o", str(out)]
+    code, _, err = vaelab(capsys, *arguments)
+    assert code == 1
+    assert err.count("two classes or more") == 1
+    assert not (out / "study.yaml").exists()
+
+
 def test_labels_beyond_the_fraction_are_unknown_and_alike_in_all_arms() -> None:
     splits = load_data(crosses())
     few = labelled_part(splits.train, 0.1, seed=3)
@@ -150,6 +186,18 @@ def test_labels_beyond_the_fraction_are_unknown_and_alike_in_all_arms() -> None:
     other = labelled_part(splits.train, 0.1, seed=4)
     assert not torch.equal(other.labels, few.labels)  # type: ignore[arg-type]
     assert torch.bincount(few.labels[known]).max() - torch.bincount(few.labels[known]).min() <= 1
+
+
+def test_attributes_of_unlabelled_images_are_unknown_but_what_is_measured() -> None:
+    splits = load_data(crosses())
+    columns = torch.rand(len(splits.train), 2)
+    images = replace(splits.train, attributes=columns, attribute_names=("glasses", "thickness"))
+    few = labelled_part(images, 0.1, seed=3)
+    assert few.labels is not None
+    assert few.attributes is not None
+    assert torch.equal(few.attributes[:, 0].isnan(), few.labels < 0)
+    assert torch.equal(few.attributes[few.labels >= 0], columns[few.labels >= 0])
+    assert torch.equal(few.attributes[:, 1], columns[:, 1])
 
 
 def test_a_few_images_are_repeated_evenly() -> None:
@@ -203,13 +251,17 @@ def test_no_arm_but_the_leaky_one_sees_more_labels_than_its_fraction(
         assert not rows(train.train) & (beyond | held_out)
         assert bool(rows(train.train) & known) == with_real
         assert train.test is splits.test
-        assert bool(rows(own.train) & beyond) == sees_all
+        assert rows(own.train) & beyond == (beyond if sees_all else set())
         assert not rows(own.train) & held_out
         assert not rows(own.validation) & held_out
         for images in (own.train, own.validation):
             assert images.labels is not None
             told = images.subset((images.labels >= 0).nonzero().squeeze(1))
             assert bool(rows(told) & beyond) == all_labels
+        assert own.train.labels is not None
+        told = own.train.subset((own.train.labels >= 0).nonzero().squeeze(1))
+        labelled = known | beyond if all_labels else known
+        assert rows(told) == (set() if name.startswith("real + pools") else labelled)
 
 
 @pytest.mark.parametrize("name", ["cvae", "csvae", "vae-gan", "vae-pools", "m1+m2"])
@@ -476,7 +528,10 @@ def test_the_headline_counts_only_honest_arms_that_are_decided(tmp_path: Path) -
     generated, leaky = "real + cvae, 10 %", "real + cvae of all labels (leaky), 10 %"
     base = {"real, 10 %": real, "real + classical, 10 %": classical}
     found = told(plan, {**base, generated: [0.86, 0.74], leaky: [0.99, 0.89]}, tmp_path)
-    assert gains.headline(found).startswith("At no number of labels do generated images beat")
+    assert gains.headline(found) == (
+        "At 30 labels (10 a class) generated images do not beat classical augmentation by more "
+        "than chance could."
+    )
     said = " ".join(gains.sentences(found))
     assert "At 30 labels (10 a class), real images alone reach 75" in said
     assert "classical augmentation raises it by 5 ±" in said
@@ -490,6 +545,49 @@ def test_the_headline_counts_only_honest_arms_that_are_decided(tmp_path: Path) -
     same = told(one, {case.name: [0.5] for case in one.cases}, tmp_path)
     assert gains.headline(same).startswith("Nothing is decided yet")
     assert "One seed is not enough" in gains.sentences(same)[0]
+
+
+def test_no_more_is_said_than_is_there(tmp_path: Path) -> None:
+    """Studies with nothing to compare, with seeds that tell nothing, and half done."""
+    bare = make_plan(declared(arms=["real", "leaky"], use=["cvae"], fractions=[0.1]), "here")
+    found = told(bare, {case.name: [0.5, 0.6] for case in bare.cases}, tmp_path)
+    assert gains.headline(found).startswith("No arm of this study has generated images")
+    assert "In points" not in gains.sentences(found)[0]
+    plan = make_plan(declared(use=["cvae"]), "here")
+    same = told(plan, {case.name: [0.5, 0.5] for case in plan.cases}, tmp_path)
+    for text in (gains.headline(same), gains.sentences(same)[0]):
+        assert "differ too little" in text
+        assert "One seed" not in text
+    shares = {case.name: [0.80, 0.70 + 0.001 * i] for i, case in enumerate(plan.cases)}
+    done = told(plan, shares, tmp_path)
+    assert gains.headline(done).endswith("by more than chance could.")
+    undone = [run.job.case.mix is not None and run.job.case.mix.fraction == 1 for run in done.runs]
+    runs = [
+        replace(run, evaluation=None) if late else run
+        for run, late in zip(done.runs, undone, strict=True)
+    ]
+    line = gains.headline(Results(plan, tuple(runs)))
+    assert line.startswith("At no number of labels")
+    assert line.endswith("by more than chance could so far.")
+    one = make_plan(declared(fractions=[0.1], use=["cvae"]), "here", seeds=1)
+    assert _statistics(told(one, {c.name: [0.5] for c in one.cases}, tmp_path))[:7] == "1 seed."
+
+
+def test_a_leaky_arm_is_not_the_best_by_a_tie(tmp_path: Path) -> None:
+    """A plain VAE of all images is the same with few labels and with all."""
+    plan = make_plan(declared(use=["pools"], fractions=[1]), "here")
+    best = ("real + pools of all images", "real + pools of all labels (leaky)")
+    shares = {case.name: [0.7, 0.6] for case in plan.cases}
+    shares |= {f"{name}, 100 %": [0.9, 0.8] for name in best}
+    rows = augmentation_tables(told(plan, shares, tmp_path))[0].rows
+    assert [name for name, _, cells in rows if cells[0].best] == [best[0]]
+
+
+def test_a_study_without_generators_has_no_empty_section(tmp_path: Path) -> None:
+    plan = make_plan(declared(arms=["real", "classical"], fractions=[0.1]), "here")
+    found = told(plan, {case.name: [0.5, 0.6] for case in plan.cases}, tmp_path)
+    titles = [part.title for part in augmentation_sections(found, Study(tmp_path))]
+    assert titles == ["Accuracy against labels"]
 
 
 def test_of_several_generators_each_is_told_by_itself(tmp_path: Path) -> None:
@@ -527,3 +625,16 @@ def test_of_several_generators_each_is_told_by_itself(tmp_path: Path) -> None:
     errors = [math.log(100 - value) for value in accuracy]
     line = np.polyfit(errors, heights, 1)
     assert np.allclose(np.polyval(line, errors), heights, atol=0.1)  # errors on a log scale
+
+
+def test_shares_that_come_to_the_same_labels_are_one(tmp_path: Path) -> None:
+    plan = make_plan(declared(fractions=[0.001, 0.01], use=["cvae"]), "here")
+    found = told(plan, {case.name: [0.5, 0.6] for case in plan.cases}, tmp_path, labels=6)
+    assert [level.fraction for level in gains.levels(found)] == [0.001]
+    assert all(len(cells) == 1 for _, _, cells in augmentation_tables(found)[0].rows)
+
+
+def test_names_that_would_share_a_folder_are_refused() -> None:
+    generators = {name: {"train": TINY, "images": 9} for name in ("a+b", "a-b")}
+    with pytest.raises(ConfigError, match="would share a folder"):
+        make_plan(declared(generators=generators), "here")

@@ -186,6 +186,27 @@ def test_rare_classes_weigh_more() -> None:
     assert float(loss.total.detach()) == pytest.approx(float(mean_of_classes.detach()), rel=1e-5)
 
 
+def test_smoothing_does_not_favour_rare_classes() -> None:
+    """Smoothed labels of a frequent class stay its own, however much a rare one weighs."""
+    labels = torch.tensor([0] * 99 + [1])
+    weights = class_weights(labels, 2, 1.0)
+    objective = Classification(0.1, Variation(), weights).eval()
+    model = build_classifier((1, 8, 8), 2).eval()
+    x = torch.rand(100, 1, 8, 8)
+    loss = objective(model, Batch(x, x, labels, None, torch.arange(100)), 0)
+    smooth = 0.9 * functional.one_hot(labels, 2) + 0.05
+    each = -(smooth * model(x).log_softmax(1)).sum(1)
+    expected = (each[:99].mean() + each[99]) / 2
+    assert float(loss.total.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+    logits = torch.tensor([[math.log(0.95 / 0.05), 0.0]]).requires_grad_()
+    model.forward = lambda x: logits.expand(len(x), 2)  # type: ignore[method-assign]
+    common = Batch(x[:50], x[:50], labels[:50], None, torch.arange(50))
+    objective(model, common, 0).total.backward()
+    assert float(logits.grad.abs().max()) < 1e-6  # type: ignore[union-attr]  # 95 % is the best
+    none = Classification(0.1, Variation(), torch.tensor([0.0, 2.0])).eval()
+    assert float(none(model, common, 0).total.detach()) == 0  # a class without training images
+
+
 def test_the_temperature_is_found() -> None:
     generator = torch.Generator().manual_seed(0)
     true = 2 * torch.randn(20_000, 4, generator=generator)

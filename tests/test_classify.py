@@ -167,10 +167,11 @@ def test_train_evaluate_predict(
 def test_what_cannot_be_classified_is_said_plainly(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    one, two, bare = (tmp_path / f"{name}.npz" for name in ("one", "two", "bare"))
+    one, two, bare, other = (tmp_path / f"{name}.npz" for name in ("one", "two", "bare", "other"))
     np.savez(one, images=blobs(20), labels=np.zeros(20, int))
     np.savez(two, images=blobs(2), labels=np.arange(2))
     np.savez(bare, images=blobs(20))
+    np.savez(other, images=255 - blobs(2), labels=np.arange(2))
     for path in (one, bare):
         code, _, err = vaelab(
             capsys, "classify", "train", "-d", str(path), "-o", str(tmp_path / "x"), *QUICK
@@ -185,6 +186,9 @@ def test_what_cannot_be_classified_is_said_plainly(
     assert code == 0, err
     assert "Training-set accuracy" in text
     assert float(Run(out).load_classifier().temperature) == 1  # nothing was held out to fit it
+    code, text, err = vaelab(capsys, "classify", "evaluate", out, "-d", str(other))
+    assert code == 0, err
+    assert "Test accuracy" in text  # too few to split, but none that training used
     code, _, err = vaelab(capsys, "evaluate", out)
     assert code == 1
     assert "vaelab classify evaluate" in err

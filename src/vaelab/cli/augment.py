@@ -10,6 +10,7 @@ import typer
 
 from vaelab.cli.explore import RunPath, Seed, splits_of
 from vaelab.cli.output import output, table
+from vaelab.errors import counted
 
 if TYPE_CHECKING:
     from vaelab.models.classifier import Classifier
@@ -89,10 +90,15 @@ def augment(
         if splits.held_out
         else "distance to the nearest training image, in levels of 8 bits",
     }
+    unit = "1: as far as new images" if splits.held_out else "in levels of 8 bits"
     place = write_labelled(out, made, seen, manifest, form)
-    short = per_class * len(known.class_names) - len(made.labels)
+    counts = made.labels.bincount(minlength=len(known.class_names)).tolist()
+    for name, count in zip(known.class_names, counts, strict=True):
+        if not count:
+            output.say(f"{name}: no training image with this label, and so none was made.")
+    short = sum(per_class - count for count in counts if count)
     if short:
-        output.say(f"{short} images fewer than asked for: the filters left out too many.")
+        output.say(f"{counted(short, 'image')} fewer than asked for: the filters left out more.")
     output.result(
         {
             "out": str(out),
@@ -104,7 +110,7 @@ def augment(
         table(
             [
                 ("images", f"{len(made.labels):,} of {made.tried:,} made"),
-                ("nearness", f"{float(made.nearness.median()):.2f} (1: as far as new images)"),
+                ("nearness", f"{float(made.nearness.median()):.2f} ({unit})"),
                 ("data", str(place)),
                 ("check", str(out / "neighbours.png")),
                 ("manifest", str(out / "manifest.yaml")),

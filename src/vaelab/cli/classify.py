@@ -136,7 +136,7 @@ def evaluate(
     result, chances = classified(
         model,
         labelled_alike(folder.classes(), images),
-        held_out=splits.held_out and (data is not None or split != "train"),
+        held_out=data is not None or images is not splits.train,
         what=f"{split if split != 'train' else 'training'} images"
         + (f" of {splits.name}" if data else ""),
     )

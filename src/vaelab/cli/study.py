@@ -90,7 +90,7 @@ def study(
                 data,
                 set_ or [],
                 _numbers(fractions),
-                generators.split(",") if generators else None,
+                [name.strip() for name in generators.split(",")] if generators else None,
             )
         )
     plan = folder.read_plan()

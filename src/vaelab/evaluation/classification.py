@@ -172,7 +172,7 @@ def labelled_alike(model_names: tuple[str, ...], images: ImageSet) -> ImageSet:
 
 
 def verdict(evaluation: Evaluation) -> str:
-    """Say in a sentence how good the classifier is, and which two classes it mixes up most."""
+    """Say in a sentence how often the classifier is right, and how sure that is."""
     figure = evaluation.figures["accuracy"]
     part, _, of = evaluation.what.partition(" images")
     start = part.capitalize() if evaluation.held_out else "Training-set"

@@ -92,6 +92,8 @@ def make_images(
 ) -> Made:
     """Make so many images of every class; fewer where the filters leave too few.
 
+    None of a class without a labelled image: the model has never been told what it looks like.
+
     Arguments:
         model: trained.
         known: real images with labels; codes of a class are drawn from theirs.
@@ -101,8 +103,8 @@ def make_images(
         fresh: held-out images, the measure of nearness; without them it is in units of pixels'
             distances.
         judge: a classifier that has seen no other labels.
-        checked: find the nearest training image of only so many of each class, for speed; others
-            have the nearness NaN. A filter by nearness needs all.
+        checked: find the nearest training image of only the first so many of each class, for
+            speed; others have the nearness NaN. A filter by nearness needs all.
         report: told how many classes are done, and how many there are.
 
     Raises:
@@ -111,22 +113,19 @@ def make_images(
     """
     classes = len(known.class_names)
     _check(model, how, classes, judge)
+    assert known.labels is not None
+    there = known.labels[known.labels >= 0].unique().tolist()
     near = Near(seen or known, fresh)
     parts: list[dict[str, Tensor]] = []
     tried = 0
-    for label in range(classes):
+    for label in there:
         draw = _drawing(model, known, label, how)
         kept: list[dict[str, Tensor]] = []
         for turn in range(ROUNDS):
             with seeded(mix_seed(how.seed, label, turn), model.device):
                 images = draw(per_class).cpu().mul(255).round().to(torch.uint8)
             tried += len(images)
-            some = len(images) if how.farther or checked is None else checked * (turn == 0)
-            found = _described(images, label, near, judge, some)
-            good = ~(found["nearness"] < how.farther)
-            if judge is not None:
-                good &= found["confidence"] >= how.confidence
-            kept.append({name: values[good] for name, values in found.items()})
+            kept.append(_passed(images, label, how, near, judge))
             if sum(len(part["labels"]) for part in kept) >= per_class:
                 break
         joined = {name: torch.cat([part[name] for part in kept])[:per_class] for name in kept[0]}
@@ -136,8 +135,10 @@ def make_images(
                 f"with confidence {how.confidence:g} or more and nearness {how.farther:g} or more. "
                 "Lower them, or train the model longer."
             )
+        if "nearness" not in joined:
+            joined |= _nearest(joined["images"], near, checked)
         parts.append(joined)
-        report(label + 1, classes)
+        report(len(parts), len(there))
     every = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     confidence = every.get("confidence")
     return Made(
@@ -204,18 +205,26 @@ def _drawing(model: Vae, known: ImageSet, label: int, how: Making) -> Callable[[
     return find_sampler(how.sampler, model, known, label=label, seed=how.seed).images
 
 
-def _described(
-    images: Tensor, label: int, near: Near, judge: Classifier | None, some: int
+def _passed(
+    images: Tensor, label: int, how: Making, near: Near, judge: Classifier | None
 ) -> dict[str, Tensor]:
-    nearness, nearest = torch.full((len(images),), torch.nan), torch.zeros(len(images)).long()
-    if some:
-        nearness[:some], nearest[:some] = near(images[:some])
-    found = {
-        "images": images,
-        "labels": torch.full((len(images),), label),
-        "nearness": nearness,
-        "nearest": nearest,
-    }
+    """Return the images that the filters leave, with what the filters measured."""
+    found = {"images": images, "labels": torch.full((len(images),), label)}
     if judge is not None:
         found["confidence"] = judge.predict(images)[:, label].cpu()
+        found = _where(found["confidence"] >= how.confidence, found)
+    if how.farther:
+        found |= _nearest(found["images"], near)
+        found = _where(found["nearness"] >= how.farther, found)
     return found
+
+
+def _where(good: Tensor, found: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: values[good] for name, values in found.items()}
+
+
+def _nearest(images: Tensor, near: Near, count: int | None = None) -> dict[str, Tensor]:
+    """Return nearness and nearest training image of the first images, or of all."""
+    nearness, nearest = torch.full((len(images),), torch.nan), torch.zeros(len(images)).long()
+    nearness[:count], nearest[:count] = near(images[:count])
+    return {"nearness": nearness, "nearest": nearest}

@@ -1,6 +1,6 @@
 """A folder of made images with their labels, that any other tool can train on.
 
-DIR/images/CLASS/0000.png   or DIR/images.npz with ``images``, ``labels`` and ``class_names``
+DIR/images/CLASS/00000.png  or DIR/images.npz with ``images``, ``labels`` and ``class_names``
 DIR/neighbours.png          some of them, each beside the training image that it is the nearest to
 DIR/manifest.yaml           how they were made
 """
@@ -92,12 +92,16 @@ def neighbours(made: Made, seen: ImageSet, each: int = _SHOWN, columns: int = 2 
 
 
 def folder_names(classes: tuple[str, ...]) -> list[str]:
-    """Return a name of a folder for each class: the class where that is safe, and always unique."""
+    """Return a name of a folder for each class: the class where that is safe, and always unique.
+
+    Also where the file system does not tell capital letters from small ones.
+    """
     found: list[str] = []
-    reserved = {"train", "val", "valid", "validation", "test"}
+    taken = {"", "train", "val", "valid", "validation", "test"}
     for number, name in enumerate(classes):
         safe = re.sub(r"[^\w .+-]+", "_", name).strip(" .")[:80]
-        if not safe or safe.lower() in reserved or safe in found:
+        while safe.casefold() in taken:
             safe = f"{safe or 'class'}-{number}"
+        taken.add(safe.casefold())
         found.append(safe)
     return found

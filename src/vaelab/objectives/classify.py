@@ -92,12 +92,22 @@ class Classification(Objective):
         assert batch.labels is not None
         images = self.variation(batch.images) if self.training else batch.images
         logits = model(images).float()
-        total = functional.cross_entropy(
-            logits, batch.labels, self.weights, label_smoothing=self.smoothing
+        each = functional.cross_entropy(
+            logits, batch.labels, label_smoothing=self.smoothing, reduction="none"
         )
+        total = each.mean() if self.weights is None else _weighted(each, self.weights[batch.labels])
         with torch.no_grad():
             right = (logits.argmax(1) == batch.labels).float().mean()
         return Loss(total, {"loss": total.detach(), "accuracy": right})
+
+
+def _weighted(each: Tensor, weights: Tensor) -> Tensor:
+    """Return the weighted mean of losses; 0 where none counts.
+
+    Torch's own class weights would multiply the smoothed share of every class by the weight of
+    that class: among a hundred images to one, all would be taken for the rare class.
+    """
+    return (weights * each).sum() / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)
 
 
 def class_weights(labels: Tensor, classes: int, balance: float) -> Tensor:

@@ -34,6 +34,7 @@ def augmentation_sections(results: Results, study: Study) -> list[Section]:
         for plot in plots
     ]
     made = names[0] if len(names) == 1 else "generator"
+    pictures = _made(results, study)
     return [
         Section(
             "Accuracy against labels",
@@ -41,12 +42,12 @@ def augmentation_sections(results: Results, study: Study) -> list[Section]:
             "Left: mean over seeds with its 95 % interval; errors are drawn on a logarithmic "
             "scale. Right: what each arm gains over real images alone with the same labels and the "
             "same initial weights, small gains drawn wide (inverse hyperbolic sine); these "
-            "intervals hold all at once for one number of labels, and where they leave out 0 the "
-            "gain is decided. Arms are drawn a little beside each other.",
+            "intervals hold all at once, those of all arms and numbers of labels, and where they "
+            "leave out 0 the gain is decided. Arms are drawn a little beside each other.",
             tuple((ARMS[arm].named(made), arm_color(arm), arm == "leaky") for arm in arms),
             roomy=True,
         ),
-        _made(results, study),
+        *([pictures] if pictures.panels else []),
     ]
 
 
@@ -71,7 +72,7 @@ def augmentation_tables(results: Results) -> list[Table]:
         if any(gains):
             caption = (
                 f"Percentage points more than with {words}, at the same seeds. Intervals hold all "
-                "at once for one number of labels; decided gains are in bold."
+                "at once; decided gains are in bold."
             )
             tables.append(_table(results, f"Gain over {words}", caption, gains, "points"))
     return tables
@@ -80,12 +81,12 @@ def augmentation_tables(results: Results) -> list[Table]:
 def _accuracies(found: Sequence[Level]) -> list[dict[str, tuple[Estimate, bool]]]:
     columns = []
     for level in found:
-        honest = [
-            v.value for k, v in level.accuracy.items() if mix_of(level.cases[k]).arm != "leaky"
-        ]
+        arms = {key: mix_of(level.cases[key]) for key in level.accuracy}
+        honest = {key: v.value for key, v in level.accuracy.items() if arms[key].arm != "leaky"}
+        most = max(honest.values(), default=None)
         columns.append(
             {
-                mix_of(level.cases[key]).name: (value, value.value == max(honest, default=None))
+                arms[key].name: (value, key in honest and value.value == most)
                 for key, value in level.accuracy.items()
             }
         )
@@ -132,31 +133,26 @@ def _table(
 
 def _made(results: Results, study: Study) -> Section:
     """Return made images of the first seed beside their nearest training images."""
-    panels, shown = [], set()
+    panels: dict[str, tuple[Markup, str]] = {}
     for case in results.plan.cases:
         mix = mix_of(case)
-        runs = results.of(case)
+        runs = [run.evaluation for run in results.of(case) if run.evaluation is not None]
         if not mix.generator or not runs:
             continue
-        path = picture_of(mix, runs[0].job.seed, study.path)
-        if path in shown or not path.exists():
-            continue
-        shown.add(path)
-        near = [
-            run.evaluation.figures["nearness"].value
-            for run in runs
-            if run.evaluation is not None and "nearness" in run.evaluation.figures
-        ]
+        path = picture_of(mix, results.of(case)[0].job.seed, study.path)
+        labels = f"{round(runs[0].figures['labels'].value):,}"
         how = {
-            "labelled": f"trained on {100 * mix.fraction:g} % of the images alone",
-            "images": f"trained on all images, {100 * mix.fraction:g} % of the labels",
+            "labelled": f"trained on {labels} labelled images alone",
+            "images": f"trained on all images, {labels} of them labelled",
             "everything": "trained on all images with all labels (leaky)",
         }[ARMS[mix.arm].sees or "labelled"]
-        words = f"{mix.generator} {how}: nearness {sum(near) / max(1, len(near)):.2f}"
-        panels.append((_picture(path, words), words))
+        near = [found.figures["nearness"].value for found in runs if "nearness" in found.figures]
+        if near and path.exists():
+            words = f"{mix.generator} {how}: nearness {sum(near) / len(near):.2f}"
+            panels.setdefault(f"{mix.generator} {how}", (_picture(path, words), words))
     return Section(
         "What was made, and how new it is",
-        tuple(panels),
+        tuple(panels.values()),
         "Made images of the first seed, the first of each class, each with the nearest training "
         "image to its right: what looks like a copy is one. Nearness is the median distance to the "
         "nearest training image, in units of that of new real images: 1 is as far as these, 0 a "

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from vaelab import files
 from vaelab.data.images import Splits
-from vaelab.errors import VaelabError
+from vaelab.errors import VaelabError, counted
 from vaelab.evaluation.figures import of_attribute, rounded, sense, short_name
 from vaelab.report.augmentation import augmentation_sections, augmentation_tables
 from vaelab.report.cell import Cell, Table
@@ -338,19 +338,19 @@ def _protocols(results: Results) -> list[tuple[str, str]]:
 def _statistics(results: Results) -> str:
     if results.plan.augments:
         return (
-            f"{len(results.plan.seeds)} seeds. A seed decides which images are labelled, the "
-            "initial weights and the order of images, alike in all arms. All arms took the same "
-            "number of steps over equally many images. Intervals of accuracies are of the mean "
-            "over seeds, 95 %. Gains are differences at the same seeds (randomised blocks, the "
-            "variances of the arms at a number of labels moderated towards a common one); their "
-            "intervals hold all at once for each number of labels (Šidák). Neither says anything "
-            "about other test images. Temperatures are fitted to all validation images, which "
-            "changes no accuracy."
+            f"{counted(len(results.plan.seeds), 'seed')}. A seed decides which images are "
+            "labelled, the initial weights and the order of images, alike in all arms. All arms "
+            "took the same number of steps over equally many images. Intervals of accuracies are "
+            "of the mean over seeds, 95 %. Gains are differences at the same seeds (randomised "
+            "blocks, the variances of the arms at a number of labels moderated towards a common "
+            "one); their intervals hold all at once, those of all arms and numbers of labels "
+            "(Šidák). Neither says anything about other test images. Temperatures are fitted to "
+            "all validation images, which changes no accuracy."
         )
     seeds = len(results.plan.seeds)
     count = len(results.comparisons(results.plan.lead))
     return (
-        f"Every case was trained with {seeds} seed{'s' if seeds != 1 else ''}; intervals are of "
+        f"Every case was trained with {counted(seeds, 'seed')}; intervals are of "
         "the mean over seeds, 95 %, with Student's t and the variances of all cases moderated "
         "towards a common one (Smyth, 2004), and say nothing about other test images. Comparisons "
         f"are between runs of the same seed, and their {count} intervals hold all at once (Šidák)."

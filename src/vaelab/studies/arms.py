@@ -12,7 +12,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from vaelab.config import Count, Fraction, NonNegative, Section, merge
+from vaelab.config import (
+    Count,
+    DataConfig,
+    Fraction,
+    NonNegative,
+    RunConfig,
+    Section,
+    merge,
+)
 from vaelab.errors import ConfigError
 from vaelab.recipes import find_recipe, resolve
 from vaelab.training.run import versions
@@ -45,6 +53,9 @@ class Arm:
         """Return the arm in plain words."""
         return self.words.format(generator)
 
+
+ACCURACY = "accuracy"
+"""What arms are compared in."""
 
 ARMS: dict[ArmName, Arm] = {
     "real": Arm("real"),
@@ -80,7 +91,9 @@ class GeneratorConfig(Section):
     like: str = Field("", description="a generator that is trained alike, and so once for both")
     train: dict[str, Any] = Field({}, description="its configuration, section by section")
     images: Count | None = Field(
-        None, description="training images in a pass; fewer are repeated to as many"
+        None,
+        description="training images in a pass: fewer are repeated to as many, of more all are "
+        "taken, in fewer passes",
     )
     arms: list[ArmName] | None = Field(None, description="arms that it takes part in; all")
     make: MakeConfig = MakeConfig()
@@ -167,6 +180,11 @@ def expand(config: AugmentationConfig, base: Mapping[str, Any], where: str) -> l
         if name not in config.generators:
             known = ", ".join(config.generators)
             raise ConfigError(f"{where}: no generator is called {name!r}. Generators: {known}.")
+    folders: dict[str, str] = {}
+    for name in names:
+        other = folders.setdefault(safe_name(name), name)
+        if other != name:
+            raise ConfigError(f"{where}: {other!r} and {name!r} would share a folder: rename one.")
     trained = {name: _trained(config, name, base, f"{where}: {name}") for name in names}
     found = []
     for fraction in sorted(set(config.fractions)):
@@ -192,6 +210,11 @@ def expand(config: AugmentationConfig, base: Mapping[str, Any], where: str) -> l
     return found
 
 
+def safe_name(generator: str) -> str:
+    """Return the name of a generator as part of the name of a folder."""
+    return "".join(c if c.isalnum() else "-" for c in generator)
+
+
 def _makers(config: AugmentationConfig, arm: ArmName, names: list[str]) -> list[str]:
     """Return the generators that take part in an arm."""
     of = {name: config.generators[name].arms for name in names}
@@ -210,6 +233,20 @@ def _making(generator: GeneratorConfig, arm: ArmName) -> MakeConfig:
     if arm != "semi" or make.sampler != "prior":
         return make
     return make.model_copy(update={"sampler": "pool", "temperature": 1.0, "guidance": 1.0})
+
+
+def check_classifier(config: RunConfig, where: str) -> None:
+    """Raise `ConfigError` for settings with which arms would not be comparable."""
+    if config.training.patience is not None:
+        raise ConfigError(
+            f"{where}: training.patience: would end arms after different numbers of steps, chosen "
+            "by labels beyond the fraction. Leave it out."
+        )
+    if config.training.labelled is not None:
+        raise ConfigError(
+            f"{where}: training.labelled: would leave out labels of real and made images alike. "
+            "augmentation.fractions says how many images are labelled."
+        )
 
 
 def pairs(mixes: Mapping[str, Mix]) -> list[tuple[str, str]]:
@@ -253,6 +290,16 @@ def _trained(study: AugmentationConfig, name: str, base: Mapping[str, Any], wher
     if isinstance(training, Mapping) and "device" in training:
         shared["training"] = {"device": training["device"]}
     config = resolve(merge({**shared, "versions": versions()}, declared.train), where)
+    if _images_of(config.data) != _images_of(DataConfig.model_validate(base.get("data", {}))):
+        raise ConfigError(
+            f"{where}: train: data: a generator has the images of the study, or test images could "
+            "come to it. Only attributes and binarize may be its own."
+        )
     if find_recipe(config.recipe).classifies:
         raise ConfigError(f"{where}: recipe: {config.recipe} makes no images.")
     return _Trained(config.model_dump(mode="json"), declared.images)
+
+
+def _images_of(data: DataConfig) -> DataConfig:
+    """Return what decides which images there are and how they are split."""
+    return data.model_copy(update={"attributes": [], "binarize": "none"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vaelab.evaluation.figures import rounded
@@ -66,8 +67,8 @@ def mix_of(case: Case) -> Mix:
 
 
 def levels(results: Results) -> list[Level]:
-    """Return the arms by their share of labels, the smallest first."""
-    found = []
+    """Return the arms by their number of labels, the smallest first."""
+    found: list[Level] = []
     for fraction in sorted({mix_of(case).fraction for case in results.plan.cases}):
         cases = {c.key: c for c in results.plan.cases if mix_of(c).fraction == fraction}
         shares = {key: results.values(case, "accuracy") for key, case in cases.items()}
@@ -83,7 +84,9 @@ def levels(results: Results) -> list[Level]:
             assert run.evaluation is not None
             labels = round(run.evaluation.figures["labels"].value)
             classes = len(run.evaluation.confusion or [0])
-        gains = blocked(values, pairs) if pairs else {}
+        if labels is not None and any(level.labels == labels for level in found):
+            continue  # of few images, small shares come to the same labels, and the same runs
+        gains = blocked(values, pairs, len(results.plan.pairs)) if pairs else {}
         accuracy = means({key: list(by_seed.values()) for key, by_seed in values.items()})
         found.append(Level(fraction, labels, classes, cases, accuracy, gains))
     return found
@@ -97,30 +100,40 @@ def generators(results: Results) -> list[str]:
 
 def headline(results: Results) -> str:
     """Say where generated images gain more than classical augmentation, if anywhere."""
-    over: ArmName = "classical"
-    if not any(mix_of(case).arm == over for case in results.plan.cases):
-        over = "real"
+    arms = {mix_of(case).arm for case in results.plan.cases}
+    if not arms & set(HONEST):
+        return "No arm of this study has generated images, unless from labels that nobody has."
+    over: ArmName = "classical" if "classical" in arms else "real"
     what = "classical augmentation" if over == "classical" else "real images alone"
-    wins, compared = [], 0
-    for level in levels(results):
-        best: tuple[str, Estimate] | None = None
-        for name in generators(results):
-            for arm in HONEST:
-                gain = level.gain(arm, name, over)
-                compared += gain is not None and gain.interval is not None
-                if gain is None or not gain.decided or gain.value < 0:
-                    continue
-                if best is None or gain.value > best[1].value:
-                    key = level.key(arm, name)
-                    assert key is not None
-                    best = mix_of(level.cases[key]).name, gain
-        if best is not None:
-            wins.append(f"at {level.words} by {_size(best[1])} points ({best[0]})")
+    wins, compared, found = [], False, levels(results)
+    for level in found:
+        gains = _honest(level, generators(results), over)
+        compared |= any(gain.interval is not None for _, gain in gains)
+        better = [(name, gain) for name, gain in gains if gain.decided and gain.value > 0]
+        if better:
+            name, gain = max(better, key=lambda one: one[1].value)
+            wins.append(f"at {level.words} by {_size(gain)} points ({name})")
+    if wins:
+        return f"Generated images beat {what} {'; '.join(wins)}."
     if not compared:
-        return "Nothing is decided yet: that takes two seeds of every arm."
-    if not wins:
-        return f"At no number of labels do generated images beat {what} by more than chance could."
-    return f"Generated images beat {what} {'; '.join(wins)}."
+        why = _open(gain for level in found for gain in level.gains.values())
+        return f"Nothing is decided yet. {why or 'That takes two seeds of every arm.'}"
+    no = f"At {found[0].words} generated images do not"
+    if len(found) > 1:
+        no = "At no number of labels do generated images"
+    so_far = " so far" if any(map(results.open, results.plan.cases)) else ""
+    return f"{no} beat {what} by more than chance could{so_far}."
+
+
+def _honest(level: Level, names: list[str], over: ArmName) -> list[tuple[str, Estimate]]:
+    """Return every arm with made images and no further labels, in words, and what it gains."""
+    found = []
+    for name in names:
+        for arm in HONEST:
+            key, gain = level.key(arm, name), level.gain(arm, name, over)
+            if key is not None and gain is not None:
+                found.append((mix_of(level.cases[key]).name, gain))
+    return found
 
 
 def sentences(results: Results) -> list[str]:
@@ -141,7 +154,8 @@ def sentences(results: Results) -> list[str]:
                 if gain is not None:
                     parts = leaky if arm == "leaky" else honest
                     parts.append(f"{words.format(name)} {_gain(gain)}")
-        said.append(f"{_alone(level)} In points: {'; '.join(honest)}.{_unsure(level)}")
+        points = f" In points: {'; '.join(honest)}." if honest else ""
+        said.append(f"{_alone(level)}{points}{_unsure(level)}")
         said += [f"At {level.words}, {part}." for part in leaky]
     return said
 
@@ -168,19 +182,24 @@ def _classical(level: Level) -> str:
 
 
 def _unsure(level: Level) -> str:
-    alike = any(gain.interval is None for gain in level.gains.values())
-    return " One seed is not enough to decide." if alike else ""
+    why = _open(level.gains.values())
+    return f" {why}" if why else ""
+
+
+def _open(found: Iterable[Estimate]) -> str:
+    """Say why a gain has no interval; nothing where each has one."""
+    counts = [gain.n for gain in found if gain.interval is None]
+    if not counts:
+        return ""
+    if min(counts) == 1:
+        return "One seed is not enough to decide."
+    return "The accuracies of the seeds differ too little to tell what chance does."
 
 
 def _several(level: Level, names: list[str]) -> str:
     """Say what classical augmentation gains, and the best honest arm with made images."""
     over: ArmName = "real" if level.key("classical") is None else "classical"
-    best: tuple[str, Estimate] | None = None
-    for name in names:
-        for arm in HONEST:
-            gain, key = level.gain(arm, name, over), level.key(arm, name)
-            if gain is not None and key and (best is None or gain.value > best[1].value):
-                best = mix_of(level.cases[key]).name, gain
+    best = max(_honest(level, names, over), key=lambda one: one[1].value, default=None)
     parts = [_alone(level)]
     gain = level.gain("classical", "", "real")
     if gain is not None:

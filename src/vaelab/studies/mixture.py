@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from vaelab.config import DataConfig, RunConfig, parse_config
+from vaelab.data.attributes import MEASURES
 from vaelab.data.batches import epoch_order
 from vaelab.data.images import ImageSet, Splits, with_few_labels, with_labels
 from vaelab.errors import BusyError, ConfigError
@@ -21,7 +22,7 @@ from vaelab.explore.grids import save_png
 from vaelab.explore.labelled import neighbours
 from vaelab.models.conditioning import LABEL
 from vaelab.models.vae import Vae
-from vaelab.studies.arms import ARMS, LEARNS_CLASSES, Mix, Sees
+from vaelab.studies.arms import ARMS, LEARNS_CLASSES, Mix, Sees, safe_name
 from vaelab.training.fit import train_config
 from vaelab.training.judge import trained_judge
 from vaelab.training.progress import Silent
@@ -76,6 +77,9 @@ def mixed(
 def labelled_part(images: ImageSet, fraction: float, seed: int) -> ImageSet:
     """Return all images, with the labels of a fraction, evenly over the classes; −1 for others.
 
+    Where the label is unknown, so is every attribute that came with the images; measured ones
+    (`vaelab.data.attributes.MEASURES`) tell no more than the images.
+
     Raises:
         ConfigError: the images have no classes.
     """
@@ -83,7 +87,15 @@ def labelled_part(images: ImageSet, fraction: float, seed: int) -> ImageSet:
         raise ConfigError("data: an augmentation study needs images with two classes or more.")
     there = int((images.labels >= 0).sum())
     count = max(2 * len(images.class_names), round(fraction * there))  # a pool needs two
-    return with_few_labels(images, min(count, there), seed)
+    few = with_few_labels(images, min(count, there), seed)
+    own = [n for n, name in enumerate(few.attribute_names) if name not in MEASURES]
+    if few.attributes is None or not own:
+        return few
+    assert few.labels is not None
+    values = few.attributes.clone()
+    hidden = (few.labels < 0).nonzero().to(values.device)
+    values[hidden, torch.tensor(own, device=values.device)] = torch.nan
+    return replace(few, attributes=values)
 
 
 def tiled(images: ImageSet, count: int, seed: int) -> ImageSet:
@@ -149,21 +161,17 @@ def with_read_labels(model: Vae, images: ImageSet) -> ImageSet:
 
 def picture_of(mix: Mix, seed: int, folder: Path) -> Path:
     """Return the picture of what a generator made for an arm, in the folder of a study."""
-    name = f"{_safe(mix.generator)}-{_part(ARMS[mix.arm].sees, mix.fraction)}.png"
+    name = f"{safe_name(mix.generator)}-{_part(ARMS[mix.arm].sees, mix.fraction)}.png"
     return folder / "generators" / _key(mix, seed) / name
 
 
 def _key(mix: Mix, seed: int) -> str:
     """Return the name of a generator's folder: what it sees, and so who shares it."""
-    return f"{_safe(mix.trained_as)}-{_part(mix.sees, mix.fraction)}-seed-{seed}"
+    return f"{safe_name(mix.trained_as)}-{_part(mix.sees, mix.fraction)}-seed-{seed}"
 
 
 def _part(sees: Sees | None, fraction: float) -> str:
     return f"{sees}-{fraction:g}" if sees in ("labelled", "images") else str(sees)
-
-
-def _safe(name: str) -> str:
-    return "".join(c if c.isalnum() else "-" for c in name)
 
 
 def _train(
@@ -174,8 +182,13 @@ def _train(
     seed: int,
     run: Run,
 ) -> None:
-    """Train a generator, or wait for the worker that does."""
-    training = config.training.model_copy(update={"seed": seed})
+    """Train a generator on all that it may see, or wait for the worker that does.
+
+    Few images are repeated; of many fewer passes are made, so that the steps stay about as many.
+    """
+    images = max(mix.generator_images, len(seen))
+    epochs = max(1, round(config.training.epochs * mix.generator_images / images))
+    training = config.training.model_copy(update={"seed": seed, "epochs": epochs})
     config = config.model_copy(update={"training": training})
     known = with_labels(seen)
     some = known if len(known) else seen
@@ -183,7 +196,7 @@ def _train(
     own = replace(
         splits,
         name=f"{splits.name}, {len(known):,} labels",
-        train=tiled(seen, mix.generator_images, mix_seed(seed, 3)),
+        train=tiled(seen, images, mix_seed(seed, 3)),
         validation=watched,
         test=watched,
     )

@@ -27,7 +27,14 @@ from vaelab.config import Count, RunConfig, Section, explain, merge, read_yaml
 from vaelab.errors import ConfigError
 from vaelab.evaluation.figures import check_lead
 from vaelab.recipes import find_recipe, resolve
-from vaelab.studies.arms import AugmentationConfig, Mix, expand, pairs
+from vaelab.studies.arms import (
+    ACCURACY,
+    AugmentationConfig,
+    Mix,
+    check_classifier,
+    expand,
+    pairs,
+)
 from vaelab.training.run import versions
 
 MeasureName = Literal["generation", "neighbours", "paths", "bounds", "attributes", "recognized"]
@@ -183,7 +190,12 @@ def make_plan(
     _checked(values, where)  # what a preset is laid upon
     laid = _with_preset(dict(values), preset, where)
     study = _checked(_with_arms(laid, fractions, generators, where), where)
-    check_lead(study.lead, where)
+    lead = study.lead
+    if study.augmentation is not None:
+        if study.lead != ACCURACY and "lead" in study.model_fields_set:
+            raise ConfigError(f"{where}: lead: an augmentation study is about {ACCURACY}.")
+        lead = ACCURACY
+    check_lead(lead, where)
     cases = _cases(study, base or {}, where)
     names = [case.name for case in cases]
     first = study.baseline or names[0]
@@ -201,7 +213,7 @@ def make_plan(
     return Plan(
         study.title,
         study.question,
-        study.lead,
+        lead,
         study.measure,
         tuple(study.extras),
         tuple(ordered),
@@ -287,6 +299,8 @@ def _cases(study: StudyConfig, base: Mapping[str, Any], where: str) -> list[Case
                 f"{where}: {name}: recipe {config.recipe} "
                 + ("is no classifier." if name in mixes else "is no VAE.")
             )
+        if name in mixes:
+            check_classifier(config, f"{where}: {name}")
         key = _slug(name)
         while key in found:
             key += "-"

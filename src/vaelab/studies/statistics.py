@@ -148,7 +148,9 @@ def differences(
 
 
 def blocked(
-    groups: Mapping[str, Mapping[int, float]], pairs: Sequence[tuple[str, str]]
+    groups: Mapping[str, Mapping[int, float]],
+    pairs: Sequence[tuple[str, str]],
+    at_once: int | None = None,
 ) -> dict[tuple[str, str], Estimate]:
     """Return one − other for pairs of groups whose values of a seed share a fate.
 
@@ -166,6 +168,7 @@ def blocked(
     Arguments:
         groups: name to value by seed; seeds that some group lacks are left out.
         pairs: names.
+        at_once: number of intervals that are to hold together, if these are not all.
     """
     seeds = sorted(set.intersection(*(set(values) for values in groups.values())))
     if not seeds:
@@ -175,11 +178,12 @@ def blocked(
     rest = y - y.mean(1, keepdims=True)
     rest = (rest - np.median(rest, 0)) * math.sqrt(len(y) / max(1, len(y) - 1))
     of_groups = dict(zip(groups, rest.tolist(), strict=True))
+    at_once = at_once or len(pairs)
     variances = moderated(of_groups, (len(y) - 1) * (len(seeds) - 1))
     return {
         (one, other): Estimate(
             means[one] - means[other],
-            _interval(_sum(variances[one], variances[other]), 1 / len(seeds), len(pairs)),
+            _interval(_sum(variances[one], variances[other]), 1 / len(seeds), at_once),
             len(seeds),
         )
         for one, other in pairs

@@ -34,7 +34,7 @@ from vaelab.evaluation.samplers import find_sampler
 from vaelab.explore.directions import all_attributes
 from vaelab.models.vae import Vae
 from vaelab.studies.arms import Mix
-from vaelab.studies.mixture import mixed
+from vaelab.studies.mixture import labelled_part, mixed
 from vaelab.studies.plan import Case, MeasureConfig, MeasureName, Plan
 from vaelab.studies.study import Job, Study
 from vaelab.training.fit import train_config
@@ -49,7 +49,8 @@ def prepare(study: Study, plan: Plan) -> None:
     """Read the images and train the feature networks that a study needs, before any worker does.
 
     Raises:
-        ConfigError: the leading figure cannot be measured on these images.
+        ConfigError: the leading figure cannot be measured on these images, or an augmentation
+            study has images without classes.
         DataError: images that cannot be used.
         RunError: the images are others than those of a run that is done.
     """
@@ -57,6 +58,8 @@ def prepare(study: Study, plan: Plan) -> None:
     for spec in dict.fromkeys(map(_spec, plan.cases)):
         splits = room.splits(spec)
         _check_same_images(study, plan, spec, splits)
+        if plan.augments:
+            labelled_part(splits.train, 1.0, 0)  # images without classes fail here, once
         if not _compares(plan.measure):
             continue
         if room.features(spec) is None and plan.lead in COMPARED:
