@@ -45,8 +45,8 @@ def augment(
     seed: Seed = 0,
 ) -> None:
     """Make labelled images: vaelab augment runs/cvae --per-class 500 --out made."""
-    from vaelab.data.images import with_few_labels
-    from vaelab.explore.augment import Making, make_images, usual_sampler, with_known_labels
+    from vaelab.data.images import labelled, with_few_labels, with_labels
+    from vaelab.explore.augment import Making, make_images, usual_sampler
     from vaelab.explore.labelled import check_empty, write_labelled
     from vaelab.files import checksum
     from vaelab.training.run import Run, versions
@@ -59,7 +59,8 @@ def augment(
     seen = splits.train
     if config.training.labelled is not None:
         seen = with_few_labels(seen, config.training.labelled, config.training.seed)
-    known = with_known_labels(seen)
+    labelled(seen)  # or says that they need labels
+    known = with_labels(seen)
     judge: Classifier | None = None
     named = None
     if confidence > 0:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from vaelab.data.batches import epoch_order
-from vaelab.data.images import ImageSet, labelled
+from vaelab.data.images import ImageSet
 from vaelab.errors import ConfigError, DataError
 from vaelab.evaluation.samplers import find_sampler
 from vaelab.models.classifier import Classifier
@@ -175,13 +175,6 @@ class Near:
 def usual_sampler(model: Vae) -> str:
     """Return the prior for a model that can be told a class, and else pools of codes."""
     return "prior" if model.asked_classes else "pool"
-
-
-def with_known_labels(images: ImageSet) -> ImageSet:
-    """Return the labelled images of a set; raises `ConfigError` when there are none."""
-    labelled(images)
-    assert images.labels is not None
-    return images.subset((images.labels >= 0).nonzero().squeeze(1))
 
 
 def _check(model: Vae, how: Making, classes: int, judge: Classifier | None) -> None:
