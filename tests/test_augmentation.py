@@ -441,6 +441,25 @@ def test_noisy_arms_widen_no_interval_but_their_own() -> None:
     assert np.median(quiet) < 0.5 * np.median(noisy)
 
 
+def test_a_known_trend_of_the_noise_narrows_intervals_that_still_hold() -> None:
+    generator = np.random.default_rng(2)
+    noise = np.geomspace(0.1, 5, 14)
+    pairs = [(str(arm), "0") for arm in range(1, len(noise))]
+    trend = {str(arm): math.log(size) for arm, size in enumerate(noise)}
+    misses, count, narrow, wide = 0, 200, [], []
+    for _ in range(count):
+        groups = {
+            str(arm): dict(enumerate(size * generator.normal(size=3)))
+            for arm, size in enumerate(noise)
+        }
+        gaps = blocked(groups, pairs, trend=trend)
+        misses += any(abs(gap.value) > (gap.interval or 0) for gap in gaps.values())
+        narrow.append(gaps["1", "0"].interval or 0)
+        wide.append(blocked(groups, pairs)["1", "0"].interval or 0)
+    assert misses / count < 0.1
+    assert np.median(narrow) < 0.6 * np.median(wide)
+
+
 def test_a_study_runs_goes_on_and_tells(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,7 @@ import vaelab
 from tests.test_cli import vaelab as cli
 from tests.test_conditional import QUICK, pixels, shades
 from tests.test_report import Page
-from vaelab.data.images import ImageSet, Splits
+from vaelab.data.images import ImageSet, Splits, with_few_labels, with_labels
 from vaelab.errors import ConfigError
 from vaelab.evaluation import probes
 from vaelab.explore.edits import strips, transferred, walks
@@ -382,6 +382,17 @@ def test_judges_are_kept_by_seed_and_by_labels(tmp_path: Path) -> None:
     assert len(folders) == 3
     assert [path.name for path in folders if path.name.endswith(f"-guide-{GUIDES}")] != []
     assert (weights.stat().st_mtime_ns, weights.read_bytes()) == before
+
+
+def test_a_judge_of_few_images_is_sure_of_their_classes(tmp_path: Path) -> None:
+    """A dozen images in a few passes of one step each would teach it nothing."""
+    splits = own_small()
+    few = with_labels(with_few_labels(splits.train, 12, 0))
+    judge = trained_judge(dataclasses.replace(splits, train=few), tmp_path).classifier
+    assert splits.test.labels is not None
+    chances = judge.predict(pixels(splits.test)).cpu()
+    right = chances[torch.arange(len(chances)), splits.test.labels.cpu()]
+    assert float(right.median()) > 0.8
 
 
 def own_small() -> Splits:

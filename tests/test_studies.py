@@ -171,6 +171,22 @@ def test_the_common_variance_is_found_again() -> None:
     assert common.value == pytest.approx(2.5, rel=0.05)
 
 
+def test_a_trend_of_the_variance_is_found_again() -> None:
+    generator = np.random.default_rng(0)
+    freedom, x = 4, generator.uniform(-2, 4, 4000)
+    true = (
+        2.5 * np.exp(1.5 * x) * 8 / generator.chisquare(8, len(x))
+    )  # d₀ = 8, s₀² = 2.5 exp(1.5 x)
+    found = true * generator.chisquare(freedom, len(x)) / freedom
+    known = [Variance(float(s), freedom) for s in found]
+    common = common_variance(known, x.tolist())
+    assert common.slope == pytest.approx(1.5, abs=0.03)
+    assert common.freedom == pytest.approx(8, rel=0.15)
+    assert common.at(3.0) == pytest.approx(2.5 * np.exp(4.5), rel=0.1)
+    assert common_variance(known).freedom < 2  # without it they tell little of each other
+    assert common_variance(known[:5], x[:5].tolist()).slope == 0  # too few for a line
+
+
 def test_variances_are_moderated_by_hand() -> None:
     groups = {"a": [0.0, 2.0], "b": [0.0, 2.0], "c": [1.0, 3.0]}  # all of variance 2: pooled
     assert moderated(groups) == dict.fromkeys("abc", Variance(2.0, 3))

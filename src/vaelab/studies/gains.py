@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -86,10 +87,17 @@ def levels(results: Results) -> list[Level]:
             classes = len(run.evaluation.confusion or [0])
         if labels is not None and any(level.labels == labels for level in found):
             continue  # of few images, small shares come to the same labels, and the same runs
-        gains = blocked(values, pairs, len(results.plan.pairs)) if pairs else {}
+        errors = {key: _log_error(by_seed.values()) for key, by_seed in values.items()}
+        gains = blocked(values, pairs, len(results.plan.pairs), errors) if pairs else {}
         accuracy = means({key: list(by_seed.values()) for key, by_seed in values.items()})
         found.append(Level(fraction, labels, classes, cases, accuracy, gains))
     return found
+
+
+def _log_error(accuracies: Iterable[float]) -> float:
+    """Return the logarithm of the mean error, which the variance of an accuracy goes with."""
+    errors = [100 - accuracy for accuracy in accuracies]
+    return math.log(max(sum(errors) / len(errors), 0.01))
 
 
 def generators(results: Results) -> list[str]:

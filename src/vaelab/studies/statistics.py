@@ -11,8 +11,12 @@ they are pooled; if they differ widely, $d_0 → 0$ and each stands for itself. 
 cases the 95 % intervals hold in 93 to 97 % of them, and in 91 % where there are two seeds and
 deviations that differ by factors of e.
 
+Where the variance is known to go with something else (that of an accuracy with its errors), what it
+is drawn towards may follow a line in that, log s₀² = a + b x.
+
 Source: Smyth, Linear models and empirical Bayes methods for assessing differential expression in
-microarray experiments, 2004 (section 6.2).
+microarray experiments, 2004 (section 6.2); Law, Chen, Shi and Smyth, voom: precision weights unlock
+linear model analysis tools for RNA-seq read counts, 2014 (the trend).
 """
 
 from __future__ import annotations
@@ -55,24 +59,53 @@ class Variance:
     freedom: float
 
 
-def common_variance(found: Sequence[Variance]) -> Variance:
+@dataclass(frozen=True)
+class Common:
+    """What variances are drawn towards: s₀² = value · exp(slope (x − centre)), on d₀ = freedom."""
+
+    value: float
+    freedom: float
+    slope: float = 0.0
+    centre: float = 0.0
+
+    def at(self, x: float) -> float:
+        """Return s₀² where the trend has the value x."""
+        return self.value * math.exp(self.slope * (x - self.centre))
+
+
+_LINE = 6  # variances that a line through them takes
+
+
+def common_variance(found: Sequence[Variance], trend: Sequence[float] = ()) -> Common:
     """Estimate s₀² and d₀ from the variances of several groups.
 
     By the moments of log s²: its variance over groups beyond that of chance, the mean of ψ′(d_g/2),
     is ψ′(d₀/2). Where there is none the variances are pooled, d₀ = ∞.
+
+    Arguments:
+        found: the variances.
+        trend: what they may go with, x of each; a line takes six of them.
     """
-    known = [v for v in found if v.freedom > 0 and v.value > 0]
+    use = [n for n, v in enumerate(found) if v.freedom > 0 and v.value > 0]
+    known = [found[n] for n in use]
     if len(known) < 2:
-        return Variance(0.0, 0.0)
+        return Common(0.0, 0.0)
     halves = np.array([v.freedom for v in known]) / 2
     e = np.log([v.value for v in known]) - special.digamma(halves) + np.log(halves)
-    spread = float(e.var(ddof=1)) - float(special.polygamma(1, halves).mean())
-    if spread <= 0:
-        pooled = sum(v.value * v.freedom for v in known) / sum(v.freedom for v in known)
-        return Variance(pooled, math.inf)
-    half = _trigamma_inverse(spread)
-    value = math.exp(float(e.mean()) + float(special.digamma(half)) - math.log(half))
-    return Variance(value, 2 * half)
+    x = np.array([trend[n] for n in use]) if trend else np.zeros(len(e))
+    lined = len(use) >= _LINE and float(np.ptp(x)) > 0
+    from_centre = x - x.mean()
+    slope = float((from_centre * e).sum() / (from_centre**2).sum()) if lined else 0.0
+    rest = e - e.mean() - slope * from_centre
+    spread = float((rest**2).sum()) / (len(e) - 1 - lined)
+    spread -= float(special.polygamma(1, halves).mean())
+    if spread > 0:
+        half = _trigamma_inverse(spread)
+        value = math.exp(float(e.mean()) + float(special.digamma(half)) - math.log(half))
+        return Common(value, 2 * half, slope, float(x.mean()))
+    pooled = sum(v.value * v.freedom for v in known) / sum(v.freedom for v in known)
+    value = math.exp(float(e.mean())) if lined else pooled
+    return Common(value, math.inf, slope, float(x.mean()))
 
 
 def _trigamma_inverse(value: float) -> float:
@@ -87,23 +120,34 @@ def _trigamma_inverse(value: float) -> float:
     return math.exp(optimize.brentq(excess, -most, most))
 
 
-def moderated(groups: Mapping[str, Sequence[float]], most: float = math.inf) -> dict[str, Variance]:
-    """Return the moderated variance of every group, on ``most`` degrees of freedom at most."""
+def moderated(
+    groups: Mapping[str, Sequence[float]],
+    most: float = math.inf,
+    trend: Mapping[str, float] | None = None,
+) -> dict[str, Variance]:
+    """Return the moderated variance of every group.
+
+    Arguments:
+        groups: values by name.
+        most: degrees of freedom that there are at most.
+        trend: of each group, what its variance may go with.
+    """
     own = {
         name: Variance(float(np.var(values, ddof=1)), len(values) - 1)
         if len(values) > 1
         else Variance(0.0, 0)
         for name, values in groups.items()
     }
-    prior = common_variance(list(own.values()))
+    at = trend or dict.fromkeys(own, 0.0)
+    prior = common_variance(list(own.values()), [at[name] for name in own] if trend else ())
     total = min(most, sum(v.freedom for v in own.values() if v.value > 0))
     found = {}
     for name, v in own.items():
         if math.isinf(prior.freedom):
-            value, freedom = prior.value, total
+            value, freedom = prior.at(at[name]), total
         else:
             freedom = prior.freedom + v.freedom
-            weighted = prior.freedom * prior.value + v.freedom * v.value
+            weighted = prior.freedom * prior.at(at[name]) + v.freedom * v.value
             value = weighted / freedom if freedom else 0.0
         found[name] = Variance(value, min(freedom, total)) if value > 0 else Variance(0.0, 0.0)
     return found
@@ -151,6 +195,7 @@ def blocked(
     groups: Mapping[str, Mapping[int, float]],
     pairs: Sequence[tuple[str, str]],
     at_once: int | None = None,
+    trend: Mapping[str, float] | None = None,
 ) -> dict[tuple[str, str], Estimate]:
     """Return one − other for pairs of groups whose values of a seed share a fate.
 
@@ -169,6 +214,7 @@ def blocked(
         groups: name to value by seed; seeds that some group lacks are left out.
         pairs: names.
         at_once: number of intervals that are to hold together, if these are not all.
+        trend: of each group, what its variance may go with.
     """
     seeds = sorted(set.intersection(*(set(values) for values in groups.values())))
     if not seeds:
@@ -179,7 +225,7 @@ def blocked(
     rest = (rest - np.median(rest, 0)) * math.sqrt(len(y) / max(1, len(y) - 1))
     of_groups = dict(zip(groups, rest.tolist(), strict=True))
     at_once = at_once or len(pairs)
-    variances = moderated(of_groups, (len(y) - 1) * (len(seeds) - 1))
+    variances = moderated(of_groups, (len(y) - 1) * (len(seeds) - 1), trend)
     return {
         (one, other): Estimate(
             means[one] - means[other],

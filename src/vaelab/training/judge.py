@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import as_file
 from importlib.resources import files as resources
 from pathlib import Path
 
+import torch
+
 from vaelab import files
 from vaelab.config import merge, read_yaml
-from vaelab.data.images import Splits
+from vaelab.data.images import ImageSet, Splits, with_labels
 from vaelab.data.store import default_cache
 from vaelab.data.summary import fingerprint
 from vaelab.errors import BusyError, RunError
@@ -24,6 +27,9 @@ PRESET = "classifier.yaml"
 
 MEASURES, GUIDES = 0, 1
 """Seeds: the classifier that measures is never the one that a model was trained to please."""
+
+
+_PASS = 6_400  # images
 
 
 @dataclass(frozen=True)
@@ -48,10 +54,12 @@ def trained_judge(
     """Return a small classifier of these images.
 
     It is trained on the training part the first time, with a fixed seed, and kept in the cache
-    under the fingerprint of the data, labels included.
+    under the fingerprint of the data, labels included. Few images are repeated in every pass:
+    some passes over a hundred of them are too few steps for a classifier that is sure of anything.
     """
     from vaelab.training.fit import train_config  # which trains models that have a judge
 
+    splits = replace(splits, train=_repeated(with_labels(splits.train)))
     with as_file(resources("vaelab") / "presets" / PRESET) as preset:
         values = merge(read_yaml(preset), {"data": {"spec": splits.name}})
     config = resolve(merge(values, {"training": {"seed": seed}}), PRESET)
@@ -77,3 +85,10 @@ def trained_judge(
         f"images (weights {files.checksum(run.model_file)[:12]})"
     )
     return Judge(about, run.load_classifier())
+
+
+def _repeated(images: ImageSet) -> ImageSet:
+    """Return the images, as often as it takes for a pass."""
+    if not 0 < len(images) < _PASS:
+        return images
+    return images.subset(torch.arange(len(images)).repeat(math.ceil(_PASS / len(images))))
