@@ -30,7 +30,7 @@ from vaelab.report.study import _statistics
 from vaelab.studies import gains
 from vaelab.studies.arms import ARMS, WITHOUT_LABELS
 from vaelab.studies.mixture import labelled_part, mixed, tiled
-from vaelab.studies.plan import Plan, make_plan, read_study
+from vaelab.studies.plan import Plan, make_plan, read_study, with_lead
 from vaelab.studies.results import Result, Results, read_results
 from vaelab.studies.statistics import Estimate, blocked
 from vaelab.studies.study import Study
@@ -156,8 +156,65 @@ def test_arms_are_compared_in_accuracy() -> None:
     values = declared()
     del values["lead"]
     assert make_plan(values, "here").lead == "accuracy"
-    with pytest.raises(ConfigError, match="is about accuracy"):
+    with pytest.raises(ConfigError, match="is about accuracy or balanced_accuracy"):
         make_plan({**values, "lead": "elbo"}, "here")
+    with pytest.raises(ConfigError, match="is about accuracy or balanced_accuracy"):
+        make_plan(values, "here", lead="elbo")
+
+
+def test_uneven_classes_are_told_and_may_be_counted_alike(tmp_path: Path) -> None:
+    values = declared(arms=["real", "classical"], fractions=[0.1])
+    shares = {"real, 10 %": [0.80, 0.70], "real + classical, 10 %": [0.85, 0.751]}
+    found = told(make_plan(values, "here"), shares, tmp_path)
+    assert "uneven" not in " ".join(gains.sentences(found))
+    rows = [[50, 0, 0], [0, 0, 0], [1, 23, 0]]  # a class without test images counts for nothing
+    runs = []
+    for run in found.runs:
+        assert run.evaluation is not None
+        figures = {**run.evaluation.figures, "balanced_accuracy": Figure(0.6, None, 100, "", "")}
+        evaluation = replace(run.evaluation, figures=figures, confusion=rows)
+        runs.append(replace(run, evaluation=evaluation))
+    uneven = replace(found, runs=tuple(runs))
+    assert gains.sentences(uneven)[0].startswith("The classes are uneven")
+    alike = replace(uneven, plan=with_lead(found.plan, "balanced_accuracy", "here"))
+    (line,) = gains.sentences(alike)
+    assert "real images alone reach 60" in line
+    assert "% balanced accuracy." in line
+
+
+def test_another_figure_leads_without_another_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, source, out = tmp_path / "crosses.npz", tmp_path / "arms.yaml", tmp_path / "study"
+    images, labels = crosses()
+    np.savez(data, images=images, labels=labels)
+    source.write_text(yaml.safe_dump(declared(data, arms=["real", "classical"], fractions=[0.1])))
+    assert vaelab(capsys, "study", str(source), "-o", str(out))[0] == 0
+    files = {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
+    code, text, err = vaelab(capsys, "study", str(out), "--lead", "balanced_accuracy", "--json")
+    assert code == 0, err
+    assert "% balanced accuracy." in " ".join(json.loads(text)["verdict"])
+    assert "Balanced accuracy against labels" in (out / "report.html").read_text()
+    assert files == {path: path.stat().st_mtime_ns for path in out.rglob("*.safetensors")}
+    code, _, err = vaelab(capsys, "study", str(out), "--lead", "elbo")
+    assert code == 1
+    assert "is about accuracy or balanced_accuracy" in err
+
+
+def test_an_arm_that_was_interrupted_on_other_images_starts_anew(tmp_path: Path) -> None:
+    data, study = tmp_path / "crosses.npz", Study(tmp_path / "study")
+    images, labels = crosses()
+    np.savez(data, images=images, labels=labels)
+    plan = make_plan(declared(data, arms=["real"], fractions=[0.1]), "here", seeds=1)
+    study.begin(plan)
+    (job,) = study.jobs(plan)
+    others = load_data((255 - images, labels))
+    train_config(plan.config(job.case, 0), others, job.run, Silent())
+    job.run.model_file.unlink()  # interrupted
+    work(study)
+    (run,) = read_results(study).runs
+    assert run.failure is None
+    assert run.evaluation is not None
 
 
 def test_images_without_classes_are_refused_before_any_run(
@@ -637,7 +694,7 @@ def test_of_several_generators_each_is_told_by_itself(tmp_path: Path) -> None:
     assert over["real + classical + pools"][0].best
     assert not over["cvae only"][0].best  # decided, but a loss
     assert "real" not in over
-    plots = arm_plots(gains.levels(found), list(ARMS), ["cvae", "pools"])
+    plots = arm_plots(gains.levels(found), list(ARMS), ["cvae", "pools"], "accuracy")
     assert len(plots) == 2
     heights = [float(y) for y in re.findall(r'cy="([\d.]+)"', plots[0][0])]
     accuracy = [75, 80.1, 75.05, 75.05, 65.05, 75.05, 75.05]

@@ -88,6 +88,13 @@ def test_figures_of_a_known_classifier() -> None:
     right, wrong = -np.log(e / (e + 2)), -np.log(1 / (e + 2))
     assert figures["log_loss"] == pytest.approx((3 * right + wrong) / 4, rel=1e-5)
     assert chances.shape == (4, 3)
+    seen, _ = classified(
+        Fixed().eval(), labelled([0], [0]), looked_at=True, what="validation images"
+    )
+    assert seen.figures["log_loss"].protocol.endswith(
+        "1 validation images held out from training, though its temperature and patience look at "
+        "them."
+    )
     with pytest.raises(DataError, match="none has a label"):
         classified(Fixed().eval(), labelled([0], [-1]))
 

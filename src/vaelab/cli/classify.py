@@ -137,6 +137,7 @@ def evaluate(
         model,
         labelled_alike(folder.classes(), images),
         held_out=data is not None or images is not splits.train,
+        looked_at=data is None and split == "validation" and splits.held_out,
         what=f"{split if split != 'train' else 'training'} images"
         + (f" of {splits.name}" if data else ""),
     )

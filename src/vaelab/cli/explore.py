@@ -457,8 +457,9 @@ def splits_of(
     if fingerprint(splits) != known:
         other = f", or name images with {option}" if option else ""
         raise RunError(
-            f"{config.data.spec}: has changed since {run} was trained on it, so its test images "
-            f"are not known to be new to the model. Bring it back{other}."
+            f"{config.data.spec}: has changed since {run} was trained on it, or {run} saw only a "
+            "part of it, as the generators of an augmentation study do; so its test images are "
+            f"not known to be new to the model. Bring back what it was trained on{other}."
         )
     return splits
 

@@ -42,6 +42,13 @@ def study(
         str | None,
         typer.Option(help="Of an augmentation study: which, such as cvae,vae-pools."),
     ] = None,
+    lead: Annotated[
+        str | None,
+        typer.Option(
+            help="The figure that comparisons are about, such as balanced_accuracy or frechet.",
+            show_default="the study's own",
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the study.")] = None,
     jobs: Annotated[
         int | None,
@@ -63,7 +70,7 @@ def study(
     from vaelab.api import read_data
     from vaelab.report.study import write_study_report
     from vaelab.studies import verdict
-    from vaelab.studies.plan import Case
+    from vaelab.studies.plan import Case, with_lead
     from vaelab.studies.results import as_csv, read_results
     from vaelab.studies.study import Study
     from vaelab.studies.watch import default_jobs, run_study, threads
@@ -80,6 +87,8 @@ def study(
                 f"{source}: is a study that was begun, whose plan is settled. Without --preset, "
                 "--seeds, --data, --fractions, --generators, --set and --out it goes on."
             )
+        if lead:  # no run depends on it
+            folder.begin(with_lead(folder.read_plan(), lead, source))
     else:
         fresh = not folder.plan_file.exists()
         folder.begin(
@@ -91,6 +100,7 @@ def study(
                 set_ or [],
                 _numbers(fractions),
                 [name.strip() for name in generators.split(",")] if generators else None,
+                lead,
             )
         )
     plan = folder.read_plan()
@@ -162,6 +172,7 @@ def _plan(
     settings: list[str],
     fractions: list[float] | None,
     generators: list[str] | None,
+    lead: str | None,
 ) -> Any:
     from vaelab.studies.plan import make_plan, read_study
 
@@ -182,6 +193,7 @@ def _plan(
         base=base,
         fractions=fractions,
         generators=generators,
+        lead=lead,
     )
 
 

@@ -75,6 +75,7 @@ def classified(
     images: ImageSet,
     *,
     held_out: bool = True,
+    looked_at: bool = False,
     what: str = "test images",
 ) -> tuple[Evaluation, Tensor]:
     """Measure a classifier on labelled images; returns the evaluation and probabilities ``(N, K)``.
@@ -86,6 +87,8 @@ def classified(
         model: a classifier.
         images: labelled, with its classes in the same order; see `labelled_alike`.
         held_out: whether they were kept from training; every protocol says it.
+        looked_at: whether they are validation images, which fit the temperature; every protocol
+            says it.
         what: the part and the data set that they are, for the verdict.
 
     Raises:
@@ -99,6 +102,8 @@ def classified(
     said = chances.argmax(1)
     counts = confusion(labels, said, len(names))
     origin = "held out from training" if held_out else "that training used"
+    if looked_at:
+        origin += ", though its temperature and patience look at them"
     how = f"Over {len(labels):,} {what} {origin}."
     log_p = chances.double().clamp(min=_LEAST).log()[torch.arange(len(labels)), labels]
     scaled = f"{described(float(model.temperature))} {how}"

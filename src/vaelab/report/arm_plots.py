@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
@@ -40,7 +40,7 @@ class Scale:
 
 
 ACCURACY = Scale(
-    "accuracy on test images, %",
+    "{} on test images, %",
     lambda accuracy: -math.log10(max(100 - accuracy, 0.01)),
     (20, 40, 60, 80, 90, 95, 98, 99, 99.5, 99.8, 99.9, 99.98),
 )
@@ -61,7 +61,7 @@ def arm_color(arm: ArmName) -> str:
 
 
 def arm_plots(
-    found: Sequence[Level], arms: Sequence[ArmName], names: Sequence[str]
+    found: Sequence[Level], arms: Sequence[ArmName], names: Sequence[str], lead: str
 ) -> list[tuple[Markup, Markup]]:
     """Return accuracy and gain of all arms, for each generator; all on the same axes.
 
@@ -69,6 +69,7 @@ def arm_plots(
         found: measured numbers of labels.
         arms: in their order.
         names: of the generators.
+        lead: what the accuracy is called.
     """
 
     def lines(value: Callable[[Level, ArmName, str], Estimate | None]) -> list[Lines]:
@@ -82,8 +83,9 @@ def arm_plots(
 
     accuracies = lines(lambda level, arm, name: level.accuracy.get(level.key(arm, name) or ""))
     gains = lines(lambda level, arm, name: level.gain(arm, name, "real"))
+    scale = replace(ACCURACY, label=ACCURACY.label.format(lead))
     return [
-        (_plot(found, accuracies, row, ACCURACY), _plot(found, gains, row, GAIN))
+        (_plot(found, accuracies, row, scale), _plot(found, gains, row, GAIN))
         for row in range(len(accuracies))
     ]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from markupsafe import Markup
 from PIL import Image
 
-from vaelab.evaluation.figures import rounded
+from vaelab.evaluation.figures import rounded, short_name
 from vaelab.report.arm_plots import arm_color, arm_plots
 from vaelab.report.cell import MEANS, Cell, Table
 from vaelab.report.extras import Section
@@ -27,23 +27,24 @@ def augmentation_sections(results: Results, study: Study) -> list[Section]:
     if not measured:
         return []
     arms = list(dict.fromkeys(mix_of(case).arm for case in results.plan.cases))
-    names = generators(results)
+    names, lead = generators(results), short_name(results.plan.lead)
     panels = [
         (plot, name if len(names) > 1 else "")
-        for name, plots in zip(names or [""], arm_plots(measured, arms, names), strict=True)
+        for name, plots in zip(names or [""], arm_plots(measured, arms, names, lead), strict=True)
         for plot in plots
     ]
     made = names[0] if len(names) == 1 else "generator"
     pictures = _made(results, study)
     return [
         Section(
-            "Accuracy against labels",
+            f"{lead.capitalize()} against labels",
             tuple(panels),
-            "Left: mean over seeds with its 95 % interval; errors are drawn on a logarithmic "
-            "scale. Right: what each arm gains over real images alone with the same labels and the "
-            "same initial weights, small gains drawn wide (inverse hyperbolic sine); these "
-            "intervals hold all at once, those of all arms and numbers of labels, and where they "
-            "leave out 0 the gain is decided. Arms are drawn a little beside each other.",
+            f"{lead.capitalize()}: mean over seeds with its 95 % interval; errors are drawn on a "
+            "logarithmic scale. Gain: what each arm gains over real images alone with the same "
+            "labels and the same initial weights, small gains drawn wide (inverse hyperbolic "
+            "sine); these intervals hold all at once, those of all arms and numbers of labels, and "
+            "where they leave out 0 the gain is decided. Arms are drawn a little beside each "
+            "other.",
             tuple((ARMS[arm].named(made), arm_color(arm), arm == "leaky") for arm in arms),
             roomy=True,
         ),
@@ -57,7 +58,7 @@ def augmentation_tables(results: Results) -> list[Table]:
     tables = [
         _table(
             results,
-            "Accuracy",
+            short_name(results.plan.lead).capitalize(),
             f"{MEANS} Leaky arms are never the best.",
             _accuracies(found),
             "%",

@@ -54,8 +54,8 @@ class Arm:
         return self.words.format(generator)
 
 
-ACCURACY = "accuracy"
-"""What arms are compared in."""
+LEADS = ("accuracy", "balanced_accuracy")
+"""What arms may be compared in: of uneven classes, the second counts each alike."""
 
 ARMS: dict[ArmName, Arm] = {
     "real": Arm("real"),

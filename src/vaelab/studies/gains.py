@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from vaelab.evaluation.figures import rounded
-from vaelab.studies.arms import ArmName, Mix
+from vaelab.evaluation.figures import rounded, short_name
+from vaelab.studies.arms import LEADS, ArmName, Mix
 from vaelab.studies.plan import Case
 from vaelab.studies.results import Results
 from vaelab.studies.statistics import Estimate, blocked, means
@@ -25,7 +25,7 @@ class Level:
         labels: how many these are; None before any run is measured.
         classes: of the images.
         cases: the arms, by key.
-        accuracy: of each, per cent, as far as it is measured.
+        accuracy: of each, plain or balanced, per cent, as far as it is measured.
         gains: differences between arms at the same seeds, percentage points.
     """
 
@@ -72,7 +72,7 @@ def levels(results: Results) -> list[Level]:
     found: list[Level] = []
     for fraction in sorted({mix_of(case).fraction for case in results.plan.cases}):
         cases = {c.key: c for c in results.plan.cases if mix_of(c).fraction == fraction}
-        shares = {key: results.values(case, "accuracy") for key, case in cases.items()}
+        shares = {key: results.values(case, results.plan.lead) for key, case in cases.items()}
         values = {
             key: {seed: 100 * share for seed, share in by_seed.items()}
             for key, by_seed in shares.items()
@@ -147,12 +147,14 @@ def _honest(level: Level, names: list[str], over: ArmName) -> list[tuple[str, Es
 def sentences(results: Results) -> list[str]:
     """Say what every arm gains: by numbers of labels and, of several generators, by generator."""
     found = [level for level in levels(results) if level.key("real") is not None]
-    names = generators(results)
+    names, unit = generators(results), _unit(results)
+    warned = [_UNEVEN] if results.plan.lead == LEADS[0] and _uneven(results) else []
     if len(names) > 1:
-        several = [_several(level, names) for level in found]
+        several = [_several(level, names, unit) for level in found]
         decided = any(gain.interval is not None for level in found for gain in level.gains.values())
-        return several + ([_of_generator(name, found) for name in names] if decided else [])
-    said = []
+        each = [_of_generator(name, found) for name in names] if decided else []
+        return warned + several + each
+    said = warned
     for level in found:
         honest = [_classical(level)] if _classical(level) else []
         leaky: list[str] = []
@@ -163,7 +165,7 @@ def sentences(results: Results) -> list[str]:
                     parts = leaky if arm == "leaky" else honest
                     parts.append(f"{words.format(name)} {_gain(gain)}")
         points = f" In points: {'; '.join(honest)}." if honest else ""
-        said.append(f"{_alone(level)}{points}{_unsure(level)}")
+        said.append(f"{_alone(level, unit)}{points}{_unsure(level)}")
         said += [f"At {level.words}, {part}." for part in leaky]
     return said
 
@@ -177,11 +179,33 @@ _ARMS: dict[ArmName, str] = {
 }
 
 
-def _alone(level: Level) -> str:
+_UNEVEN = (
+    "The classes are uneven: of one there are fewer than half as many test images as of another. "
+    "So accuracy is mostly about the large ones; --lead balanced_accuracy compares the same runs "
+    "with each class counted alike."
+)
+
+
+def _uneven(results: Results) -> bool:
+    """Tell whether a class has fewer than half as many test images as another."""
+    for run in results.runs:
+        if run.evaluation is not None and run.evaluation.confusion:
+            counts = [n for row in run.evaluation.confusion if (n := sum(row))]
+            return 2 * min(counts, default=0) < max(counts, default=0)
+    return False
+
+
+def _unit(results: Results) -> str:
+    """Return what follows an accuracy in a sentence."""
+    return "%" if results.plan.lead == LEADS[0] else f"% {short_name(results.plan.lead)}"
+
+
+def _alone(level: Level, unit: str) -> str:
     key = level.key("real")
     assert key is not None
     base = level.accuracy[key]
-    return f"At {level.words}, real images alone reach {rounded(base.value, base.interval)} %."
+    value = rounded(base.value, base.interval)
+    return f"At {level.words}, real images alone reach {value} {unit}."
 
 
 def _classical(level: Level) -> str:
@@ -204,11 +228,11 @@ def _open(found: Iterable[Estimate]) -> str:
     return "The accuracies of the seeds differ too little to tell what chance does."
 
 
-def _several(level: Level, names: list[str]) -> str:
+def _several(level: Level, names: list[str], unit: str) -> str:
     """Say what classical augmentation gains, and the best honest arm with made images."""
     over: ArmName = "real" if level.key("classical") is None else "classical"
     best = max(_honest(level, names, over), key=lambda one: one[1].value, default=None)
-    parts = [_alone(level)]
+    parts = [_alone(level, unit)]
     gain = level.gain("classical", "", "real")
     if gain is not None:
         what = "" if gain.interval is None or gain.decided else ", which is not decided"

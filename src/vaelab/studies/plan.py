@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from itertools import product
 from pathlib import Path
@@ -28,7 +28,7 @@ from vaelab.errors import ConfigError
 from vaelab.evaluation.figures import check_lead
 from vaelab.recipes import find_recipe, resolve
 from vaelab.studies.arms import (
-    ACCURACY,
+    LEADS,
     AugmentationConfig,
     Mix,
     check_classifier,
@@ -172,6 +172,7 @@ def make_plan(
     base: Mapping[str, Any] | None = None,
     fractions: Sequence[float] | None = None,
     generators: Sequence[str] | None = None,
+    lead: str | None = None,
 ) -> Plan:
     """Return the resolved study.
 
@@ -183,6 +184,7 @@ def make_plan(
         base: settings laid upon those of every case, such as other data.
         fractions: shares of the labels of an augmentation study, in place of the declared ones.
         generators: those to use of the declared ones, by name.
+        lead: the figure that comparisons are about, in place of the declared one.
 
     Raises:
         ConfigError: an unknown key, case or preset, or a configuration that cannot be.
@@ -190,12 +192,6 @@ def make_plan(
     _checked(values, where)  # what a preset is laid upon
     laid = _with_preset(dict(values), preset, where)
     study = _checked(_with_arms(laid, fractions, generators, where), where)
-    lead = study.lead
-    if study.augmentation is not None:
-        if study.lead != ACCURACY and "lead" in study.model_fields_set:
-            raise ConfigError(f"{where}: lead: an augmentation study is about {ACCURACY}.")
-        lead = ACCURACY
-    check_lead(lead, where)
     cases = _cases(study, base or {}, where)
     names = [case.name for case in cases]
     first = study.baseline or names[0]
@@ -210,16 +206,32 @@ def make_plan(
     keys = {case.name: case.key for case in cases}
     compared = [(keys[one], keys[other]) for one, other in study.compare]
     compared += pairs({case.key: case.mix for case in cases if case.mix is not None})
-    return Plan(
+    declared = study.lead
+    if study.augmentation is not None and "lead" not in study.model_fields_set:
+        declared = LEADS[0]
+    plan = Plan(
         study.title,
         study.question,
-        lead,
+        declared,
         study.measure,
         tuple(study.extras),
         tuple(ordered),
         tuple(compared),
         tuple(range(seeds or study.seeds)),
     )
+    return with_lead(plan, lead or declared, where)
+
+
+def with_lead(plan: Plan, lead: str, where: str) -> Plan:
+    """Return a study whose comparisons are about a figure; its runs are the same.
+
+    Raises:
+        ConfigError: the figure does not tell better from worse, or is none of such a study.
+    """
+    if plan.augments and lead not in LEADS:
+        raise ConfigError(f"{where}: lead: an augmentation study is about {' or '.join(LEADS)}.")
+    check_lead(lead, where)
+    return replace(plan, lead=lead)
 
 
 def _checked(values: Mapping[str, Any], where: str) -> StudyConfig:

@@ -40,6 +40,7 @@ from vaelab.studies.study import Job, Study
 from vaelab.training.fit import train_config
 from vaelab.training.judge import trained_judge
 from vaelab.training.progress import Silent
+from vaelab.training.run import Run
 
 Say = Callable[[str], None]
 _WAIT = 2.0  # seconds
@@ -179,6 +180,7 @@ class _Room:
         """Train a classifier on the images of an arm, and measure it on the real test images."""
         mixture = mixed(mix, splits, job.seed, self.study.path, lambda data: self.splits(_of(data)))
         files.write_json(job.origin_file, {"data": fingerprint(splits)})
+        _forget_others(job.run, mixture.splits)
         train_config(self.plan.config(job.case, job.seed), mixture.splits, job.run, Silent())
         test = splits.test
         if self.plan.measure.limit is not None:
@@ -186,6 +188,17 @@ class _Room:
         result, _ = classified(job.run.load_classifier(), test, held_out=splits.held_out)
         labels = Figure(mixture.labels, None, mixture.labels, "images", "Real labels used.")
         return replace(result, figures={**result.figures, "labels": labels, **mixture.figures})
+
+
+def _forget_others(run: Run, splits: Splits) -> None:
+    """Let a run start anew that was interrupted on other images.
+
+    Another machine's arithmetic makes other images of the same generator, by a level here or there.
+    """
+    path = run.state_file
+    if path.exists() and files.load_tensors(path)[1]["data"] != fingerprint(splits):
+        run.model_file.unlink(missing_ok=True)
+        path.unlink()  # last: a model without a state is refused
 
 
 def measure(
