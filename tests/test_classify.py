@@ -202,3 +202,18 @@ def test_what_cannot_be_classified_is_said_plainly(
     code, _, err = vaelab(capsys, "classify", "evaluate", out, "-d", str(bare))
     assert code == 1
     assert "no labels" in err
+
+
+def test_a_run_of_a_vae_is_no_classifier_to_go_on_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, out = tmp_path / "blobs.npz", str(tmp_path / "vae")
+    np.savez(data, images=blobs(30), labels=np.arange(30) % 2)
+    assert vaelab(capsys, "train", "vae", "-d", str(data), "-o", out, *QUICK)[0] == 0
+    code, _, err = vaelab(capsys, "classify", "train", "--resume", "-o", out)
+    assert code == 1
+    assert "holds a VAE. Go on with: vaelab train --resume" in err
+    code, _, err = vaelab(capsys, "evaluate", out, "--generation")
+    assert code == 1
+    assert "too few to compare with" in err
+    assert "Training a classifier" not in err  # which takes long

@@ -12,7 +12,7 @@ from vaelab.cli.explore import Data, RunPath, Split, _part, splits_of, tell_fitt
 from vaelab.cli.output import output, table
 from vaelab.cli.train import Out, _train, free_folder, trained
 from vaelab.config import assignment, merge, read_yaml
-from vaelab.errors import ConfigError
+from vaelab.errors import ConfigError, RunError
 
 app = typer.Typer(
     name="classify",
@@ -59,6 +59,7 @@ def train(
     probabilities calibrated on the validation images.
     """
     from vaelab.api import configure, settings_to_config
+    from vaelab.recipes import find_recipe
     from vaelab.training.run import Run
 
     flat: dict[str, Any] = {
@@ -80,6 +81,8 @@ def train(
         raise ConfigError("--resume: say which run to go on with: --out runs/NAME.")
     if resume and out is not None:
         config = configure(values, None, Run(out))
+        if not find_recipe(config.recipe).classifies:
+            raise RunError(f"{out}: holds a VAE. Go on with: vaelab train --resume --out {out}")
     else:
         with as_file(files("vaelab") / "presets" / f"{network}.yaml") as preset:
             config = configure(values, read_yaml(preset))

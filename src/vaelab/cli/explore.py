@@ -73,7 +73,7 @@ def evaluate(
     from vaelab.evaluation.evaluate import evaluate as measure
     from vaelab.evaluation.features import find_features
     from vaelab.evaluation.figures import long_name
-    from vaelab.evaluation.generate import IMAGES, generation_figures
+    from vaelab.evaluation.generate import IMAGES, check_enough, generation_figures
     from vaelab.evaluation.record import verdict, write
     from vaelab.evaluation.samplers import find_sampler
     from vaelab.explore.directions import NO_ATTRIBUTES, all_attributes
@@ -87,6 +87,8 @@ def evaluate(
     if attributes and not splits.train.attribute_names:  # before all that takes long
         raise ConfigError(NO_ATTRIBUTES)
     images = _part(splits, split)
+    if generation:
+        check_enough(images, limit or IMAGES)
     part = {"train": "training"}.get(split, split)
     held_out = data is not None or images is not splits.train
     network = find_features(splits, features, progress=output.progress()) if generation else None

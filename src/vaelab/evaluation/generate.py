@@ -65,12 +65,7 @@ def generation_figures(
     Raises:
         DataError: fewer than 20 real images.
     """
-    count = min(limit, len(images))
-    if count < _LEAST:
-        are = "is" if count == 1 else "are"
-        raise DataError(
-            f"generation: {counted(count, 'image')} {are} too few to compare with; {_LEAST} needed."
-        )
+    count = check_enough(images, limit)
     chosen = epoch_order(len(images), seed, 0)[:count]
     real = _features(images, chosen, features)
     fine = torch.cat([detail(images.take(rows) / 255) for rows in chosen.split(_CHUNK)]).mean()
@@ -100,6 +95,17 @@ def generation_figures(
             floor, None, count, UNITS["frechet"], f"{what}. Features: {features.name}."
         )
     return figures
+
+
+def check_enough(images: ImageSet, limit: int = IMAGES) -> int:
+    """Return how many images are compared; raises `DataError` when these are too few."""
+    count = min(limit, len(images))
+    if count < _LEAST:
+        are = "is" if count == 1 else "are"
+        raise DataError(
+            f"generation: {counted(count, 'image')} {are} too few to compare with; {_LEAST} needed."
+        )
+    return count
 
 
 _BALLS = ("precision", "recall", "density", "coverage")
