@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from vaelab.config import read_yaml
 from vaelab.data.images import ImageSet, Splits
 from vaelab.data.load import load_data
 from vaelab.errors import ConfigError, DataError
-from vaelab.explore.augment import Making, Near, make_images
+from vaelab.explore.augment import Making, Near, hardly_vary, make_images
 from vaelab.explore.labelled import folder_names
 from vaelab.models.classifier import Classifier
 from vaelab.models.model import Images
@@ -100,7 +102,7 @@ def test_filters_keep_what_they_say(halves: Splits, told: Vae) -> None:
     assert made.tried > len(made.labels)
     near = Near(halves.train, halves.validation)
     torch.testing.assert_close(made.nearness, near(made.images)[0])
-    with pytest.raises(DataError, match="none was left"):
+    with pytest.raises(DataError, match="class 0: of 30 images made none has nearness"):
         make_images(told, halves.train, 3, Making(farther=1e6))
     with pytest.raises(ConfigError, match="needs a classifier"):
         make_images(told, halves.train, 3, Making(confidence=0.5))
@@ -114,6 +116,22 @@ def test_class_names_become_safe_folders() -> None:
         assert "/" not in name
         assert not name.startswith(".")
         assert name.lower() != "test"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="some of these are no names there")
+def test_names_that_can_be_folders_stay() -> None:
+    names = ("box & square <b>", "Größe 10", "猫", "a, b (c)?", "it's")
+    assert folder_names(names) == list(names)
+
+
+def test_images_that_are_all_alike_are_told(halves: Splits, told: Vae) -> None:
+    made = make_images(told, halves.train, 20, Making())
+    assert hardly_vary(made, halves.train) is None
+    mean = made.images[:20].float().mean(0, keepdim=True).to(torch.uint8)
+    same = replace(made, images=torch.cat([mean.expand(20, -1, -1, -1), made.images[20:]]))
+    said = hardly_vary(same, halves.train)
+    assert said is not None
+    assert said.startswith("Made images of 0 are nearly all alike: they vary 0% as much")
 
 
 def test_no_two_classes_share_a_folder() -> None:
@@ -160,6 +178,8 @@ def test_what_is_written_can_be_trained_on(
     arguments = ["augment", str(run), "--per-class", "4", "-o", str(out), "--format", form]
     code, text, err = vaelab(capsys, *arguments, "--json")
     assert code == 0, err
+    assert ("its images are in d_e" in err) == (form == "folder")
+    assert "b & c:" not in err
     said = json.loads(text)
     again = load_data(said["data"], split=(1, 0, 0)).train
     assert again.shape == (1, 12, 10)

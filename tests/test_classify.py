@@ -15,6 +15,7 @@ from PIL import Image
 
 from tests.conftest import blobs
 from tests.test_cli import vaelab
+from vaelab import files
 from vaelab.data.images import ImageSet
 from vaelab.errors import DataError
 from vaelab.evaluation.classification import (
@@ -158,6 +159,7 @@ def test_train_evaluate_predict(
         assert 'tabindex="0"><table class="by-class">' in page  # scrolls where there is no room
         assert "rare &lt;&amp;&gt;" in page
         assert "<script" not in page
+        assert "Training is not finished" not in page
         table = tmp_path / "said.csv"
         code, _, err = vaelab(capsys, "classify", "predict", path, str(photos), "-o", str(table))
         assert code == 0, err
@@ -217,3 +219,84 @@ def test_a_run_of_a_vae_is_no_classifier_to_go_on_with(
     assert code == 1
     assert "too few to compare with" in err
     assert "Training a classifier" not in err  # which takes long
+
+
+def test_all_of_other_images_are_measured_unless_they_name_a_test_part(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, other, parts = str(tmp_path / "run"), tmp_path / "other.npz", tmp_path / "parts"
+    arguments = ["-d", str(photos), "-o", path, *QUICK]
+    assert vaelab(capsys, "classify", "train", *arguments)[0] == 0
+    names = np.array(["left", "rare <&>", "right"])
+    images = blobs(50, 37, 53, 3)
+    np.savez(other, images=images, labels=np.arange(50) % 3, class_names=names)
+    for number, pixels in enumerate(images.transpose(0, 2, 3, 1)):
+        place = parts / ("train" if number < 43 else "test") / str(names[number % 3])
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(place / f"{number}.png")
+
+    def measured(*more: str) -> tuple[int, str]:
+        code, text, err = vaelab(capsys, "classify", "evaluate", path, *more, "--json")
+        assert code == 0, err
+        assert "are the training images" not in err
+        result = json.loads(text)
+        return result["images"], result["figures"]["accuracy"]["protocol"]
+
+    assert measured("-d", str(other)) == (
+        50, f"Over 50 test images of {other} held out from training."
+    )  # fmt: skip
+    assert measured("-d", str(parts))[0] == 7
+    assert measured("-d", str(other), "--split", "validation") == (
+        5, f"Over 5 validation images of {other} held out from training."
+    )  # fmt: skip
+    assert measured() == (6, "Over 6 test images held out from training.")
+    assert measured("-d", str(photos))[0] == 6  # some of the run's own were trained on
+    assert "that training used" in measured("-d", str(photos), "--split", "train")[1]
+
+
+def test_broken_images_can_be_left_out(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(tmp_path / "run")
+    arguments = ["-d", str(photos), "-o", path, *QUICK]
+    assert vaelab(capsys, "classify", "train", *arguments)[0] == 0
+    (photos / "left" / "zz.png").write_bytes(b"no picture")
+    for command in (["predict", path, str(photos)], ["evaluate", path, "-d", str(photos)]):
+        code, _, err = vaelab(capsys, "classify", *command)
+        assert code == 1
+        assert "Pass --skip-bad" in err
+        code, _, err = vaelab(capsys, "classify", *command, "--skip-bad")
+        assert code == 0, err
+
+
+def test_few_images_are_passed_over_more_often(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(tmp_path / "run")
+    code, _, err = vaelab(
+        capsys, "classify", "train", "-d", str(photos), "-o", path, "--device", "cpu",
+        "--labelled", "20", "--batch-size", "1",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "20 images in batches of 1: 25 passes in place of 7" in err
+    assert Run(path).last_epoch()["step"] == 500  # type: ignore[index]
+    code, _, err = vaelab(capsys, "classify", "train", "cnn", "--resume", "-o", path)
+    assert code == 1
+    assert "holds a cnn-small" in err
+
+
+def test_an_unfinished_classifier_is_said_to_be_one(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    path = str(tmp_path / "run")
+    arguments = ["-d", str(photos), "-o", path, "--epochs", "3", *QUICK[2:]]
+    with monkeypatch.context() as patch:
+        patch.setattr("vaelab.training.loop.Trainer._over", lambda self: self.position.epoch >= 2)
+        assert vaelab(capsys, "classify", "train", *arguments)[0] == 0
+    state = Run(path).state_file
+    tensors, meta = files.load_tensors(state)
+    meta["position"]["finished"] = False
+    files.save_tensors(state, tensors, meta)
+    said = "Training is not finished (2 of 3 epochs). Go on with: vaelab classify train --resume"
+    assert said in vaelab(capsys, "classify", "evaluate", path)[1]
+    assert said in Run(path).report_file.read_text()

@@ -575,6 +575,38 @@ def test_shares_are_met_and_parts_share_nothing(split: tuple[float, ...], sizes:
     expect_images(splits, images[:, None])
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_rare_classes_are_in_every_part_that_can_have_them(seed: int) -> None:
+    counts = np.array([60, 24, 6, 3, 2, 1])
+    labels = np.repeat(np.arange(6), counts)
+    images = noise(len(labels), 4, 4)
+    splits = load_data((images, labels), split_seed=seed)
+    parts = (splits.train, splits.validation, splits.test)
+    assert [len(part) for part in parts] == [76, 10, 10]
+    expect_images(splits, images[:, None])
+    found = np.stack([np.bincount(part.labels, minlength=6) for part in parts])  # type: ignore[arg-type]
+    assert (found.sum(0) == counts).all()
+    assert found[0].min() > 0
+    assert (found[:, :4] > 0).all()
+    assert found[:, 4].tolist() == [1, 0, 1]
+    assert found[:, 5].tolist() == [1, 0, 0]
+    assert "rare classes in every part" in splits.notes[-1]
+
+
+def test_classes_that_are_everywhere_change_no_split() -> None:
+    images, labels = noise(200, 4, 4), np.arange(200) % 2
+    one, other = load_data(images), load_data((images, labels))
+    assert torch.equal(one.test.take(torch.arange(20)), other.test.take(torch.arange(20)))
+
+
+def test_more_classes_than_a_part_has_images_leave_some_out() -> None:
+    splits = load_data((noise(60, 4, 4), np.arange(60) // 2))
+    assert splits.test.labels is not None
+    assert splits.train.labels is not None
+    assert len(splits.train.labels.unique()) == 30
+    assert len(splits.test.labels.unique()) == 6
+
+
 def test_a_share_of_zero_is_stood_in_for() -> None:
     splits = load_data(noise(20, 4, 4), split=(0.9, 0.1, 0.0))
     assert splits.test is splits.train

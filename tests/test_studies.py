@@ -328,6 +328,8 @@ def test_shipped_studies_know_what_is_better(name: str) -> None:
 def test_failures_are_told() -> None:
     found = results({"a": [1.0, 2.0], "b": [1.0]})
     assert verdict.failures(found) == ["b, seed 1 failed: exploded"]
+    found = results({"a": [1.0, 2.0], "b": [1.0], "c": []})
+    assert verdict.failures(found) == ["c, seed 0; b, seed 1; c, seed 1 failed: exploded"]
 
 
 # What is run

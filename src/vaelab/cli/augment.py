@@ -46,8 +46,8 @@ def augment(
 ) -> None:
     """Make labelled images: vaelab augment runs/cvae --per-class 500 --out made."""
     from vaelab.data.images import labelled, with_few_labels, with_labels
-    from vaelab.explore.augment import Making, make_images, usual_sampler
-    from vaelab.explore.labelled import check_empty, write_labelled
+    from vaelab.explore.augment import Making, hardly_vary, make_images, usual_sampler
+    from vaelab.explore.labelled import check_empty, folder_names, write_labelled
     from vaelab.files import checksum
     from vaelab.training.run import Run, versions
 
@@ -93,6 +93,17 @@ def augment(
     }
     unit = "1: as far as new images" if splits.held_out else "in levels of 8 bits"
     place = write_labelled(out, made, seen, manifest, form)
+    if form == "folder":
+        for name, place_name in zip(
+            known.class_names, folder_names(known.class_names), strict=True
+        ):
+            if name != place_name:
+                output.say(
+                    f"{name}: cannot be the name of a folder; its images are in {place_name}. "
+                    "--format npz keeps all names."
+                )
+    if (stiff := hardly_vary(made, known)) is not None:
+        output.say(stiff)
     counts = made.labels.bincount(minlength=len(known.class_names)).tolist()
     for name, count in zip(known.class_names, counts, strict=True):
         if not count:

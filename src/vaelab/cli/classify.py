@@ -4,15 +4,28 @@ from __future__ import annotations
 
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from vaelab.cli.explore import Data, RunPath, Split, _part, splits_of, tell_fitted
+from vaelab.cli.explore import (
+    Data,
+    PartOf,
+    RunPath,
+    SkipBad,
+    _part,
+    same_images,
+    splits_of,
+    tell_fitted,
+)
 from vaelab.cli.output import output, table
 from vaelab.cli.train import Out, _train, free_folder, trained
 from vaelab.config import assignment, merge, read_yaml
-from vaelab.errors import ConfigError, RunError
+from vaelab.errors import ConfigError, RunError, counted
+
+if TYPE_CHECKING:
+    from vaelab.config import RunConfig
+    from vaelab.data.images import Splits
 
 app = typer.Typer(
     name="classify",
@@ -25,9 +38,12 @@ app = typer.Typer(
 @app.command()
 def train(
     network: Annotated[
-        Literal["cnn-small", "cnn"],
-        typer.Argument(help="cnn-small (two convolutions) or cnn (residual, stronger)."),
-    ] = "cnn-small",
+        Literal["cnn-small", "cnn"] | None,
+        typer.Argument(
+            help="cnn-small (two convolutions) or cnn (residual, stronger).",
+            show_default="cnn-small",
+        ),
+    ] = None,
     data: Annotated[
         str | None, typer.Option("--data", "-d", help="mnist, or a path.", show_default="mnist")
     ] = None,
@@ -83,14 +99,22 @@ def train(
         config = configure(values, None, Run(out))
         if not find_recipe(config.recipe).classifies:
             raise RunError(f"{out}: holds a VAE. Go on with: vaelab train --resume --out {out}")
+        if network not in (None, config.options["network"]):
+            raise ConfigError(
+                f"{out}: holds a {config.options['network']}, and its network cannot become "
+                f"{network}. Train that anew in another --out."
+            )
     else:
-        with as_file(files("vaelab") / "presets" / f"{network}.yaml") as preset:
+        with as_file(files("vaelab") / "presets" / f"{network or 'cnn-small'}.yaml") as preset:
             config = configure(values, read_yaml(preset))
     run = Run(out or free_folder(config))
     if not resume:
         run.check_free()
     before = run.last_epoch() if resume else None
-    _train(config, output.images(config), run)
+    splits = output.images(config)
+    if not resume and "epochs" not in values.get("training", {}):
+        config = _long_enough(config, splits)
+    _train(config, splits, run)
     if output.quiet:
         return  # another process may still be writing what would be printed
     last = run.read_log("epoch")[-1]
@@ -110,11 +134,29 @@ def train(
     )
 
 
+def _long_enough(config: RunConfig, splits: Splits) -> RunConfig:
+    """Return the configuration with more passes where the images are few, and say so."""
+    from vaelab.data.images import with_labels
+    from vaelab.training.fit import enough_epochs
+
+    training = config.training
+    images = training.labelled or len(with_labels(splits.train))
+    epochs = enough_epochs(training, images)
+    if epochs > training.epochs:
+        output.say(
+            f"{counted(images, 'image')} in batches of {training.batch_size:,}: {epochs:,} passes "
+            f"in place of {training.epochs:,}, for enough steps. --epochs sets another number."
+        )
+        training = training.model_copy(update={"epochs": epochs})
+    return config.model_copy(update={"training": training})
+
+
 @app.command()
 def evaluate(
     run: RunPath,
     data: Data = None,
-    split: Split = "test",
+    split: PartOf = None,
+    skip_bad: SkipBad = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
 ) -> None:
     """Measure accuracy, precision and recall of each class, and calibration; write the report.
@@ -128,27 +170,31 @@ def evaluate(
     from vaelab.evaluation.figures import long_name
     from vaelab.evaluation.record import write
     from vaelab.report.classifier import write_classifier_report
+    from vaelab.report.words import unfinished
     from vaelab.training.backend import find_device
     from vaelab.training.run import Run
 
     folder = Run(run)
     model = folder.load_classifier(find_device(device))
-    splits = splits_of(folder, data)
+    splits = splits_of(folder, data, whole=split is None, skip_bad=skip_bad)
+    split = split or "test"
     images = _part(splits, split)
-    own = data is None and split == "test"
+    own = same_images(folder, data)
+    kept = data is None and split == "test"
     result, chances = classified(
         model,
         labelled_alike(folder.classes(), images),
-        held_out=data is not None or images is not splits.train,
-        looked_at=data is None and split == "validation" and splits.held_out,
+        held_out=not own or images is not splits.train,
+        looked_at=own and split == "validation" and splits.held_out,
         what=f"{split if split != 'train' else 'training'} images"
         + (f" of {splits.name}" if data else ""),
     )
     page = None
-    if own:
+    if kept:
         write(folder, result)
         page = write_classifier_report(folder, splits, result, chances)
     rows = [(long_name(name), str(figure)) for name, figure in result.figures.items()]
+    told = [*unfinished(folder, folder.read_config(), folder.read_log("epoch")), *result.notes]
     output.result(
         {
             "run": str(folder),
@@ -156,7 +202,7 @@ def evaluate(
             **asdict(result),
             "report": str(page) if page else None,
         },
-        [verdict(result), *table(rows), *([f"report  {page}"] if page else [])],
+        [verdict(result), *told, *table(rows), *([f"report  {page}"] if page else [])],
     )
 
 
@@ -164,6 +210,7 @@ def evaluate(
 def predict(
     run: RunPath,
     images: Annotated[str, typer.Argument(metavar="IMAGES", help="Folder, IDX, npy or npz.")],
+    skip_bad: SkipBad = False,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help=".csv", show_default="standard output")
     ] = None,
@@ -193,7 +240,7 @@ def predict(
             size=(height, width),
             channels=channels,
             fit=config.fit,
-            skip_bad=config.skip_bad,
+            skip_bad=skip_bad or config.skip_bad,
             progress=progress,
         )
     for note in notes:
@@ -208,7 +255,12 @@ def predict(
             shown = [f"{chance:.6g}" for chance in chances]
             lines.writerow((names[done], classes[best], shown[best], *shown))
             rows.append(
-                {"image": names[done], "class": classes[best], "probability": chances[best]}
+                {
+                    "image": names[done],
+                    "class": classes[best],
+                    "probability": chances[best],
+                    "probabilities": dict(zip(classes, chances, strict=True)),
+                }
             )
             done += 1
     if out is None:

@@ -32,6 +32,15 @@ Out = Annotated[
 ]
 PART_NAMES = ("train", "validation", "test")
 Split = Annotated[str, typer.Option(help="train, validation or test.")]
+PartOf = Annotated[
+    str | None,
+    typer.Option(
+        "--split",
+        help="train, validation or test.",
+        show_default="test; all of other images that name no test part",
+    ),
+]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave unreadable images out.")]
 Seed = Annotated[int, typer.Option(help="Seed of every draw.")]
 Sampler = Annotated[str, typer.Option(help="Codes from the prior, gmm, flow or pool.")]
 Attribute = Annotated[
@@ -44,7 +53,7 @@ How = Annotated[str, typer.Option(help="How directions are found: difference or 
 def evaluate(
     run: RunPath,
     data: Data = None,
-    split: Split = "test",
+    split: PartOf = None,
     samples: Annotated[
         int | None, typer.Option(min=1, help="K of the importance-weighted log p(x).")
     ] = None,
@@ -83,14 +92,16 @@ def evaluate(
 
     folder = Run(run)
     model = folder.load_model(find_device(device))
-    splits = splits_of(folder, data)
+    learns = generation or attributes  # from the training images of the data
+    splits = splits_of(folder, data, whole=split is None and not learns)
+    split = split or "test"
     if attributes and not splits.train.attribute_names:  # before all that takes long
         raise ConfigError(NO_ATTRIBUTES)
     images = _part(splits, split)
     if generation:
         check_enough(images, limit or IMAGES)
     part = {"train": "training"}.get(split, split)
-    held_out = data is not None or images is not splits.train
+    held_out = not same_images(folder, data) or images is not splits.train
     network = find_features(splits, features, progress=output.progress()) if generation else None
     with output.counter("measuring") as progress:
         result = measure(
@@ -421,7 +432,12 @@ def _file(name: str) -> str:
 
 
 def splits_of(
-    run: Run, data: str | None, bare: bool = False, option: str | None = "--data"
+    run: Run,
+    data: str | None,
+    bare: bool = False,
+    option: str | None = "--data",
+    whole: bool = False,
+    skip_bad: bool = False,
 ) -> Splits:
     """Return the images of a run, or others brought to the shape that its model takes.
 
@@ -430,6 +446,8 @@ def splits_of(
         data: other images, if any.
         bare: these need not have the attributes that the model was told: they are only looked at.
         option: how the command is told of others, for messages; None if it takes none.
+        whole: others that name no test images are all taken as these, for none is to be trained on.
+        skip_bad: leave unreadable ones of the others out.
     """
     from vaelab.config import IN_MEMORY, merge
     from vaelab.data.summary import fingerprint
@@ -440,8 +458,12 @@ def splits_of(
     if data is not None:
         fit: dict[str, Any] = {"spec": data, "size": [height, width], "channels": channels}
         fit |= {"attributes": []} if bare else {}
+        fit |= {"skip_bad": True} if skip_bad else {}
+        alone = whole and not same_images(run, data)
+        fit |= {"split": [1.0, 0.0, 0.0]} if alone else {}
         tell_fitted(run, data)
-        return output.images(resolve(merge(config.model_dump(), {"data": fit}), "--data"))
+        resolved = resolve(merge(config.model_dump(), {"data": fit}), "--data")
+        return output.images(resolved, "images are the training images" if alone else None)
     if option is None and config.data.spec == IN_MEMORY:
         raise ConfigError(
             f"{run}: was trained on images in memory, and this command needs them. Save them as "
@@ -464,6 +486,12 @@ def splits_of(
             f"not known to be new to the model. Bring back what it was trained on{other}."
         )
     return splits
+
+
+def same_images(run: Run, data: str | None) -> bool:
+    """Tell whether images are the run's own: then some of them were trained on."""
+    spec = run.read_config().data.spec
+    return data is None or data == spec or Path(data).resolve() == Path(_found(run, spec)).resolve()
 
 
 def _found(run: Run, spec: str) -> str:

@@ -211,6 +211,7 @@ def free_folder(config: RunConfig) -> Path:
 
 def _train(config: RunConfig, splits: Splits, run: Run) -> None:
     from vaelab.api import train_config
+    from vaelab.recipes import find_recipe
     from vaelab.training.fit import few_steps_note
     from vaelab.training.interrupt import Interrupted
 
@@ -220,7 +221,8 @@ def _train(config: RunConfig, splits: Splits, run: Run) -> None:
         train_config(config, splits, run, output.progress())
     except Interrupted as error:
         output.say(f"Saved after step {error.args[0]}. Go on with:")
-        output.say(f"vaelab train --resume --out {run}")
+        command = "classify train" if find_recipe(config.recipe).classifies else "train"
+        output.say(f"vaelab {command} --resume --out {run}")
         raise typer.Exit(130) from None
 
 

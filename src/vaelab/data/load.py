@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vaelab.config import DataConfig, Fit
@@ -112,7 +113,7 @@ def load_named(
     if part is not None:
         embedded = isinstance(source, str) and source == "mnist"
         shares = _MNIST_SHARES if embedded else split
-        rows, _, _ = split_rows(found.parts[kept.numpy()], shares, split_seed)
+        rows, _, _ = split_rows(found.parts[kept.numpy()], shares, split_seed, _labels(found, kept))
         kept = kept[rows[part]]
     notes = [f"{found.fault()} and were left out."] if found.bad else []
     if part is None or type(found).title is not Source.title:
@@ -162,6 +163,10 @@ def _kept(source: Source) -> Tensor:
     good = np.ones(source.count, bool)
     good[list(source.bad)] = False
     return torch.from_numpy(np.flatnonzero(good))
+
+
+def _labels(source: Source, kept: Tensor) -> NDArray[np.int64] | None:
+    return None if source.labels is None else source.labels[kept.numpy()]
 
 
 def load_config(
@@ -269,7 +274,9 @@ def _split(
     source: Source, images: ImageSet, brightest: int, shares: Sequence[float], seed: int
 ) -> Splits:
     kept = _kept(source)
-    rows, held_out, split_notes = split_rows(source.parts[kept.numpy()], shares, seed)
+    rows, held_out, split_notes = split_rows(
+        source.parts[kept.numpy()], shares, seed, _labels(source, kept)
+    )
     train = images.subset(kept[rows[0]])
     validation, test = (
         train if part is rows[0] else images.subset(kept[part]) for part in rows[1:]

@@ -25,13 +25,19 @@ def check_shares(shares: Sequence[float]) -> None:
 
 
 def split_rows(
-    parts: NDArray[np.int8], shares: Sequence[float], seed: int
+    parts: NDArray[np.int8],
+    shares: Sequence[float],
+    seed: int,
+    labels: NDArray[np.int64] | None = None,
 ) -> tuple[list[Tensor], bool, list[str]]:
     """Rows of train, validation and test, whether they share none, and what was done.
 
     A part that the data has is kept. A missing part of share s is drawn from train by ``seed``:
     ``round(N s / t)`` images, at least one, where t sums the shares of train and of all missing
     parts. Where that cannot be (fewer than `FEWEST` images, or s = 0) train stands in for it.
+
+    With ``labels``, a rare class that the draw left out of a part is brought in by an exchange, if
+    it has images enough: what nothing is trained or measured on would be believed to be good.
     """
     rows = [torch.from_numpy(np.flatnonzero(parts == part)) for part in range(3)]
     if not len(rows[0]):  # a part alone is a data set of its own
@@ -55,7 +61,8 @@ def split_rows(
         counts[-1] -= max(0, sum(counts) - len(train) + 1)  # leave one to train on
         order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
         ends = np.cumsum([len(train) - sum(counts), *counts])
-        pieces = torch.tensor_split(order, ends[:-1].tolist())
+        pieces = list(torch.tensor_split(order, ends[:-1].tolist()))
+        moved = 0 if labels is None else spread_classes(pieces, torch.from_numpy(labels)[train])
         for part, piece in zip([0, *drawn], pieces, strict=True):
             rows[part] = train[piece.sort().values]
         names = " and ".join(
@@ -63,8 +70,48 @@ def split_rows(
         )
         one = len(drawn) == 1 and counts == [1]
         drew = "image was" if one else "images were"
-        notes.append(f"{names} {drew} drawn from the training images by seed {seed}.")
+        rare = ", rare classes in every part" if moved else ""
+        notes.append(f"{names} {drew} drawn from the training images by seed {seed}{rare}.")
     for part in standing:
         rows[part] = rows[0]
         notes.append(f"The {PARTS[part]} images are the training images: {why}.")
     return rows, not standing, notes
+
+
+def spread_classes(pieces: list[Tensor], labels: Tensor) -> int:
+    """Exchange images between the parts until each has every class that has images enough.
+
+    Returns the number of exchanges.
+
+    The first part, to train on, comes first, then the last (test), then the others. A part takes an
+    image of a class it lacks from one that comes after it, or that has two or more, and gives one
+    of the class that it has most of.
+
+    Arguments:
+        pieces: numbers of the images of each part, in the order of the draw; changed in place.
+        labels: class of each image, ``(N,)``; −1 where it is unknown.
+    """
+    kinds, moved = int(labels.max()) + 1, 0
+    counts = [torch.bincount(labels[piece] + 1, minlength=kinds + 1) for piece in pieces]
+    order = [0, *range(len(pieces) - 1, 0, -1)]
+    for place, part in enumerate(order):
+        for kind in range(1, kinds + 1):
+            most = int(counts[part].argmax())
+            givers = [p for n, p in enumerate(order) if counts[p][kind] > (n < place)]
+            if counts[part][kind] or not givers or counts[part][most] < 2:
+                continue
+            giver = max(givers, key=lambda p: int(counts[p][kind]))
+            taken = int((labels[pieces[giver]] + 1 == kind).nonzero()[0])
+            given = int((labels[pieces[part]] + 1 == most).nonzero()[0])
+            pieces[giver][taken], pieces[part][given] = (
+                int(pieces[part][given]),
+                int(pieces[giver][taken]),
+            )
+            counts[part] += _one(kind, kinds) - _one(most, kinds)
+            counts[giver] += _one(most, kinds) - _one(kind, kinds)
+            moved += 1
+    return moved
+
+
+def _one(kind: int, kinds: int) -> Tensor:
+    return torch.nn.functional.one_hot(torch.tensor(kind), kinds + 1)

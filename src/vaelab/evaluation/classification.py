@@ -150,10 +150,14 @@ def _balanced(counts: Tensor, how: str) -> Figure:
 
 
 def _notes(counts: Tensor, names: tuple[str, ...]) -> tuple[str, ...]:
-    missing = [name for name, n in zip(names, counts.sum(1).tolist(), strict=True) if not n]
-    if not missing:
-        return ()
-    return (f"No image of {', '.join(missing)} to measure on.",)
+    there = counts.sum(1)
+    missing = [name for name, n in zip(names, there.tolist(), strict=True) if not n]
+    notes = [f"No image of {', '.join(missing)} to measure on."] if missing else []
+    known = there[there > 0]
+    if 2 * known.min() < known.max():
+        most, share = names[int(there.argmax())], float(known.max() / known.sum())
+        notes.append(f"Saying {most} of every image would be right in {share:.1%} of them.")
+    return tuple(notes)
 
 
 def labelled_alike(model_names: tuple[str, ...], images: ImageSet) -> ImageSet:

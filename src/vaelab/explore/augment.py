@@ -31,7 +31,7 @@ from vaelab.training.step import mix_seed
 ROUNDS = 10
 """Times as many images as are wanted are made at most, where filters leave some out."""
 
-_FRESH, _CHUNK = 500, 512
+_FRESH, _CHUNK, _STIFF = 500, 512, 0.1
 
 
 @dataclass(frozen=True)
@@ -130,10 +130,11 @@ def make_images(
                 break
         joined = {name: torch.cat([part[name] for part in kept])[:per_class] for name in kept[0]}
         if not len(joined["labels"]):
+            asked = [f"confidence {how.confidence:g}"] if how.confidence else []
+            asked += [f"nearness {how.farther:g}"] if how.farther else []
             raise DataError(
-                f"{known.class_names[label]}: of {ROUNDS * per_class} images made none was left "
-                f"with confidence {how.confidence:g} or more and nearness {how.farther:g} or more. "
-                "Lower them, or train the model longer."
+                f"class {known.class_names[label]}: of {ROUNDS * per_class:,} images made none has "
+                f"{' and '.join(asked)} or more. Ask for less, or train the model longer."
             )
         if "nearness" not in joined:
             joined |= _nearest(joined["images"], near, checked)
@@ -170,6 +171,30 @@ class Near:
         flat = images.cpu().flatten(1).float()
         found = [torch.cdist(rows, self.seen).min(1) for rows in flat.split(_CHUNK)]
         return torch.cat([f.values for f in found]), torch.cat([f.indices for f in found])
+
+
+def hardly_vary(made: Made, known: ImageSet) -> str | None:
+    """Say that made images of a class are nearly all alike, if they are.
+
+    So much: the mean over the pixels of their standard deviation is below a tenth of that of the
+    real images of the class, as of a model whose posterior has collapsed.
+    """
+    assert known.labels is not None
+    labels = known.labels.cpu()
+    for label in made.labels.unique().tolist():
+        rows = (labels == label).nonzero().squeeze(1)[:_FRESH]
+        mine = made.images[made.labels == label]
+        if len(rows) < 2 or len(mine) < 2:
+            continue
+        real = float(known.take(rows).cpu().float().std(0).mean())
+        own = float(mine.float().std(0).mean())
+        if own < _STIFF * real:
+            return (
+                f"Made images of {known.class_names[label]} are nearly all alike: they vary "
+                f"{own / real:.0%} as much as the real ones. Has the posterior collapsed? See: "
+                "vaelab evaluate RUN"
+            )
+    return None
 
 
 def usual_sampler(model: Vae) -> str:

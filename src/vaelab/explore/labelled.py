@@ -7,6 +7,7 @@ DIR/manifest.yaml           how they were made
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,6 +23,9 @@ from vaelab.explore.grids import grid, png, save_arrays, save_png
 
 Format = Literal["folder", "npz"]
 _SHOWN = 5  # of each class
+_UNSAFE = re.compile(
+    r"[/\\\x00-\x1f\x7f\ud800-\udfff]+" if os.name != "nt" else r'[/\\<>:"|?*\x00-\x1f\x7f]+'
+)
 
 
 def check_empty(folder: Path) -> None:
@@ -92,14 +96,14 @@ def neighbours(made: Made, seen: ImageSet, each: int = _SHOWN, columns: int = 2 
 
 
 def folder_names(classes: tuple[str, ...]) -> list[str]:
-    """Return a name of a folder for each class: the class where that is safe, and always unique.
+    """Return a name of a folder for each class: the class where that can be, and always unique.
 
     Also where the file system does not tell capital letters from small ones.
     """
     found: list[str] = []
     taken = {"", "train", "val", "valid", "validation", "test"}
     for number, name in enumerate(classes):
-        safe = re.sub(r"[^\w .+-]+", "_", name).strip(" .")[:80]
+        safe = _UNSAFE.sub("_", name)[:60].strip(" .")
         while safe.casefold() in taken:
             safe = f"{safe or 'class'}-{number}"
         taken.add(safe.casefold())

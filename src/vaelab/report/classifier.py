@@ -70,7 +70,11 @@ def write_classifier_report(
                 f"images of {height} × {width} pixels, {colour}, {len(names)} classes"
             ),
             "verdict": verdict(evaluation),
-            "alerts": [] if evaluation.held_out else ["No images were held out from training."],
+            "alerts": [
+                *([] if evaluation.held_out else ["No images were held out from training."]),
+                *words.unfinished(run, config, run.read_log("epoch")),
+                *evaluation.notes,
+            ],
             "errors": _worst(images, chances),
             "mixed": _mixed(counts, names),
             "matrix": _matrix(counts, names) if len(names) <= MATRIX else None,
@@ -84,7 +88,7 @@ def write_classifier_report(
                  f"validation, {len(splits.test):,} test"),
                 ("Weights", str(run.model_file.name)),
             ],
-            "notes": [*evaluation.notes, *splits.notes],
+            "notes": splits.notes,
             "config": yaml.safe_dump(
                 config.model_dump(mode="json"), sort_keys=False, allow_unicode=True
             ).rstrip(),

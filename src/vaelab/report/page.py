@@ -12,7 +12,7 @@ from markupsafe import Markup
 from vaelab import files
 from vaelab.config import RunConfig
 from vaelab.data.images import Splits
-from vaelab.errors import DataError, counted
+from vaelab.errors import DataError
 from vaelab.evaluation.record import Evaluation, is_current, read, verdict
 from vaelab.models.vae import Vae
 from vaelab.report import words
@@ -111,12 +111,7 @@ def _about(
         said = verdict(evaluation, config.options, taken)
         sentence, mark, warning = said.partition("). ")
         sentence, alerts = sentence + mark.rstrip(), [warning] if warning else []
-    if not _finished(run):
-        wanted = counted(config.training.epochs, "epoch")
-        done = f"{epochs[-1]['epoch'] if epochs else 0} of {wanted}"
-        alerts.append(
-            f"Training is not finished ({done}). Go on with: vaelab train --resume --out {run}"
-        )
+    alerts += words.unfinished(run, config, epochs)
     now = versions()
     text, commands = words.reproduce(run, config)
     return {
@@ -143,14 +138,6 @@ def _about(
 
 def _of(log: Sequence[words.Entry], kind: str) -> list[words.Entry]:
     return [entry for entry in log if entry.get("kind") == kind]
-
-
-def _finished(run: Run) -> bool:
-    """Tell whether training is over; a run without a state (kept to share) counts as finished."""
-    if not run.state_file.exists():
-        return True
-    position = files.load_tensors(run.state_file)[1]["position"]
-    return bool(position["finished"])
 
 
 def _plots(log: Sequence[words.Entry], latents: Latents) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vaelab import files
 from vaelab.config import NetworkConfig, RunConfig
 from vaelab.data.images import Splits
 from vaelab.data.pixels import COLOURS
@@ -14,6 +15,7 @@ from vaelab.errors import counted
 from vaelab.evaluation.figures import long_name
 from vaelab.evaluation.record import Evaluation
 from vaelab.models.vae import Vae
+from vaelab.recipes import find_recipe
 from vaelab.report.latents import Latents, sub
 from vaelab.report.pictures import LARGEST
 from vaelab.training.progress import duration
@@ -290,6 +292,23 @@ def measured(evaluation: Evaluation | None, latents: Latents, model: Vae) -> lis
             "variance above 0.01 (Burda et al., 2016)."
         )
     return lines
+
+
+def unfinished(run: Run, config: RunConfig, epochs: Sequence[Entry]) -> list[str]:
+    """Say that training is not over, if it is not; of a run without a state (kept to share) it is.
+
+    Arguments:
+        run: the run.
+        config: its configuration.
+        epochs: entries of its log.
+    """
+    if not run.state_file.exists():
+        return []
+    if files.load_tensors(run.state_file)[1]["position"]["finished"]:
+        return []
+    done = f"{epochs[-1]['epoch'] if epochs else 0} of {counted(config.training.epochs, 'epoch')}"
+    command = "classify train" if find_recipe(config.recipe).classifies else "train"
+    return [f"Training is not finished ({done}). Go on with: vaelab {command} --resume --out {run}"]
 
 
 def reproduce(run: Run, config: RunConfig) -> tuple[str, str]:

@@ -218,7 +218,16 @@ def safe_name(generator: str) -> str:
 def _makers(config: AugmentationConfig, arm: ArmName, names: list[str]) -> list[str]:
     """Return the generators that take part in an arm."""
     of = {name: config.generators[name].arms for name in names}
-    return [name for name, arms in of.items() if arms is None or arm in arms]
+    part = [name for name, arms in of.items() if arms is None or arm in arms]
+    return [name for name in part if not _repeats(config, arm, name, part)]
+
+
+def _repeats(config: AugmentationConfig, arm: ArmName, name: str, part: list[str]) -> bool:
+    """Tell whether a use of a generator is what that itself is: shares are of real and made."""
+    own = config.generators[name]
+    if ARMS[arm].real or own.like not in part:
+        return False
+    return _making(own, arm) == _making(config.generators[own.like], arm)
 
 
 def _making(generator: GeneratorConfig, arm: ArmName) -> MakeConfig:

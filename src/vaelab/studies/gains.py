@@ -24,6 +24,7 @@ class Level:
         fraction: the share.
         labels: how many these are; None before any run is measured.
         classes: of the images.
+        even: whether these have about as many images each.
         cases: the arms, by key.
         accuracy: of each, plain or balanced, per cent, as far as it is measured.
         gains: differences between arms at the same seeds, percentage points.
@@ -32,6 +33,7 @@ class Level:
     fraction: float
     labels: int | None
     classes: int
+    even: bool
     cases: dict[str, Case]
     accuracy: dict[str, Estimate]
     gains: dict[tuple[str, str], Estimate]
@@ -56,6 +58,8 @@ class Level:
         """How many labels there are, in words."""
         if self.labels is None:
             return f"{100 * self.fraction:g} % of the labels"
+        if not self.even:
+            return f"{self.labels:,} labels of {self.classes} classes"
         each = self.labels / self.classes
         share = f"{each:.3g}" if each < 100 else f"{each:,.0f}"
         return f"{self.labels:,} labels ({share} a class)"
@@ -70,6 +74,7 @@ def mix_of(case: Case) -> Mix:
 def levels(results: Results) -> list[Level]:
     """Return the arms by their number of labels, the smallest first."""
     found: list[Level] = []
+    even = not _uneven(results)
     for fraction in sorted({mix_of(case).fraction for case in results.plan.cases}):
         cases = {c.key: c for c in results.plan.cases if mix_of(c).fraction == fraction}
         shares = {key: results.values(case, results.plan.lead) for key, case in cases.items()}
@@ -90,7 +95,7 @@ def levels(results: Results) -> list[Level]:
         errors = {key: _log_error(by_seed.values()) for key, by_seed in values.items()}
         gains = blocked(values, pairs, len(results.plan.pairs), errors) if pairs else {}
         accuracy = means({key: list(by_seed.values()) for key, by_seed in values.items()})
-        found.append(Level(fraction, labels, classes, cases, accuracy, gains))
+        found.append(Level(fraction, labels, classes, even, cases, accuracy, gains))
     return found
 
 

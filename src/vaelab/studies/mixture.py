@@ -41,11 +41,13 @@ class Mixture:
         splits: its training images; validation and test as they are.
         labels: number of real labels that went into it.
         figures: of the made images, if there are any.
+        notes: what a reader should know of the labels.
     """
 
     splits: Splits
     labels: int
     figures: dict[str, Figure]
+    notes: tuple[str, ...] = ()
 
 
 def mixed(
@@ -64,14 +66,26 @@ def mixed(
     """
     few = labelled_part(splits.train, mix.fraction, seed)
     known = with_labels(few)
+    notes = _raised(mix.fraction, with_labels(splits.train), len(known))
     made_count = round(mix.share * mix.images)
     real = tiled(known, mix.images - made_count, mix_seed(seed, 1))
     if not made_count:
-        return Mixture(replace(splits, train=real), len(known), {})
+        return Mixture(replace(splits, train=real), len(known), {}, notes)
     config = parse_config(mix.train, mix.generator)
     made, figures = _made(mix, config, read(config.data), seed, folder)
     extra = tiled(_as_set(made, known), made_count, mix_seed(seed, 2))
-    return Mixture(replace(splits, train=_joined(real, extra)), len(known), figures)
+    return Mixture(replace(splits, train=_joined(real, extra)), len(known), figures, notes)
+
+
+def _raised(fraction: float, known: ImageSet, used: int) -> tuple[str, ...]:
+    """Say that more labels were used than a share of them is, where that is too few."""
+    asked = round(fraction * len(known))
+    if used <= asked:
+        return ()
+    return (
+        f"{100 * fraction:g} % of {len(known):,} labels would be {asked}: {used} were used, two "
+        "for each class.",
+    )
 
 
 def labelled_part(images: ImageSet, fraction: float, seed: int) -> ImageSet:

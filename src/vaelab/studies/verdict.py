@@ -98,14 +98,19 @@ def comparisons(results: Results) -> list[str]:
 def failures(results: Results) -> list[str]:
     """Say which runs failed or lack the leading figure, what was left out, how many are open."""
     lead = results.plan.lead
-    said = [f"{run.job} failed: {run.failure}" for run in results.runs if run.failure is not None]
+    why: dict[str, list[str]] = {}
+    for run in results.runs:
+        if run.failure is not None:
+            why.setdefault(run.failure, []).append(str(run.job))
+    said = [f"{'; '.join(jobs)} failed: {failure}" for failure, jobs in why.items()]
     said += [
         f"{run.job} has no {short_name(lead)} and counts in no comparison of it."
         for run in results.runs
         if run.evaluation is not None and lead not in run.evaluation.figures
     ]
     notes = [note for run in results.runs if run.evaluation for note in run.evaluation.notes]
-    said += dict.fromkeys(note for note in notes if "left out" in note)
+    every = results.plan.augments
+    said += dict.fromkeys(note for note in notes if every or "left out" in note)
     open_ = sum(run.evaluation is None and run.failure is None for run in results.runs)
     if open_:
         said.append(f"{open_} of {len(results.runs)} runs are not done yet.")

@@ -187,7 +187,8 @@ class _Room:
             test = test.subset(epoch_order(len(test), 0, 0)[: self.plan.measure.limit])
         result, _ = classified(job.run.load_classifier(), test, held_out=splits.held_out)
         labels = Figure(mixture.labels, None, mixture.labels, "images", "Real labels used.")
-        return replace(result, figures={**result.figures, "labels": labels, **mixture.figures})
+        figures = {**result.figures, "labels": labels, **mixture.figures}
+        return replace(result, figures=figures, notes=(*result.notes, *mixture.notes))
 
 
 def _forget_others(run: Run, splits: Splits) -> None:

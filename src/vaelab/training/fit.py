@@ -37,6 +37,12 @@ def train_config(config: RunConfig, splits: Splits, run: Run | None, progress: P
         return trainer.fit()
 
 
+def enough_epochs(training: TrainingConfig, images: int) -> int:
+    """Return the passes to make: as many as are set, or as few images need for `FEW_STEPS`."""
+    each = total_steps(training.model_copy(update={"epochs": 1}), images)
+    return max(training.epochs, -(-FEW_STEPS // each))
+
+
 def few_steps_note(training: TrainingConfig, images: int) -> str | None:
     """Return what to say before a training of few steps; None where there are enough."""
     steps = total_steps(training, images)

@@ -79,7 +79,7 @@ class Run:
             place = "runs/NAME" if visible(self.path) else self
             raise RunError(
                 f"{self}: is no run (no config.yaml). Train one with: "
-                f"vaelab train vae --out {place}"
+                f"vaelab train vae --out {place} (a classifier: vaelab classify train)"
             )
         files.check_yaml(self.config_file)
         return parse_config(read_yaml(self.config_file), str(self.config_file))
