@@ -266,7 +266,7 @@ def test_a_share_that_is_too_few_labels_is_raised_and_it_is_said(tmp_path: Path)
         assert case.mix is not None
         notes.append(mixed(case.mix, splits, 0, tmp_path, lambda _: splits).notes)
     assert notes == [
-        ("0.1 % of 192 labels would be 0: 6 were used, two for each class.",),
+        ("0.1 % of 192 labels would be 0: 6 were used, the fewest that a study takes.",),
         (),
     ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def test_figures_of_a_known_classifier() -> None:
         Fixed().eval(), labelled([0], [0]), looked_at=True, what="validation images"
     )
     assert seen.figures["log_loss"].protocol.endswith(
-        "1 validation images held out from training, though its temperature and patience look at "
+        "1 validation images held out from training, though calibration and patience may look at "
         "them."
     )
     with pytest.raises(DataError, match="none has a label"):
@@ -252,6 +253,37 @@ def test_all_of_other_images_are_measured_unless_they_name_a_test_part(
     assert measured() == (6, "Over 6 test images held out from training.")
     assert measured("-d", str(photos))[0] == 6  # some of the run's own were trained on
     assert "that training used" in measured("-d", str(photos), "--split", "train")[1]
+
+
+def test_no_image_that_may_have_been_trained_on_is_called_held_out(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: Any
+) -> None:
+    path, parts = str(tmp_path / "run"), tmp_path / "parts"
+    for number, file in enumerate(sorted(photos.rglob("*.png"))):
+        place = parts / ("test" if number % 4 == 0 else "train") / file.parent.name
+        place.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, place)
+    arguments = ["-d", str(parts), "-o", path, *QUICK]
+    assert vaelab(capsys, "classify", "train", *arguments)[0] == 0
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    def protocol(*more: str) -> str:
+        code, text, err = vaelab(capsys, "classify", "evaluate", path, *more, "--json")
+        assert code == 0, err
+        return str(json.loads(text)["figures"]["accuracy"]["protocol"])
+
+    assert "15 test images held out" in protocol()
+    assert "15 test images of ~/parts held out" in protocol("--data=~/parts").replace(
+        str(tmp_path), "~"
+    )
+    assert "15 test images" in protocol("-d", str(parts / "test"))
+    assert "held out" in protocol("-d", str(parts / "test"))
+    assert "held out" in protocol("-d", str(parts / "train" / ".."))
+    assert "that training used, some or all of them" in protocol("-d", str(parts / "train"))
+    seen = next((parts / "train").rglob("*.png"))
+    shutil.copy(seen, parts / "test" / seen.parent.name / "new.png")
+    assert "some or all of them" in protocol("-d", str(parts), "--split", "validation")
+    assert "some or all of them" in protocol("-d", str(parts))  # no longer what was trained on
 
 
 def test_broken_images_can_be_left_out(

@@ -354,7 +354,7 @@ def test_data_is_found_from_another_folder(
     assert "--data" not in err
     np.savez(images, images=blobs(65, 37, 53, 3), labels=np.arange(65) % 3)
     _, _, err = vaelab(capsys, "report", str(run))
-    assert "Bring it back." in err  # found, but not what it was trained on
+    assert "Bring it back as it was." in err  # found, but not what it was trained on
 
 
 def test_resuming_says_what_there_was(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from scipy import stats
 from torch import Tensor
 
 from vaelab.config import DataConfig
@@ -20,6 +21,7 @@ from vaelab.data import ImageSet, Splits, load_config, load_data, summary
 from vaelab.data.images import with_few_labels
 from vaelab.data.load import MNIST
 from vaelab.data.pixels import Geometry, set_channels, to_uint8
+from vaelab.data.split import split_rows
 from vaelab.data.summary import pixel_moments
 from vaelab.errors import ConfigError, DataError
 
@@ -590,7 +592,17 @@ def test_rare_classes_are_in_every_part_that_can_have_them(seed: int) -> None:
     assert (found[:, :4] > 0).all()
     assert found[:, 4].tolist() == [1, 0, 1]
     assert found[:, 5].tolist() == [1, 0, 0]
-    assert "rare classes in every part" in splits.notes[-1]
+    assert "classes spread over the parts" in splits.notes[-1]
+
+
+def test_no_class_is_tested_more_often_than_others_where_there_is_no_room() -> None:
+    labels = np.repeat(np.arange(20), 3)
+    parts = np.zeros(60, np.int8)
+    tested = np.zeros(20)
+    for seed in range(400):
+        (_, _, test), _, _ = split_rows(parts, (0.8, 0.1, 0.1), seed, labels)
+        tested += np.bincount(labels[test], minlength=20)
+    assert stats.chisquare(tested).pvalue > 0.001  # with classes in their order: 1e-70
 
 
 def test_classes_that_are_everywhere_change_no_split() -> None:

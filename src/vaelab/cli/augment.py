@@ -99,8 +99,7 @@ def augment(
         ):
             if name != place_name:
                 output.say(
-                    f"{name}: cannot be the name of a folder; its images are in {place_name}. "
-                    "--format npz keeps all names."
+                    f"Images of {name!r} are in {place_name}; --format npz keeps names of classes."
                 )
     if (stiff := hardly_vary(made, known)) is not None:
         output.say(stiff)

@@ -14,7 +14,7 @@ from vaelab.cli.explore import (
     RunPath,
     SkipBad,
     _part,
-    same_images,
+    held_out_of,
     splits_of,
     tell_fitted,
 )
@@ -140,7 +140,8 @@ def _long_enough(config: RunConfig, splits: Splits) -> RunConfig:
     from vaelab.training.fit import enough_epochs
 
     training = config.training
-    images = training.labelled or len(with_labels(splits.train))
+    there = len(with_labels(splits.train))
+    images = min(training.labelled or there, there)
     epochs = enough_epochs(training, images)
     if epochs > training.epochs:
         output.say(
@@ -179,13 +180,13 @@ def evaluate(
     splits = splits_of(folder, data, whole=split is None, skip_bad=skip_bad)
     split = split or "test"
     images = _part(splits, split)
-    own = same_images(folder, data)
+    held_out = held_out_of(folder, data, splits, images)
     kept = data is None and split == "test"
     result, chances = classified(
         model,
         labelled_alike(folder.classes(), images),
-        held_out=not own or images is not splits.train,
-        looked_at=own and split == "validation" and splits.held_out,
+        held_out=held_out,
+        looked_at=data is None and split == "validation" and splits.held_out,
         what=f"{split if split != 'train' else 'training'} images"
         + (f" of {splits.name}" if data else ""),
     )

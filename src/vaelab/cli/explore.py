@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vaelab.cli.output import output, table
-from vaelab.errors import ConfigError, DataError, RunError
+from vaelab.errors import ConfigError, DataError, RunError, counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -101,7 +101,7 @@ def evaluate(
     if generation:
         check_enough(images, limit or IMAGES)
     part = {"train": "training"}.get(split, split)
-    held_out = not same_images(folder, data) or images is not splits.train
+    held_out = held_out_of(folder, data, splits, images)
     network = find_features(splits, features, progress=output.progress()) if generation else None
     with output.counter("measuring") as progress:
         result = measure(
@@ -447,7 +447,7 @@ def splits_of(
         bare: these need not have the attributes that the model was told: they are only looked at.
         option: how the command is told of others, for messages; None if it takes none.
         whole: others that name no test images are all taken as these, for none is to be trained on.
-        skip_bad: leave unreadable ones of the others out.
+        skip_bad: leave unreadable ones out.
     """
     from vaelab.config import IN_MEMORY, merge
     from vaelab.data.summary import fingerprint
@@ -459,18 +459,23 @@ def splits_of(
         fit: dict[str, Any] = {"spec": data, "size": [height, width], "channels": channels}
         fit |= {"attributes": []} if bare else {}
         fit |= {"skip_bad": True} if skip_bad else {}
-        alone = whole and not same_images(run, data)
+        alone = whole and not _related(run, data)
         fit |= {"split": [1.0, 0.0, 0.0]} if alone else {}
         tell_fitted(run, data)
         resolved = resolve(merge(config.model_dump(), {"data": fit}), "--data")
-        return output.images(resolved, "images are the training images" if alone else None)
+        splits = output.images(resolved, "images are the training images" if alone else None)
+        if alone and splits.test is splits.train and splits.validation is not splits.train:
+            left = counted(len(splits.validation), "image")
+            output.say(f"{data}: names no test part; {left} of its validation part left out.")
+        return splits
     if option is None and config.data.spec == IN_MEMORY:
         raise ConfigError(
             f"{run}: was trained on images in memory, and this command needs them. Save them as "
             ".npz and train on that file."
         )
     spec = _found(run, config.data.spec)
-    found = config.data.model_copy(update={"spec": spec})
+    bad = {"skip_bad": True} if skip_bad else {}
+    found = config.data.model_copy(update={"spec": spec, **bad})
     try:
         splits = output.images(config.model_copy(update={"data": found}))
     except DataError as error:
@@ -481,17 +486,46 @@ def splits_of(
     if fingerprint(splits) != known:
         other = f", or name images with {option}" if option else ""
         raise RunError(
-            f"{config.data.spec}: has changed since {run} was trained on it, or {run} saw only a "
-            "part of it, as the generators of an augmentation study do; so its test images are "
-            f"not known to be new to the model. Bring back what it was trained on{other}."
+            f"{config.data.spec}: has changed since {run} was trained on it, was split otherwise "
+            "by an older vaelab, or was seen in part only, as generators of an augmentation study "
+            "do; so its test images are not known to be new to the model. Bring it back as it "
+            f"was{other}."
         )
     return splits
 
 
-def same_images(run: Run, data: str | None) -> bool:
-    """Tell whether images are the run's own: then some of them were trained on."""
+def held_out_of(run: Run, data: str | None, splits: Splits, images: ImageSet) -> bool:
+    """Tell whether no image of a part was trained on, as far as paths and fingerprints tell.
+
+    Arguments:
+        run: the run.
+        data: what was named in place of its own images, if anything.
+        splits: what was read.
+        images: the part of it.
+    """
+    from vaelab.data.summary import fingerprint
+
+    if data is not None and not _related(run, data):
+        return True
+    known = data is None or fingerprint(splits) == run.trained_on()[1]
+    return known and images is not splits.train
+
+
+def _related(run: Run, data: str) -> bool:
+    """Tell whether images may be the run's own: the same path, or one inside the other.
+
+    The test part of a folder that names its parts is none that was trained on.
+    """
+    from vaelab.config import IN_MEMORY
+    from vaelab.export.hub import EMBEDDED
+
     spec = run.read_config().data.spec
-    return data is None or data == spec or Path(data).resolve() == Path(_found(run, spec)).resolve()
+    if data == spec or {data, spec} & {*EMBEDDED, IN_MEMORY}:
+        return data == spec
+    one, other = (Path(p).expanduser().resolve() for p in (data, _found(run, spec)))
+    if one.is_relative_to(other) and (other / "train").is_dir():
+        return one.relative_to(other).parts[:1] != ("test",)
+    return one.is_relative_to(other) or other.is_relative_to(one)
 
 
 def _found(run: Run, spec: str) -> str:

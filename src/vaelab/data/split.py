@@ -59,10 +59,13 @@ def split_rows(
         total = shares[0] + sum(shares[part] for part in drawn)
         counts = [max(1, round(len(train) * shares[part] / total)) for part in drawn]
         counts[-1] -= max(0, sum(counts) - len(train) + 1)  # leave one to train on
-        order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
+        chance = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(train), generator=chance)
         ends = np.cumsum([len(train) - sum(counts), *counts])
         pieces = list(torch.tensor_split(order, ends[:-1].tolist()))
-        moved = 0 if labels is None else spread_classes(pieces, torch.from_numpy(labels)[train])
+        moved = 0
+        if labels is not None:
+            moved = spread_classes(pieces, torch.from_numpy(labels)[train], chance)
         for part, piece in zip([0, *drawn], pieces, strict=True):
             rows[part] = train[piece.sort().values]
         names = " and ".join(
@@ -70,16 +73,16 @@ def split_rows(
         )
         one = len(drawn) == 1 and counts == [1]
         drew = "image was" if one else "images were"
-        rare = ", rare classes in every part" if moved else ""
-        notes.append(f"{names} {drew} drawn from the training images by seed {seed}{rare}.")
+        spread = ", classes spread over the parts as far as they go" if moved else ""
+        notes.append(f"{names} {drew} drawn from the training images by seed {seed}{spread}.")
     for part in standing:
         rows[part] = rows[0]
         notes.append(f"The {PARTS[part]} images are the training images: {why}.")
     return rows, not standing, notes
 
 
-def spread_classes(pieces: list[Tensor], labels: Tensor) -> int:
-    """Exchange images between the parts until each has every class that has images enough.
+def spread_classes(pieces: list[Tensor], labels: Tensor, chance: torch.Generator) -> int:
+    """Exchange images between the parts until each has every class that there is room for.
 
     Returns the number of exchanges.
 
@@ -90,9 +93,12 @@ def spread_classes(pieces: list[Tensor], labels: Tensor) -> int:
     Arguments:
         pieces: numbers of the images of each part, in the order of the draw; changed in place.
         labels: class of each image, ``(N,)``; −1 where it is unknown.
+        chance: decides which classes come first where there is not room for all.
     """
     kinds, moved = int(labels.max()) + 1, 0
-    counts = [torch.bincount(labels[piece] + 1, minlength=kinds + 1) for piece in pieces]
+    turn = torch.cat([torch.zeros(1).long(), 1 + torch.randperm(kinds, generator=chance)])
+    turns = turn[labels + 1]  # 0: unknown
+    counts = [torch.bincount(turns[piece], minlength=kinds + 1) for piece in pieces]
     order = [0, *range(len(pieces) - 1, 0, -1)]
     for place, part in enumerate(order):
         for kind in range(1, kinds + 1):
@@ -101,8 +107,8 @@ def spread_classes(pieces: list[Tensor], labels: Tensor) -> int:
             if counts[part][kind] or not givers or counts[part][most] < 2:
                 continue
             giver = max(givers, key=lambda p: int(counts[p][kind]))
-            taken = int((labels[pieces[giver]] + 1 == kind).nonzero()[0])
-            given = int((labels[pieces[part]] + 1 == most).nonzero()[0])
+            taken = int((turns[pieces[giver]] == kind).nonzero()[0])
+            given = int((turns[pieces[part]] == most).nonzero()[0])
             pieces[giver][taken], pieces[part][given] = (
                 int(pieces[part][given]),
                 int(pieces[giver][taken]),

@@ -87,8 +87,8 @@ def classified(
         model: a classifier.
         images: labelled, with its classes in the same order; see `labelled_alike`.
         held_out: whether they were kept from training; every protocol says it.
-        looked_at: whether they are validation images, which fit the temperature; every protocol
-            says it.
+        looked_at: whether they are validation images, by which probabilities may be calibrated and
+            training ended; every protocol says it.
         what: the part and the data set that they are, for the verdict.
 
     Raises:
@@ -101,9 +101,9 @@ def classified(
     chances = torch.cat([model.predict(part).cpu() for part in images.chunks()])
     said = chances.argmax(1)
     counts = confusion(labels, said, len(names))
-    origin = "held out from training" if held_out else "that training used"
+    origin = "held out from training" if held_out else "that training used, some or all of them"
     if looked_at:
-        origin += ", though its temperature and patience look at them"
+        origin += ", though calibration and patience may look at them"
     how = f"Over {len(labels):,} {what} {origin}."
     log_p = chances.double().clamp(min=_LEAST).log()[torch.arange(len(labels)), labels]
     scaled = f"{described(float(model.temperature))} {how}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -23,9 +24,12 @@ from vaelab.explore.grids import grid, png, save_arrays, save_png
 
 Format = Literal["folder", "npz"]
 _SHOWN = 5  # of each class
-_UNSAFE = re.compile(
-    r"[/\\\x00-\x1f\x7f\ud800-\udfff]+" if os.name != "nt" else r'[/\\<>:"|?*\x00-\x1f\x7f]+'
-)
+_HIDDEN = r"\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff"
+_UNSAFE = re.compile(rf'[/\\<>:"|?*{_HIDDEN}]+' if os.name == "nt" else rf"[/\\{_HIDDEN}]+")
+_DEVICES = {"con", "prn", "aux", "nul"} | {
+    f"{port}{n}" for port in ("com", "lpt") for n in range(10)
+}
+"""Names that no folder can have on Windows."""
 
 
 def check_empty(folder: Path) -> None:
@@ -101,9 +105,9 @@ def folder_names(classes: tuple[str, ...]) -> list[str]:
     Also where the file system does not tell capital letters from small ones.
     """
     found: list[str] = []
-    taken = {"", "train", "val", "valid", "validation", "test"}
+    taken = {"", "train", "val", "valid", "validation", "test", *_DEVICES}
     for number, name in enumerate(classes):
-        safe = _UNSAFE.sub("_", name)[:60].strip(" .")
+        safe = _UNSAFE.sub("_", unicodedata.normalize("NFC", name))[:60].strip(" .")
         while safe.casefold() in taken:
             safe = f"{safe or 'class'}-{number}"
         taken.add(safe.casefold())

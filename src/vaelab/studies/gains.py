@@ -192,11 +192,11 @@ _UNEVEN = (
 
 
 def _uneven(results: Results) -> bool:
-    """Tell whether a class has fewer than half as many test images as another."""
+    """Tell whether a class has fewer than half the test images of another, and not by chance."""
     for run in results.runs:
         if run.evaluation is not None and run.evaluation.confusion:
-            counts = [n for row in run.evaluation.confusion if (n := sum(row))]
-            return 2 * min(counts, default=0) < max(counts, default=0)
+            counts = [sum(row) for row in run.evaluation.confusion]
+            return 2 * min(counts) + 2 * math.sqrt(max(counts)) < max(counts)
     return False
 
 

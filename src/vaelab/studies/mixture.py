@@ -83,8 +83,8 @@ def _raised(fraction: float, known: ImageSet, used: int) -> tuple[str, ...]:
     if used <= asked:
         return ()
     return (
-        f"{100 * fraction:g} % of {len(known):,} labels would be {asked}: {used} were used, two "
-        "for each class.",
+        f"{100 * fraction:g} % of {len(known):,} labels would be {asked}: {used} were used, the "
+        "fewest that a study takes.",
     )
 
 

@@ -151,7 +151,7 @@ def _unversioned(mix: Mix | None) -> Mix | None:
     return mix.model_copy(update={"train": {**mix.train, "versions": {}}})
 
 
-_OTHER = "Choose another --out."
+_OTHER = "Go on with that one by naming its folder alone, or choose another --out."
 
 
 def _dump(plan: Plan) -> dict[str, Any]:
