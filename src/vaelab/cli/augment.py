@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from vaelab.cli.explore import RunPath, Seed, splits_of
+from vaelab.cli.explore import Seed
+from vaelab.cli.images import RunPath, splits_of
 from vaelab.cli.output import output, table
 from vaelab.errors import counted
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from vaelab.cli.explore import (
+from vaelab.cli.images import (
     Data,
     PartOf,
     RunPath,
     SkipBad,
-    _part,
     held_out_of,
+    part_of,
     splits_of,
     tell_fitted,
 )
@@ -179,7 +179,7 @@ def evaluate(
     model = folder.load_classifier(find_device(device))
     splits = splits_of(folder, data, whole=split is None, skip_bad=skip_bad)
     split = split or "test"
-    images = _part(splits, split)
+    images = part_of(splits, split)
     held_out = held_out_of(folder, data, splits, images)
     kept = data is None and split == "test"
     result, chances = classified(

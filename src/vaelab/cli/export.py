@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from vaelab.cli.explore import RunPath
+from vaelab.cli.images import RunPath
 from vaelab.cli.output import output
 from vaelab.errors import ConfigError
 

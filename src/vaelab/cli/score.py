@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vaelab.cli.explore import PART_NAMES, RunPath, Seed, splits_of, tell_fitted
+from vaelab.cli.explore import Seed
+from vaelab.cli.images import PART_NAMES, RunPath, SkipBad, splits_of, tell_fitted
 from vaelab.cli.output import output, table
 from vaelab.errors import ConfigError
 
@@ -43,9 +44,7 @@ def score(
     limit: Annotated[int | None, typer.Option(min=1, help="Rank the first so many only.")] = None,
     draws: Annotated[int, typer.Option(min=1, help="K of the importance-weighted log p(x).")] = 50,
     steps: Annotated[int, typer.Option(min=1, help="Steps of the search of a regret.")] = 100,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave unreadable images out.")
-    ] = False,
+    skip_bad: SkipBad = False,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help="The table, .csv.", show_default="odd.csv in the run"),
