@@ -310,7 +310,7 @@ def test_few_images_are_passed_over_more_often(
         "--labelled", "20", "--batch-size", "1",
     )  # fmt: skip
     assert code == 0, err
-    assert "20 images in batches of 1: 25 passes in place of 7" in err
+    assert "20 images in batches of 1: 25 passes in place of 5" in err
     assert Run(path).last_epoch()["step"] == 500  # type: ignore[index]
     code, _, err = vaelab(capsys, "classify", "train", "cnn", "--resume", "-o", path)
     assert code == 1
