@@ -22,6 +22,7 @@ from vaelab.config import TrainingConfig
 from vaelab.data.images import Splits
 from vaelab.data.load import load_data
 from vaelab.errors import ConfigError, RunError, TrainingError, VaelabError
+from vaelab.training.fit import enough_epochs
 from vaelab.training.loop import Trainer
 from vaelab.training.optimizers import learning_rate
 from vaelab.training.progress import Silent, duration
@@ -515,3 +516,12 @@ def test_two_processes_train_what_one_does(images: Path, tmp_path: Path) -> None
 
 def test_durations_read_as_people_say_them() -> None:
     assert [duration(s) for s in (5, 65, 3700)] == ["5 s", "1 min 05 s", "1 h 01 min"]
+
+
+def test_few_images_are_passed_over_until_there_are_steps_enough() -> None:
+    training = TrainingConfig(epochs=5, batch_size=100)
+    assert enough_epochs(training, 55_000) == 5
+    assert enough_epochs(training, 301) == 125  # of four steps
+    assert enough_epochs(training, 2) == 500
+    whole = training.model_copy(update={"optimizer": "batch-gd"})
+    assert enough_epochs(whole, 2) == 5

@@ -38,7 +38,12 @@ def train_config(config: RunConfig, splits: Splits, run: Run | None, progress: P
 
 
 def enough_epochs(training: TrainingConfig, images: int) -> int:
-    """Return the passes to make: as many as are set, or as few images need for `FEW_STEPS`."""
+    """Return the passes to make: as many as are set, or as few images need for `FEW_STEPS`.
+
+    Where a step is over all images, as many as are set.
+    """
+    if training.optimizer == WHOLE_SET:
+        return training.epochs
     each = total_steps(training.model_copy(update={"epochs": 1}), images)
     return max(training.epochs, -(-FEW_STEPS // each))
 
