@@ -315,6 +315,16 @@ def test_folder_names_give_split_and_classes(tmp_path: Path) -> None:
     assert any("1 file is no image" in note and "readme.txt" in note for note in splits.notes)
 
 
+def test_images_beside_class_folders_leave_all_without_labels_and_are_named(tmp_path: Path) -> None:
+    for place in ("a", "b", "."):
+        save_images(tmp_path / place, noise(3, 4, 4))
+    splits = load_data(tmp_path)
+    assert splits.train.labels is None
+    (note,) = (note for note in splits.notes if "class folder" in note)
+    assert note.startswith("3 images lie in no class folder (first: ")
+    assert "a/" not in note
+
+
 def test_stray_image_beside_train_is_an_error(tmp_path: Path) -> None:
     save_images(tmp_path / "train", noise(3, 4, 4))
     save_images(tmp_path / "extra", noise(3, 4, 4))

@@ -20,6 +20,7 @@ import yaml
 
 from tests.conftest import blobs
 from vaelab.cli.main import run
+from vaelab.cli.study import _progress
 from vaelab.config import merge
 from vaelab.data.load import load_data
 from vaelab.errors import ConfigError, RunError
@@ -32,7 +33,7 @@ from vaelab.studies.plan import make_plan, read_study, shipped
 from vaelab.studies.results import Result, Results, as_csv, read_results
 from vaelab.studies.statistics import Variance, common_variance, differences, means, moderated
 from vaelab.studies.study import Study
-from vaelab.studies.watch import THREADS
+from vaelab.studies.watch import THREADS, State
 from vaelab.studies.work import prepare, work
 from vaelab.training.fit import train_config
 from vaelab.training.progress import Silent
@@ -323,6 +324,16 @@ def test_shipped_studies_know_what_is_better(name: str) -> None:
     values, where = read_study(name)
     lead = make_plan(values, where).lead
     assert sense(lead) == {"bound": -1, "autoencoder": -1, "guides": -1}.get(name, 1)
+
+
+def test_runs_that_end_together_are_counted_one_by_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    jobs = tuple(Study(tmp_path).jobs(make_plan(declared(), "here"))[:2])
+    with _progress() as tell:
+        tell(State(6, 0, 9, (), 1.0, None, jobs))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [f"5 of 9 runs: {jobs[0]}: done", f"6 of 9 runs: {jobs[1]}: done"]
 
 
 def test_failures_are_told() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -203,9 +204,9 @@ def _progress() -> Iterator[Callable[[State], None]]:
     from vaelab.studies.watch import describe
 
     def lines(state: State) -> None:
-        for job in state.settled:
-            ended = job.failure or "done"
-            output.say(f"{describe(state)}: {job}: {ended}")
+        for later, job in zip(range(len(state.settled))[::-1], state.settled, strict=True):
+            then = replace(state, done=state.done - later)  # of several that ended since
+            output.say(f"{describe(then)}: {job}: {job.failure or 'done'}")
 
     if output.quiet or not sys.stderr.isatty():
         yield lines

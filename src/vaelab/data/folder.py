@@ -82,8 +82,11 @@ class FolderSource(Source):
             number = {name: index for index, name in enumerate(self.class_names)}
             self.labels = np.array([number[parts[0]] for parts in folders], np.int64)
         elif any(folders):
+            loose = [name for name, parts in zip(self._files, folders, strict=True) if not parts]
+            lie = "image lies" if len(loose) == 1 else "images lie"
             self.notes.append(
-                "Some images lie in no class folder, so the folders were not used as labels."
+                f"{len(loose):,} {lie} in no class folder (first: {_shown(loose[0])}), so the "
+                "folders were not used as labels. Move such images away, or into a folder."
             )
 
     def measure(self) -> Shape:
