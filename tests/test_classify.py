@@ -26,6 +26,7 @@ from vaelab.evaluation.classification import (
     labelled_alike,
     per_class,
     reliability,
+    uneven,
 )
 from vaelab.evaluation.figures import Share
 from vaelab.evaluation.record import read
@@ -99,6 +100,18 @@ def test_figures_of_a_known_classifier() -> None:
     )
     with pytest.raises(DataError, match="none has a label"):
         classified(Fixed().eval(), labelled([0], [-1]))
+
+
+def test_the_share_of_the_commonest_class_is_told_where_classes_are_uneven() -> None:
+    assert not uneven([10, 9, 6])
+    assert not uneven([4, 1])  # as chance may have it
+    assert uneven([40, 10])
+    assert not uneven([892, 1135])  # the digits
+    result, _ = classified(Fixed().eval(), labelled([0] * 44, [0] * 33 + [1] * 11))
+    assert result.notes == (
+        "No image of c to measure on.",
+        "Saying a of every image would be right in 75.0 % of them.",
+    )
 
 
 def test_few_images_leave_every_share_open() -> None:

@@ -6,6 +6,7 @@ N images, K classes. Labels that are unknown (−1) are left out by the caller.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -150,14 +151,22 @@ def _balanced(counts: Tensor, how: str) -> Figure:
 
 
 def _notes(counts: Tensor, names: tuple[str, ...]) -> tuple[str, ...]:
-    there = counts.sum(1)
-    missing = [name for name, n in zip(names, there.tolist(), strict=True) if not n]
+    there = counts.sum(1).tolist()
+    missing = [name for name, n in zip(names, there, strict=True) if not n]
     notes = [f"No image of {', '.join(missing)} to measure on."] if missing else []
-    known = there[there > 0]
-    if 2 * known.min() < known.max():
-        most, share = names[int(there.argmax())], float(known.max() / known.sum())
-        notes.append(f"Saying {most} of every image would be right in {share:.1%} of them.")
+    if uneven(there):
+        share, name = max(there) / sum(there), names[there.index(max(there))]
+        notes.append(f"Saying {name} of every image would be right in {100 * share:.1f} % of them.")
     return tuple(notes)
+
+
+def uneven(there: Sequence[int]) -> bool:
+    """Tell whether a class has fewer than half the images of another, by more than chance.
+
+    Arguments:
+        there: number of images of each class; the margin is two deviations of the largest.
+    """
+    return 2 * min(there) + 2 * math.sqrt(max(there)) < max(there)
 
 
 def labelled_alike(model_names: tuple[str, ...], images: ImageSet) -> ImageSet:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from vaelab.evaluation.classification import uneven
 from vaelab.evaluation.figures import rounded, short_name
 from vaelab.studies.arms import LEADS, ArmName, Mix
 from vaelab.studies.plan import Case
@@ -192,11 +193,10 @@ _UNEVEN = (
 
 
 def _uneven(results: Results) -> bool:
-    """Tell whether a class has fewer than half the test images of another, and not by chance."""
+    """Tell whether the classes of the test images are uneven: all runs have the same ones."""
     for run in results.runs:
         if run.evaluation is not None and run.evaluation.confusion:
-            counts = [sum(row) for row in run.evaluation.confusion]
-            return 2 * min(counts) + 2 * math.sqrt(max(counts)) < max(counts)
+            return uneven([sum(row) for row in run.evaluation.confusion])
     return False
 
 
