@@ -1,0 +1,161 @@
+"""Class labels as people have them: numbers or names, from 0 or not, some of them unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaelab.data.pixels import as_array
+from vaelab.errors import DataError, counted
+
+UNKNOWN = -1
+"""The label of an image whose class is not known."""
+
+MAX_CLASSES = 100_000
+
+_EMPTY = ("", "nan", "none", "<na>")  # what NumPy and pandas make of nothing
+
+
+@dataclass(frozen=True)
+class ClassLabels:
+    """Classes of N images.
+
+    Arguments:
+        numbers: int64 ``(N,)``, an index into ``names``, `UNKNOWN` where it is not known.
+        names: of the classes that occur, in order: numbers by size, text by alphabet.
+        notes: plain sentences about what was assumed.
+    """
+
+    numbers: NDArray[np.int64]
+    names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+def read_labels(
+    values: Any, count: int, where: str, names: Sequence[str] | None = None
+) -> ClassLabels | None:
+    """Read one label for each of ``count`` images; None where all are unknown.
+
+    Classes without an image are left out, so that none is trained, drawn or measured; the others
+    keep the name or the number that they have in the data.
+
+    Arguments:
+        values: ``(N,)`` or ``(N, 1)`` of whole numbers or text, or one-hot rows ``(N, K)``.
+            −1, NaN, None and empty text are unknown.
+        count: N.
+        where: what messages call them.
+        names: of classes 0 … K − 1, where the data has names for its numbers.
+
+    Raises:
+        DataError: they are no labels; says which, and what to do.
+    """
+    array = as_array(values)
+    notes: list[str] = []
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    elif array.ndim == 2 and _one_hot(array):
+        array = array.argmax(1)
+        notes.append(f"{where}: one-hot rows were read as classes.")
+    if array.ndim != 1:
+        raise DataError(
+            f"{where}: labels have shape {array.shape}, not ({count},). Pass one class an image, "
+            "or several marks an image as attributes."
+        )
+    if len(array) != count:
+        raise DataError(f"{where}: {len(array)} labels for {count} images. Pass one an image.")
+    numbers, found = _numbered(array, where) if _numeric(array) else _named(array)
+    if len(found) > MAX_CLASSES:
+        raise DataError(f"{where}: {len(found):,} classes are more than {MAX_CLASSES:,}.")
+    if not len(found):
+        return None
+    if names is not None:
+        found, more = _given_names(found, names, where)
+        notes += more
+    if unknown := int((numbers == UNKNOWN).sum()):
+        notes.append(f"{where}: {unknown:,} of {counted(count, 'image')} have no label.")
+    return ClassLabels(numbers, tuple(str(name) for name in found), tuple(notes))
+
+
+def _one_hot(array: NDArray[Any]) -> bool:
+    if array.dtype.kind not in "buif" or array.shape[1] < 2 or not len(array):
+        return False
+    return bool(((array == 0) | (array == 1)).all() and (array.sum(1) == 1).all())
+
+
+def _numeric(array: NDArray[Any]) -> bool:
+    return array.dtype.kind in "buif"
+
+
+def _numbered(array: NDArray[Any], where: str) -> tuple[NDArray[np.int64], list[Any]]:
+    """Numbers of classes that are whole numbers, and these in order."""
+    known = ~np.isnan(array) if array.dtype.kind == "f" else np.ones(len(array), bool)
+    kept = array[known]
+    if array.dtype.kind == "f" and (np.isinf(kept).any() or (kept != np.rint(kept)).any()):
+        odd = kept[np.isinf(kept) | (kept != np.rint(kept))][0]
+        raise DataError(
+            f"{where}: label {odd:g} is no whole number. Number the classes, or pass the values as "
+            "attributes."
+        )
+    whole = np.full(len(array), UNKNOWN, np.int64)
+    if array.dtype.kind == "u" and kept.size and int(kept.max()) > np.iinfo(np.int64).max:
+        raise DataError(f"{where}: label {kept.max()} is too large. Number the classes from 0.")
+    whole[known] = kept.astype(np.int64)
+    if whole.size and whole.min() < UNKNOWN:
+        raise DataError(
+            f"{where}: label {whole.min()} is negative. Number the classes from 0; −1 is unknown."
+        )
+    found, numbers = np.unique(whole, return_inverse=True)
+    unknown = len(found) > 0 and found[0] == UNKNOWN
+    return numbers.astype(np.int64) - int(unknown), found[int(unknown) :].tolist()
+
+
+def _named(array: NDArray[Any]) -> tuple[NDArray[np.int64], list[str]]:
+    """Numbers of classes that are names, and these in order."""
+    text = [_text(value) for value in array.tolist()]
+    if all(name is None or name.isdecimal() for name in text):
+        found = sorted({name for name in text if name}, key=lambda name: (int(name), name))
+    else:
+        found = sorted({name for name in text if name})
+    number: dict[str | None, int] = {name: k for k, name in enumerate(found)}
+    return np.array([number.get(name, UNKNOWN) for name in text], np.int64), found
+
+
+def _text(value: Any) -> str | None:
+    """The name of a class, or None where it is unknown; −1 is, in words and in numbers."""
+    if isinstance(value, bytes):
+        value = value.decode(errors="replace")
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    name = str(value).strip()
+    return None if name.lower() in _EMPTY or name in ("-1", "−1") else name
+
+
+def _given_names(
+    found: Sequence[Any], names: Sequence[str], where: str
+) -> tuple[list[str], list[str]]:
+    """Names of the classes that occur, and a note on those that do not."""
+    if all(isinstance(value, str) for value in found):
+        return [str(value) for value in found], []
+    if found[-1] >= len(names):
+        raise DataError(
+            f"{where}: label {found[-1]} has no name among {counted(len(names), 'class name')}. "
+            "Name every class, from 0 on."
+        )
+    if len({*names}) < len(names):
+        raise DataError(f"{where}: two classes have one name. Give each its own.")
+    empty = [str(name) for number, name in enumerate(names) if number not in {*found}]
+    return [str(names[number]) for number in found], without_images(empty, where)
+
+
+def without_images(names: Sequence[str], where: str) -> list[str]:
+    """The note on classes that have no image, if there are any."""
+    if not names:
+        return []
+    listed = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    has = "Class {} has" if len(names) == 1 else "Classes {} have"
+    were = "was" if len(names) == 1 else "were"
+    return [f"{where}: {has.format(listed)} no image and {were} left out."]
