@@ -14,7 +14,7 @@ import os
 import struct
 import sys
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _FORMAT = "1"  # of the safetensors files: raised when an older vaelab could not read them
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 _YAML_HEAD = "# Written by vaelab; checked on reading. To change it, copy it. sha256: "
 
 
@@ -217,6 +218,27 @@ def last_entry(path: Path, within: int = 4096) -> dict[str, Any] | None:
     except ValueError:
         return None
     return values if isinstance(values, dict) else None
+
+
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
+    """Return rows as CSV, None as an empty cell.
+
+    Text that a spreadsheet would take for a formula (OWASP, CSV injection) gets an apostrophe in
+    front; numbers stay as they are, whether they are given as such or as text.
+    """
+    text = "".join(f"{','.join(map(_cell, row))}\n" for row in rows)
+    return text.encode(errors="backslashreplace").decode()  # names of files may be any bytes
+
+
+def _cell(value: object) -> str:
+    text = "" if value is None else str(value)
+    if isinstance(value, str) and value.lstrip(" ").startswith(_FORMULA):
+        try:
+            float(value)
+        except ValueError:
+            text = f"'{value}"
+    quoted = text.replace('"', '""')
+    return f'"{quoted}"' if any(mark in text for mark in ',"\r\n') else text  # csv leaves \r bare
 
 
 def _parse(path: Path, data: bytes, where: str = "content") -> dict[str, Any]:

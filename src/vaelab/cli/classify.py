@@ -218,12 +218,9 @@ def predict(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
 ) -> None:
     """Write for every image its class, and the probability of each class, as CSV."""
-    import csv
-    import io
-
     from vaelab.data.load import load_named
     from vaelab.explore.grids import unknown_suffix
-    from vaelab.files import write_atomic
+    from vaelab.files import csv_text, write_atomic
     from vaelab.training.backend import find_device
     from vaelab.training.run import Run
 
@@ -246,15 +243,13 @@ def predict(
         )
     for note in notes:
         output.say(note)
-    text = io.StringIO()
-    lines = csv.writer(text, lineterminator="\n")
-    lines.writerow(("image", "class", "probability", *classes))
+    lines: list[tuple[str, ...]] = [("image", "class", "probability", *classes)]
     done, rows = 0, []
     for part in found.chunks():
         for chances in model.predict(part).tolist():
             best = max(range(len(classes)), key=chances.__getitem__)
             shown = [f"{chance:.6g}" for chance in chances]
-            lines.writerow((names[done], classes[best], shown[best], *shown))
+            lines.append((names[done], classes[best], shown[best], *shown))
             rows.append(
                 {
                     "image": names[done],
@@ -265,7 +260,7 @@ def predict(
             )
             done += 1
     if out is None:
-        output.result({"images": rows}, text.getvalue().splitlines())
+        output.result({"images": rows}, csv_text(lines).splitlines())
         return
-    write_atomic(out, text.getvalue().encode())
+    write_atomic(out, csv_text(lines).encode())
     output.result({"out": str(out), "images": done}, [str(out)])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +21,7 @@ from vaelab.evaluation.oddities import (
     score,
 )
 from vaelab.evaluation.ranking import placements
-from vaelab.files import write_atomic
+from vaelab.files import csv_text, write_atomic
 from vaelab.models.vae import Vae
 
 USUAL = 500
@@ -141,19 +139,15 @@ class Ranking:
 
     def table(self) -> str:
         """Return the ranking as CSV: ``rank,name,…scores,…shares,reason``, the oddest first."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
         shares = {name: self.shares(name) for name in self.scores}
-        writer.writerow(
-            ["rank", "name", *self.scores, *(f"{name}_share" for name in shares), "reason"]
-        )
-        for rank, number in enumerate(self.order(), 1):
+        head = ["rank", "name", *self.scores, *(f"{name}_share" for name in shares), "reason"]
+        rows: list[list[object]] = [head]
+        for place, number in enumerate(self.order(), 1):
             values = [f"{float(values[number]):.6g}" for values in self.scores.values()]
             parts = [f"{float(values[number]):.4f}" for values in shares.values()]
-            writer.writerow(
-                [rank, self.names[number], *values, *parts, "; ".join(self.reasons(number))]
-            )
-        return text.getvalue()
+            reason = "; ".join(self.reasons(number))
+            rows.append([place, self.names[number], *values, *parts, reason])
+        return csv_text(rows)
 
     def save(self, path: Path | str) -> None:
         """Write `table` to a ``.csv`` file, whole or not at all.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +10,7 @@ from numpy.typing import NDArray
 
 from vaelab.data.images import ImageSet
 from vaelab.explore.grids import save_arrays, unknown_suffix
-from vaelab.files import write_atomic
+from vaelab.files import csv_text, write_atomic
 from vaelab.models.vae import Vae
 
 
@@ -43,11 +41,11 @@ def encode_to_file(model: Vae, images: ImageSet, path: Path | str) -> None:
 def _table(
     mu: NDArray[np.float32], sigma: NDArray[np.float32], labels: NDArray[np.int64] | None
 ) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     dims = range(mu.shape[1])
-    writer.writerow(["index", "label", *(f"mu_{d}" for d in dims), *(f"sigma_{d}" for d in dims)])
+    rows: list[list[object]] = [
+        ["index", "label", *(f"mu_{d}" for d in dims), *(f"sigma_{d}" for d in dims)]
+    ]
     for index, row in enumerate(np.hstack([mu, sigma])):
-        label = "" if labels is None else int(labels[index])
-        writer.writerow([index, label, *(f"{value:.9g}" for value in row)])
-    return text.getvalue()
+        label = None if labels is None else int(labels[index])
+        rows.append([index, label, *(f"{value:.9g}" for value in row)])
+    return csv_text(rows)

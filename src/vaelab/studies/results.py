@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +9,7 @@ from vaelab.errors import RunError
 from vaelab.evaluation import record
 from vaelab.evaluation.figures import sense
 from vaelab.evaluation.record import Evaluation
+from vaelab.files import csv_text
 from vaelab.studies.plan import Case, Plan
 from vaelab.studies.statistics import Estimate, differences, means
 from vaelab.studies.study import Job, Study
@@ -127,28 +126,15 @@ def _found(job: Job) -> Result:
 
 def as_csv(results: Results) -> str:
     """Return every figure of every run as a table: one row each, in a form for other tools."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(
-        ("case", "seed", "figure", "value", "standard error", "unit", "parameters", "seconds")
-    )
+    head = ("case", "seed", "figure", "value", "standard error", "unit", "parameters", "seconds")
+    rows: list[tuple[object, ...]] = [head]
     for run in results.runs:
-        if run.evaluation is None:
-            continue
-        for name, figure in run.evaluation.figures.items():
-            table.writerow(
-                (
-                    run.job.case.name,
-                    run.job.seed,
-                    name,
-                    figure.value,
-                    "" if figure.standard_error is None else figure.standard_error,
-                    figure.unit,
-                    run.parameters,
-                    round(run.seconds, 2),
-                )
-            )
-    return text.getvalue()
+        found = run.evaluation.figures if run.evaluation else {}
+        for name, figure in found.items():
+            numbers = (figure.value, figure.standard_error, figure.unit)
+            seconds = round(run.seconds, 2)
+            rows.append((run.job.case.name, run.job.seed, name, *numbers, run.parameters, seconds))
+    return csv_text(rows)
 
 
 def best(results: Results, figure: str, cases: Sequence[Case]) -> Case | None:
