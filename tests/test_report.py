@@ -237,6 +237,9 @@ def test_interrupted_run_says_how_to_go_on(tmp_path: Path) -> None:
     assert "Training is not finished (1 of 3 epochs)" in page.text
     assert f"vaelab train --resume --out {run}" in page.text
     run.log_file.unlink()
+    with pytest.raises(RunError, match=r"log\.jsonl: is missing, .* Restore it"):
+        write_report(run, splits)
+    run.state_file.unlink()
     assert "The log holds no step yet." in write_report(run, splits).read_text(encoding="utf-8")
 
 

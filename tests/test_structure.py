@@ -10,8 +10,9 @@ import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "vaelab"
 ORDER = (
-    ("errors", "config"),
-    ("files",),
+    ("errors",),
+    ("opening", "parsing"),
+    ("config", "files"),
     ("data",),
     ("models",),
     ("objectives",),

@@ -231,7 +231,7 @@ def test_what_is_left_of_a_run_is_not_overwritten(finished: Run, spots: Splits) 
 
 def test_a_log_that_is_gone_is_an_error(finished: Run, spots: Splits) -> None:
     finished.log_file.unlink()
-    with pytest.raises(RunError, match=r"log.jsonl: is damaged"):
+    with pytest.raises(RunError, match=r"log.jsonl: is missing"):
         api.train(data=spots, out=finished.path, resume=True, epochs=9)
 
 

@@ -11,16 +11,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from vaelab.errors import ConfigError, refuse_pickle
+from vaelab.opening import open_regular
+from vaelab.parsing import MAX_BYTES, parse_yaml
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
 
 Fit = Literal["pad", "crop", "stretch"]
 Binarize = Literal["none", "dynamic", "threshold"]
@@ -65,7 +66,7 @@ class DataConfig(Section):
     split: Annotated[list[Fraction], Field(min_length=3, max_length=3)] = Field(
         [0.8, 0.1, 0.1], description="train, validation and test share where the data has no split"
     )
-    split_seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the split")
+    split_seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(0, description="seed of the split")
     binarize: Binarize = Field(
         "none", description="targets: grey as they are, drawn anew each time, or pixel > 1/2"
     )
@@ -220,11 +221,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping with the safe loader; raises `ConfigError` when it is none."""
     refuse_pickle(path)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with open_regular(path, error=ConfigError, pipes=True) as file:
+            values = parse_yaml(file.read(MAX_BYTES + 1).decode())
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error}).") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: is not valid YAML ({' '.join(str(error).split())}).") from None
+    except ValueError as error:
+        raise ConfigError(f"{path}: is not valid YAML ({error}).") from None
     if values is None:
         return {}
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
@@ -250,9 +252,10 @@ def assignment(text: str) -> dict[str, Any]:
     if not sign or not all(names):
         raise ConfigError(f"-s {text!r}: expected key=value, such as -s training.lr=0.001.")
     try:
-        parsed: Any = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise ConfigError(f"-s {text!r}: the value is not valid YAML.") from None
+        parsed: Any = parse_yaml(value)
+    except ValueError as error:
+        given = text if len(text) < 80 else f"{text[:80]}…"
+        raise ConfigError(f"-s {given!r}: the value is not valid YAML ({error}).") from None
     if isinstance(parsed, str):  # YAML 1.1 reads 1e-3 as text
         try:
             parsed = float(parsed)

@@ -12,16 +12,25 @@ import hashlib
 import json
 import os
 import struct
-import sys
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from vaelab.errors import RunError, refuse_pickle
+from vaelab.opening import (
+    inside,
+    locked,
+    open_in_place,
+    open_regular,
+    shown,
+    sweep,
+    whole_folder,
+    write_atomic,
+)
+from vaelab.parsing import parse_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,65 +40,12 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 _YAML_HEAD = "# Written by vaelab; checked on reading. To change it, copy it. sha256: "
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Replace the file ``path`` by ``data``, or leave it as it was."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with beside.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-        _sync_folder(path.parent)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "posix":  # makes the rename itself durable
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[bool]:
-    """Hold a lock file while the context lasts; yields False when another process holds it.
-
-    The system lets go of the lock when a process ends, however it ends.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        yield _lock(file)
-
-
-def _lock(file: IO[str]) -> bool:
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):  # another process has it
-        return False
-    except OSError as error:
-        raise RunError(
-            f"{file.name}: cannot be locked ({error.strerror}). Use another file system."
-        ) from None
-    return True
-
-
 def read_bytes(path: Path) -> bytes:
-    """Return the content of a file; raises `RunError` when there is none."""
+    """Return the content of a file; raises `RunError` when there is none, or a link leads away."""
     refuse_pickle(path)
     try:
-        return path.read_bytes()
+        with open_regular(path, path.parent) as file:
+            return file.read()
     except FileNotFoundError:
         raise RunError(f"{path}: is missing.") from None
     except OSError as error:
@@ -113,43 +69,63 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, A
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the tensors (on the CPU) and the metadata of a file that `save_tensors` wrote."""
-    from safetensors import SafetensorError
     from safetensors.torch import load
 
     data = read_bytes(path)
-    try:
-        tensors = load(data)
-        (size,) = struct.unpack("<Q", data[:8])
-        both = json.loads(data[8 : 8 + size])["__metadata__"]["vaelab"]
-        version, digest, text = both.split(" ", 2)
-    except (
-        SafetensorError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        struct.error,
-    ) as error:
-        raise damaged(path, f"not a safetensors file of vaelab: {error}") from None
+    version, digest, text = _stamp(path, data)
     if version != _FORMAT:
         raise RunError(f"{path}: has format {version}; this version of vaelab reads {_FORMAT}.")
-    if digest != _digest(tensors, text):
+    try:
+        tensors = load(data)
+        right = digest == _digest(tensors, text)
+    except Exception as error:  # parsers of hostile bytes raise nearly anything
+        raise damaged(path, f"not a safetensors file of vaelab: {error}") from None
+    if not right:
         raise damaged(path, "its checksum does not match")
-    values: dict[str, Any] = json.loads(text)
-    return tensors, values
+    return tensors, _parse(path, text.encode(), "metadata")
+
+
+def read_meta(path: Path) -> dict[str, Any]:
+    """Return the metadata of a file of `save_tensors`, without reading or checking its tensors."""
+    return _parse(path, _stamp(path, _head(path))[2].encode(), "metadata")
 
 
 def checksum(path: Path) -> str:
     """Return the checksum that a file of `save_tensors` carries, without checking it."""
-    from safetensors import SafetensorError, safe_open
+    return _stamp(path, _head(path))[1]
 
-    if not path.exists():
-        raise RunError(f"{path}: is missing.")
+
+def check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Raise `RunError` for weights that are NaN or infinite, with the name of the first."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            bad = int((~tensor.isfinite()).sum())
+            raise damaged(path, f"{bad:,} of {tensor.numel():,} weights of {name} are not finite")
+
+
+def _head(path: Path) -> bytes:
+    """Return the header of a safetensors file."""
     try:
-        with safe_open(path, "pt") as file:
-            return str(file.metadata()["vaelab"]).split(" ")[1]
-    except (SafetensorError, OSError, KeyError, TypeError, IndexError) as error:
+        with open_regular(path, path.parent) as file:
+            start = file.read(8)
+            size = int.from_bytes(start, "little")
+            return start + file.read(min(size, os.fstat(file.fileno()).st_size))
+    except FileNotFoundError:
+        raise RunError(f"{path}: is missing.") from None
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror}).") from None
+
+
+def _stamp(path: Path, data: bytes) -> tuple[str, str, str]:
+    """Return format, checksum and metadata, as text, from the header of a file."""
+    try:
+        (size,) = struct.unpack("<Q", data[:8])
+        version, digest, text = parse_json(data[8 : 8 + size])["__metadata__"]["vaelab"].split(
+            " ", 2
+        )
+    except (ValueError, LookupError, TypeError, AttributeError, struct.error) as error:
         raise damaged(path, f"not a safetensors file of vaelab: {error}") from None
+    return version, digest, text
 
 
 def _digest(tensors: Mapping[str, Tensor], text: str) -> str:
@@ -208,13 +184,41 @@ def read_log(path: Path) -> Iterator[dict[str, Any]]:
         yield values
 
 
+def append(path: Path, text: str) -> None:
+    """Add to the end of a file that is written in place, as a log is."""
+    with os.fdopen(open_in_place(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as file:
+        file.write(text.encode())
+
+
+def truncate(path: Path, length: int) -> None:
+    """Cut a file that is written in place."""
+    with os.fdopen(open_in_place(path, os.O_RDWR), "r+b") as file:
+        file.truncate(length)
+        os.fsync(file.fileno())
+
+
+def sync(path: Path) -> None:
+    """Make durable what was added to a file."""
+    with os.fdopen(open_in_place(path, os.O_RDWR), "r+b") as file:
+        os.fsync(file.fileno())
+
+
+def crc_of(path: Path, length: int, start: int = 0, crc: int = 0) -> int:
+    """Return the CRC-32 of the first ``length`` bytes, of which that of ``start`` is known."""
+    with open_regular(path, path.parent) as file:
+        file.seek(start)
+        while start < length and (data := file.read(min(2**20, length - start))):
+            crc, start = zlib.crc32(data, crc), start + len(data)
+    return crc
+
+
 def last_entry(path: Path, within: int = 4096) -> dict[str, Any] | None:
     """Return the last whole entry of a log that is being written, or None if there is none yet."""
-    with path.open("rb") as file:
+    with open_regular(path, path.parent) as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - within))
         lines = file.read().split(b"\n")[:-1]
     try:
-        values = json.loads(lines[-1]) if lines else None
+        values = parse_json(lines[-1]) if lines else None
     except ValueError:
         return None
     return values if isinstance(values, dict) else None
@@ -243,7 +247,7 @@ def _cell(value: object) -> str:
 
 def _parse(path: Path, data: bytes, where: str = "content") -> dict[str, Any]:
     try:
-        values = json.loads(data)
+        values = parse_json(data)
     except ValueError as error:
         raise damaged(path, f"{where}: {error}") from None
     if not isinstance(values, dict):
@@ -253,3 +257,33 @@ def _parse(path: Path, data: bytes, where: str = "content") -> dict[str, Any]:
 
 def _canonical(values: Mapping[str, Any]) -> bytes:
     return json.dumps(values, sort_keys=True).encode()
+
+
+__all__ = [
+    "append",
+    "check_finite",
+    "check_yaml",
+    "checksum",
+    "crc_of",
+    "csv_text",
+    "damaged",
+    "inside",
+    "last_entry",
+    "load_tensors",
+    "locked",
+    "log_line",
+    "open_regular",
+    "read_bytes",
+    "read_json",
+    "read_log",
+    "read_meta",
+    "save_tensors",
+    "shown",
+    "sweep",
+    "sync",
+    "truncate",
+    "whole_folder",
+    "write_atomic",
+    "write_json",
+    "write_yaml",
+]

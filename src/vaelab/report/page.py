@@ -51,7 +51,7 @@ def write_report(run: Run, splits: Splits, *, progress: Progress | None = None) 
         )
     config = run.read_config()
     evaluation = read(run) if is_current(run) else None
-    log = run.read_log() if run.log_file.exists() else []
+    log = run.read_log() if run.log_file.exists() or run.state_file.exists() else []
     tell(1, _PARTS)
     latents = find_latents(model, splits.test)
     tell(2, _PARTS)

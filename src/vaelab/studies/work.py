@@ -199,6 +199,7 @@ def _forget_others(run: Run, splits: Splits) -> None:
     path = run.state_file
     if path.exists() and files.load_tensors(path)[1]["data"] != fingerprint(splits):
         run.model_file.unlink(missing_ok=True)
+        run.log_file.unlink(missing_ok=True)
         path.unlink()  # last: a model without a state is refused
 
 

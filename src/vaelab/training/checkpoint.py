@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -27,6 +28,7 @@ class Position:
         stale: epochs since then.
         sound: whether the last validation loss was finite.
         log_bytes: length of the log at this moment.
+        log_crc: CRC-32 of the log at this moment; None in a run of an older version.
         seconds: time spent training.
         finished: whether training is over.
         told: notes already given, so that a resumed run does not repeat them.
@@ -39,6 +41,7 @@ class Position:
     stale: int = 0
     sound: bool = True
     log_bytes: int = 0
+    log_crc: int | None = None
     seconds: float = 0.0
     finished: bool = False
     told: list[str] = field(default_factory=list)
@@ -46,6 +49,15 @@ class Position:
     def dump(self) -> dict[str, Any]:
         """Return the position as JSON-able values."""
         return asdict(self)
+
+
+def read_position(meta: Mapping[str, Any], path: Path) -> Position:
+    """Return the position in the metadata of a state; raises `RunError` when there is none."""
+    try:
+        return TypeAdapter(Position).validate_python(meta["position"])
+    except (KeyError, ValidationError) as error:
+        why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "no position"
+        raise damaged(path, f"{why}: not a state of vaelab") from None
 
 
 def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -70,25 +82,40 @@ def pack_optimizer(optimizer: Optimizer, names: list[str]) -> dict[str, Tensor]:
     }
 
 
-def unpack_optimizer(optimizer: Optimizer, names: list[str], tensors: Mapping[str, Tensor]) -> None:
-    """Put back what `pack_optimizer` took."""
+def unpack_optimizer(
+    optimizer: Optimizer, names: list[str], tensors: Mapping[str, Tensor], path: Path
+) -> None:
+    """Put back what `pack_optimizer` took; raises `RunError` for parameters that are not there."""
     state: dict[int, dict[str, Tensor]] = {}
+    parameters = [one for group in optimizer.param_groups for one in group["params"]]
     for name, tensor in tensors.items():
         parameter, _, key = name.rpartition("/")
-        state.setdefault(names.index(parameter), {})[key] = tensor
+        if parameter not in names:
+            raise damaged(path, f"{parameter!r} is no parameter of the model")
+        index = names.index(parameter)
+        if tensor.shape not in (parameters[index].shape, ()) or not tensor.is_floating_point():
+            raise damaged(path, f"{name} is {tensor.dtype} of shape {tuple(tensor.shape)}")
+        state.setdefault(index, {})[key] = tensor
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
-def restore(targets: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Copy tensors into targets of the same names and shapes; raises `RunError` if they differ."""
+def check_like(targets: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Raise `RunError` unless tensors have the names, shapes and types of others."""
     if targets.keys() != tensors.keys():
         odd = sorted(targets.keys() ^ tensors.keys())[0]
         raise damaged(path, f"{odd} is in only one of file and model")
+    for name, target in targets.items():
+        tensor = tensors[name]
+        if target.shape != tensor.shape or target.dtype != tensor.dtype:
+            raise damaged(path, f"{name} is {tensor.dtype} of shape {tuple(tensor.shape)}")
+
+
+def restore(targets: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Copy tensors into targets that they fit; raises `RunError` if they do not."""
+    check_like(targets, tensors, path)
     with torch.no_grad():
         for name, target in targets.items():
-            if target.shape != tensors[name].shape:
-                raise damaged(path, f"{name} has shape {tuple(tensors[name].shape)}")
             target.copy_(tensors[name])
 
 

@@ -34,8 +34,10 @@ from vaelab.training.calibration import FEWEST, fitted_temperature
 from vaelab.training.checkpoint import (
     Average,
     Position,
+    check_like,
     pack_optimizer,
     prefixed,
+    read_position,
     restore,
     under,
     unpack_optimizer,
@@ -142,6 +144,8 @@ class Trainer:
         try:
             with Interrupt(self.progress) as interrupt:
                 if self.run and self.backend.main and not self.run.state_file.exists():
+                    self.run.begin_log()
+                    self._mark_log()
                     self._write_state()  # first, so that no kill leaves a model without a state
                 self.backend.start_trackers()
                 self.saved = self.begun = time.monotonic()
@@ -370,13 +374,20 @@ class Trainer:
         self.begun = self.saved = now
         if self.run is None or not self.backend.main:
             return
-        self.position.log_bytes = self.run.log_size()
+        self._mark_log()
         told = self.told
         about = {"step": self.position.step, "data": self.data}
         about |= {"classes": list(told.class_names), "attributes": list(told.attribute_names)}
         if self._good():
             self.run.save_model(self.model, self.weights(), **about)
         self._write_state()
+
+    def _mark_log(self) -> None:
+        assert self.run is not None
+        position = self.position
+        position.log_bytes, position.log_crc = self.run.log_mark(
+            position.log_bytes, position.log_crc
+        )
 
     def _good(self) -> bool:
         """Whether the weights to use gave a finite loss when they were last tried."""
@@ -420,11 +431,13 @@ class Trainer:
                     f"{path}: is missing, so there is a model but nothing to go on from. "
                     "Start another run in another folder."
                 )
-            self.run.cut_log(0)
             return
         tensors, meta = files.load_tensors(path)
+        position = read_position(meta, path)
+        if not isinstance(meta.get("config"), dict):
+            raise files.damaged(path, "it holds no configuration")
         check_same(parse_config(meta["config"], str(path)), self.config, self.run.config_file)
-        if meta["data"] != self.data:
+        if meta.get("data") != self.data:
             raise RunError(
                 f"{self.run}: the images are not those that it was trained on. Bring these back, "
                 "or start another run in another folder."
@@ -433,12 +446,18 @@ class Trainer:
         restore(self.objective.state_dict(), under("objective", tensors), path)
         for name, update in self.updates.items():
             packed = under(f"optimizer/{name}", tensors)
-            unpack_optimizer(update.optimizer, update.names, packed)
+            unpack_optimizer(update.optimizer, update.names, packed, path)
             restore(update.guard, under(f"guard/{name}", tensors), path)
         if self.average:
             restore(self.average.mean, under("average", tensors), path)
         self.best = under("best", tensors) or None
+        if self.best is not None:
+            check_like(self.model.state_dict(), self.best, path)
         self.meter.load(under("meter", tensors))
-        self.position = Position(**meta["position"])
+        if position.sound:  # else a training that diverged says so itself
+            files.check_finite(path, under("model", tensors))
+        self.position = position
         self.position.finished = self._over()
-        self.run.cut_log(self.position.log_bytes)
+        self.run.check_log(position.log_bytes, position.log_crc)
+        if self.backend.main:
+            self.run.cut_log(position.log_bytes)

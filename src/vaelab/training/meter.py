@@ -45,5 +45,5 @@ class Meter:
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Go on from `state`."""
         self.sums = {name: value for name, value in tensors.items() if name != "steps"}
-        self.steps = int(tensors["steps"]) if tensors else 0
+        self.steps = int(tensors["steps"]) if "steps" in tensors else 0
         self.since = time.monotonic()

@@ -12,14 +12,18 @@ figures/             pictures
 from __future__ import annotations
 
 import math
+import os
 import platform
+import secrets
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vaelab import files
 from vaelab.config import RunConfig, parse_config, read_yaml
@@ -29,10 +33,27 @@ from vaelab.models.conditioning import Told
 from vaelab.models.model import Model
 from vaelab.models.vae import Vae
 from vaelab.recipes import Setup, build
+from vaelab.training.allowance import Allowance
 from vaelab.training.backend import is_main
+from vaelab.training.checkpoint import read_position
+
+Side = Annotated[int, Field(ge=1, le=2**26)]
 
 MAY_CHANGE = ("epochs", "device", "trackers", "checkpoint_seconds", "patience")
 """Keys of `TrainingConfig` that may differ when a run is resumed."""
+
+
+class About(BaseModel):
+    """The metadata of ``model.safetensors``."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    config: dict[str, Any]
+    shape: tuple[Side, Side, Side]
+    classes: list[str] = Field(max_length=100_000)
+    attributes: list[str] = Field([], max_length=10_000)
+    step: int = Field(0, ge=0)
+    data: str = ""
 
 
 class Run:
@@ -47,7 +68,11 @@ class Run:
         self.evaluation_file = self.path / "evaluation.json"
         self.report_file = self.path / "report.html"
         self.explorer_file = self.path / "explorer.html"
-        self.figures = self.path / "figures"
+
+    @property
+    def figures(self) -> Path:
+        """The folder of pictures; raises `RunError` where it is a link that leads away."""
+        return files.inside(self.path, self.path / "figures")
 
     def __str__(self) -> str:
         return str(self.path)
@@ -135,34 +160,57 @@ class Run:
                 f"Finish it with: vaelab train --resume --out {self}"
             )
         tensors, meta = files.load_tensors(self.model_file)
-        trained = parse_config(meta["config"], str(self.model_file))
+        about = self._about(meta)
+        trained = parse_config(about.config, str(self.model_file))
         check_same(trained, config, self.config_file)
-        with torch.random.fork_rng(devices=[]):  # the caller's draws are not ours to change
-            mean = torch.full(meta["shape"], 0.5)
-            told = Told(tuple(meta["classes"]), tuple(meta.get("attributes", ())))
+        files.check_finite(self.model_file, tensors)
+        with (
+            torch.random.fork_rng(devices=[]),  # the caller's draws are not ours to change
+            Allowance(tensors, self.model_file),
+        ):
+            mean = torch.full(about.shape, 0.5)
+            told = Told(tuple(about.classes), tuple(about.attributes))
             setup = Setup(trained.model, trained.data.binarize, mean, 1, told)
             model, _ = build(trained, setup)
         load_weights(model, tensors, self.model_file)
         model.config = trained
         return model.to(device).eval()
 
+    def about(self) -> About:
+        """Return what the weights say of themselves; raises `RunError` when they do not."""
+        return self._about(files.load_tensors(self.model_file)[1])
+
+    def _about(self, meta: Mapping[str, Any]) -> About:
+        try:
+            return About.model_validate(meta)
+        except ValidationError as error:
+            fault = error.errors()[0]
+            where = ".".join(map(str, fault["loc"]))
+            raise files.damaged(self.model_file, f"{where}: {fault['msg']}") from None
+
     def trained_on(self) -> tuple[tuple[int, int, int], str]:
         """Return shape and fingerprint of the images that the model was trained on."""
-        meta = files.load_tensors(self.model_file)[1]
-        channels, height, width = meta["shape"]
-        return (channels, height, width), meta["data"]
+        about = self.about()
+        return about.shape, about.data
 
     def steps(self) -> int:
         """Return how many steps the weights were trained for."""
-        return int(files.load_tensors(self.model_file)[1]["step"])
+        return self.about().step
 
     def classes(self) -> tuple[str, ...]:
         """Return the names of the classes that the model was trained with."""
-        return tuple(files.load_tensors(self.model_file)[1]["classes"])
+        return tuple(self.about().classes)
 
     def read_log(self, kind: str | None = None) -> list[dict[str, Any]]:
-        """Return the entries of the log, of one kind (``step``, ``epoch``, ``note``) or all."""
-        entries = files.read_log(self.log_file)
+        """Return the entries of the log, of one kind (``step``, ``epoch``, ``note``) or all.
+
+        Raises:
+            RunError: it is damaged, or is not the log that the last checkpoint saw.
+        """
+        if self.state_file.exists():
+            position = read_position(files.read_meta(self.state_file), self.state_file)
+            self.check_log(position.log_bytes, position.log_crc)
+        entries = list(files.read_log(self.log_file))
         return [entry for entry in entries if kind is None or entry.get("kind") == kind]
 
     def last_epoch(self) -> dict[str, Any] | None:
@@ -176,26 +224,66 @@ class Run:
             key: None if isinstance(value, float) and not math.isfinite(value) else value
             for key, value in values.items()
         }
-        with self.log_file.open("a", encoding="utf-8") as file:
-            file.write(files.log_line({"kind": kind, **known}))
+        files.append(self.log_file, files.log_line({"kind": kind, **known}))
 
-    def log_size(self) -> int:
-        """Return the length of the log in bytes."""
-        return self.log_file.stat().st_size if self.log_file.exists() else 0
-
-    def cut_log(self, length: int) -> None:
-        """Take from the log what came after a checkpoint: it will be written again.
+    def begin_log(self) -> None:
+        """Write the first line of the log, which no other run has.
 
         Raises:
-            RunError: the log is shorter than the checkpoint saw it.
+            RunError: there are entries already, of a run whose state is gone or of another one.
         """
-        size = self.log_size()
-        if size < length:
-            why = f"{size} bytes where the last checkpoint saw {length}"
-            raise files.damaged(self.log_file, why)
-        if size > length:
-            with self.log_file.open("rb+") as log:
-                log.truncate(length)
+        if any(entry.get("kind") != "run" for entry in self._old_entries()):
+            raise RunError(
+                f"{self.log_file}: holds entries, and the run has no checkpoint that they belong "
+                f"to. Move it away: mv {self.log_file} {self.log_file.with_suffix('.old')}"
+            )
+        files.write_atomic(
+            self.log_file, files.log_line({"kind": "run", "id": secrets.token_hex(8)}).encode()
+        )
+
+    def _old_entries(self) -> Iterator[dict[str, Any]]:
+        return files.read_log(self.log_file) if os.path.lexists(self.log_file) else iter(())
+
+    def log_mark(self, length: int = 0, crc: int | None = 0) -> tuple[int, int]:
+        """Return length and CRC-32 of the log, and see to it that both last.
+
+        Arguments:
+            length: of the log at the last checkpoint.
+            crc: of that part; None if it is not known.
+        """
+        if not os.path.lexists(self.log_file):
+            return 0, 0
+        files.sync(self.log_file)
+        size = self.log_file.stat().st_size
+        if crc is None or size < length:
+            length, crc = 0, 0
+        return size, files.crc_of(self.log_file, size, length, crc)
+
+    def cut_log(self, length: int) -> None:
+        """Take from the log what came after a checkpoint: it will be written again."""
+        if length and self.log_file.stat().st_size > length:
+            files.truncate(self.log_file, length)
+
+    def check_log(self, length: int, crc: int | None) -> None:
+        """Raise `RunError` unless the log begins as a checkpoint saw it."""
+        if length == 0:
+            return
+        why = ""
+        if not os.path.lexists(self.log_file):
+            why = f"is missing, and had {length:,} bytes at the last checkpoint"
+        else:
+            head = files.read_bytes(self.log_file)[:length]
+            if len(head) < length:
+                why = f"is damaged: {len(head):,} bytes where the last checkpoint saw {length:,}"
+            elif zlib.crc32(head) != crc if crc is not None else not head.endswith(b"\n"):
+                why = (
+                    "is damaged or of another run: it does not begin as the last checkpoint saw it"
+                )
+        if why:
+            raise RunError(
+                f"{self.log_file}: {why}. Restore it from a copy. Without one the run cannot go "
+                f"on; with {self.state_file.name} removed too, its model can be used and reported."
+            )
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -208,6 +296,7 @@ class Run:
         with files.locked(lock) as mine:
             if not mine:
                 raise BusyError(f"{self}: is being trained by another process.")
+            files.sweep(self.path)
             try:
                 yield
             finally:
@@ -227,7 +316,11 @@ def visible(path: Path) -> list[str]:
 
 def load_weights(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
     """Copy tensors into a module; raises `RunError` when names or shapes do not fit."""
+    own = module.state_dict()
     try:
+        for name, tensor in tensors.items():
+            if name in own and tensor.dtype != own[name].dtype:
+                raise RuntimeError(f"{name} is {tensor.dtype}, not {own[name].dtype}")
         module.load_state_dict(dict(tensors), strict=True)
     except RuntimeError as error:
         raise files.damaged(path, f"weights do not fit: {' '.join(str(error).split())}") from None
