@@ -139,7 +139,12 @@ class Run:
         check_same(trained, config, self.config_file)
         with torch.random.fork_rng(devices=[]):  # the caller's draws are not ours to change
             mean = torch.full(meta["shape"], 0.5)
-            told = Told(tuple(meta["classes"]), tuple(meta.get("attributes", ())))
+            told = Told(
+                tuple(meta["classes"]),
+                tuple(meta.get("attributes", ())),
+                units=tuple(meta.get("units", ())),
+                class_counts=tuple(meta.get("class_counts", ())),
+            )
             setup = Setup(trained.model, trained.data.binarize, mean, 1, told)
             model, _ = build(trained, setup)
         load_weights(model, tensors, self.model_file)
