@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ from vaelab.evaluation.classification import (
     calibration_error,
     classified,
     confusion,
-    labelled_alike,
     per_class,
     reliability,
     uneven,
@@ -123,15 +123,21 @@ def test_few_images_leave_every_share_open() -> None:
     assert "± 0" not in balanced.number
 
 
-def test_classes_are_matched_by_name() -> None:
-    images = ImageSet(
-        torch.zeros(3, 1, 2, 2, dtype=torch.uint8), torch.tensor([0, 1, -1]), class_names=("c", "a")
-    )
-    assert labelled_alike(("a", "b", "c"), images).labels.tolist() == [2, 0, -1]  # type: ignore[union-attr]
-    with pytest.raises(DataError, match="'c' is none that this classifier knows"):
-        labelled_alike(("a", "b"), images)
+def test_a_classifier_finds_classes_by_their_names() -> None:
+    fixed = Fixed()
+    fixed.class_names = ("a", "b", "c")
+    images = labelled([0, 1, 2, 2], [0, 1, 2, 2])
+    other = replace(images, class_names=("b", "a", "c"))  # the classifier says a, b, c, c
+    found, _ = classified(fixed, other)
+    assert found.figures["accuracy"].value == 0.5
+    assert found.confusion == [[0, 1, 0], [1, 0, 0], [0, 0, 2]]
+    fewer = replace(labelled([2, 1, 1], [0, 1, 1]), class_names=("c", "b"))
+    found, _ = classified(fixed, fewer)
+    assert found.confusion == [[0, 0, 0], [0, 2, 0], [0, 0, 1]]
+    with pytest.raises(DataError, match="class 'e' is none that this model knows: a, b, c"):
+        classified(fixed, replace(images, class_names=("b", "e", "c")))
     with pytest.raises(DataError, match="no labels"):
-        labelled_alike(("a",), ImageSet(torch.zeros(1, 1, 2, 2, dtype=torch.uint8)))
+        classified(fixed, ImageSet(torch.zeros(1, 1, 2, 2, dtype=torch.uint8)))
 
 
 @pytest.fixture

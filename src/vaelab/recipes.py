@@ -518,8 +518,10 @@ def classifier(
     weights = None
     if len(setup.told.labels):
         weights = class_weights(setup.told.labels, classes, balance)
+    built = build_classifier((channels, height, width), classes, network)
+    built.class_names = setup.told.class_names
     return (
-        build_classifier((channels, height, width), classes, network),
+        built,
         Classification(smoothing, Variation(shift, rotation, zoom, elastic), weights),
     )
 

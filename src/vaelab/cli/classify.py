@@ -167,7 +167,7 @@ def evaluate(
     """
     from dataclasses import asdict
 
-    from vaelab.evaluation.classification import classified, labelled_alike, verdict
+    from vaelab.evaluation.classification import classified, verdict
     from vaelab.evaluation.figures import long_name
     from vaelab.evaluation.record import write
     from vaelab.report.classifier import write_classifier_report
@@ -184,7 +184,7 @@ def evaluate(
     kept = data is None and split == "test"
     result, chances = classified(
         model,
-        labelled_alike(folder.classes(), images),
+        images,
         held_out=held_out,
         looked_at=data is None and split == "validation" and splits.held_out,
         what=f"{split if split != 'train' else 'training'} images"

@@ -29,6 +29,8 @@ class Batch:
         labels: int64 ``(B,)``, or None.
         attributes: float32 ``(B, A)``, NaN where unknown, or None.
         index: int64 ``(B,)``: position of each image in its set.
+        class_names, attribute_names: of the set, by which a model finds what it knows; without
+            them labels and attributes are taken as those of its training images.
     """
 
     images: Tensor
@@ -36,6 +38,8 @@ class Batch:
     labels: Tensor | None
     attributes: Tensor | None
     index: Tensor
+    class_names: tuple[str, ...] = ()
+    attribute_names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -49,6 +53,8 @@ class Batch:
             None if self.labels is None else self.labels.to(device),
             None if self.attributes is None else self.attributes.to(device),
             self.index.to(device),
+            self.class_names,
+            self.attribute_names,
         )
 
 
@@ -88,7 +94,8 @@ def fetch(images: ImageSet, index: Tensor, device: torch.device | str) -> Batch:
         None if values is None else values[index.to(values.device)].to(device)
         for values in (images.labels, images.attributes)
     )
-    return Batch(pixels, pixels, labels, attributes, index.to(device))
+    names = (images.class_names, images.attribute_names)
+    return Batch(pixels, pixels, labels, attributes, index.to(device), *names)
 
 
 def resident(images: ImageSet, device: torch.device | str) -> ImageSet:

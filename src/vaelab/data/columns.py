@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,10 +12,9 @@ from torch import Tensor
 
 from vaelab import files
 from vaelab.data.attributes import MEASURES, VERSION, measure
-from vaelab.data.filed import FileImages
 from vaelab.data.images import ImageSet
 from vaelab.data.source import Progress, Source
-from vaelab.data.store import CHUNK_BYTES, Stored
+from vaelab.data.summary import digest_of
 from vaelab.errors import ConfigError, RunError
 
 ALL = "all"
@@ -49,13 +47,12 @@ def with_attributes(
     images: ImageSet,
     names: Sequence[str],
     source: Source,
-    stored: Stored,
     cache: Path,
     progress: Progress | None,
 ) -> ImageSet:
     """All images of a source with these attributes: its own where it has one, else measured."""
     missing = [name for name in names if name not in images.attribute_names]
-    measured = _measured(missing, source, stored, cache, progress) if missing else {}
+    measured = _measured(missing, images, cache, progress) if missing else {}
     bad = torch.tensor(list(source.bad), dtype=torch.int64)
     columns = []
     for name in names:
@@ -64,22 +61,23 @@ def with_attributes(
         else:
             assert images.attributes is not None
             columns.append(images.attributes[:, images.attribute_names.index(name)])
-    return ImageSet(
-        images.images,
-        images.labels,
-        torch.stack(columns, 1),
-        images.class_names,
-        tuple(names),
+    return images.relabelled(
+        attributes=torch.stack(columns, 1),
+        attribute_names=tuple(names),
+        binary=(),
         units=tuple(MEASURES[name].unit if name in measured else "" for name in names),
     )
 
 
 def _measured(
-    names: Sequence[str], source: Source, stored: Stored, cache: Path, progress: Progress | None
+    names: Sequence[str], images: ImageSet, cache: Path, progress: Progress | None
 ) -> dict[str, Tensor]:
     """Measured columns by name, ``(N,)`` each; from the cache as far as they are there."""
     folder = cache / "attributes"
-    key = _fingerprint(source, stored)
+    bare = images.relabelled(
+        labels=None, attributes=None, class_names=(), attribute_names=(), units=(), binary=()
+    )
+    key = digest_of(bare)
     paths = {name: folder / f"{key}-{name}-{VERSION}.safetensors" for name in names}
     found = {}
     for name, path in paths.items():
@@ -87,27 +85,9 @@ def _measured(
             found[name] = files.load_tensors(path)[0]["values"]
     missing = [name for name in names if name not in found]
     if missing:
-        columns = measure(ImageSet(stored.images), missing, progress)
+        columns = measure(bare, missing, progress)
         for name, column in zip(missing, columns.unbind(1), strict=True):
             found[name] = column
             with contextlib.suppress(OSError):  # a cache that cannot be written is done without
                 files.save_tensors(paths[name], {"values": column}, {"attribute": name})
     return found
-
-
-def _fingerprint(source: Source, stored: Stored) -> str:
-    """Digest of all images as they were read.
-
-    Those in a file are known by what their own cache is known by: reading them would take as long
-    as measuring them.
-    """
-    images = ImageSet(stored.images)
-    sha = hashlib.sha256(f"{len(images)} {images.shape}".encode())
-    if isinstance(stored.images, FileImages) and source.place is not None:
-        about = f"{source.place}\0{source.digest}\0{source.geometry.fit}"
-        sha.update(about.encode(errors="surrogateescape"))
-    else:
-        channels, height, width = images.shape
-        for chunk in images.chunks(max(1, CHUNK_BYTES // (channels * height * width))):
-            sha.update(chunk.numpy().data)
-    return sha.hexdigest()[:32]

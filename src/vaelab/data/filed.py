@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import weakref
+from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,10 @@ class FileImages:
     def announce(self, index: Tensor) -> None:
         """Say which images will be taken next, so that the disk is read meanwhile."""
         self._file.announce(self._rows.index_select(0, index).numpy())
+
+    def with_rows(self, others: Sequence[FileImages]) -> FileImages:
+        """These images and then others of the same file."""
+        return FileImages(self._file, torch.cat([self._rows, *(each._rows for each in others)]))
 
     def view(self, index: Tensor) -> FileImages:
         """Some of the images, without copying them."""

@@ -7,6 +7,7 @@ import hashlib
 import operator
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from vaelab.config import DataConfig, Fit
 from vaelab.data import columns, toy
 from vaelab.data.arrays import ArraySource, Piece, idx_source, is_idx, npy_source
 from vaelab.data.folder import FolderSource
+from vaelab.data.hashes import hash_all
 from vaelab.data.images import ImageSet, Splits
 from vaelab.data.items import ItemSource
 from vaelab.data.pixels import COLOURS, Geometry
@@ -26,6 +28,7 @@ from vaelab.data.readers import in_memory
 from vaelab.data.source import PARTS, Progress, Source
 from vaelab.data.split import check_shares, split_rows
 from vaelab.data.store import Stored, default_cache, store
+from vaelab.data.summary import repeats_note
 from vaelab.errors import DataError, refuse_pickle
 
 MNIST = Path(__file__).parent / "mnist"
@@ -80,10 +83,10 @@ def load_data(
     found, stored, names = _read(
         source, geometry, names, skip_bad, memory_budget, cache_dir, progress
     )
-    images = _all_images(found, stored)
+    images = _all_images(found, stored, cache_dir)
     if names:
         cache = default_cache() if cache_dir is None else cache_dir
-        images = columns.with_attributes(images, names, found, stored, cache, progress)
+        images = columns.with_attributes(images, names, found, cache, progress)
     embedded = isinstance(source, str) and source == "mnist"
     shares = _MNIST_SHARES if embedded else split
     return _split(found, images, stored.brightest, shares, split_seed)
@@ -121,7 +124,7 @@ def load_named(
     else:  # as other commands number them
         names = [f"{PARTS[part]} image {number}" for number in range(len(kept))]
     notes += [note for note in (*found.notes, found.conversion) if note]
-    return _all_images(found, stored).subset(kept), names, notes
+    return _all_images(found, stored, None).subset(kept), names, notes
 
 
 def fitted_note(source: Any, shape: tuple[int, int, int], fit: Fit = "pad") -> str:
@@ -260,14 +263,16 @@ def _check_mnist() -> None:
             raise DataError(f"{MNIST / name}: is damaged (SHA-256 differs). Reinstall vaelab.")
 
 
-def _all_images(source: Source, stored: Stored) -> ImageSet:
-    return ImageSet(
+def _all_images(source: Source, stored: Stored, cache: Path | None) -> ImageSet:
+    images = ImageSet(
         stored.images,
         None if source.labels is None else torch.from_numpy(source.labels),
         None if source.attributes is None else torch.from_numpy(source.attributes),
         source.class_names,
         source.attribute_names,
     )
+    hash_all(images, source, default_cache() if cache is None else cache)  # parts keep theirs
+    return images
 
 
 def _split(
@@ -289,4 +294,6 @@ def _split(
             "No pixel is brighter than 1 of 255. If black and white are stored as 0 and 1, save "
             "them as bool or float; if 8 bits are stored as uint16, save them as uint8."
         )
-    return Splits(source.name, train, validation, test, held_out, tuple(filter(None, notes)))
+    splits = Splits(source.name, train, validation, test, held_out)
+    notes.append(repeats_note(splits))
+    return replace(splits, notes=tuple(filter(None, notes)))

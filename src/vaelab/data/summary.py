@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from math import sqrt
+import json
+from math import prod, sqrt
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vaelab.data.images import ImageSet, Splits
+from vaelab.errors import counted
 
 SAMPLE = 100_000
 """Pixel moments of a larger set are those of this many images, evenly spaced."""
 
 QUANTILES = (5, 25, 50, 75, 95)
 """Percentages at which the distribution of an attribute is shown."""
+
+FEWEST_NUMBERS = 16
+"""In an image, below which equal images are no surprise."""
 
 BINS = 24
 """Of its histogram."""
@@ -45,21 +50,66 @@ def mean_image(images: ImageSet, limit: int = 10_000) -> Tensor:
     return (total / count).float()
 
 
-def fingerprint(splits: Splits, sample: int = 1000) -> str:
-    """Short digest of a data set and its split, to tell whether it is the one a model saw.
+def fingerprint(splits: Splits) -> str:
+    """Digest of a data set and its split, to tell whether it is the one that a model saw.
 
-    It covers size, shape and labels of every part, and up to ``sample`` evenly spread images.
+    It covers every image of every part, their order, labels, attributes, and the names of both.
     """
+    parts = (splits.train, splits.validation, splits.test)
+    text = "".join(digest_of(images) for images in parts)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def digest_of(images: ImageSet) -> str:
+    """Digest of images, their order, labels, attributes, and the names of both."""
+    sha = hashlib.sha256()
+    names = [list(images.shape), images.class_names, images.attribute_names, images.units]
+    sha.update(json.dumps(names).encode())
+    for values in (torch.from_numpy(images.hashes), images.labels, images.attributes):
+        sha.update(b"none" if values is None else values.contiguous().cpu().numpy().tobytes())
+    return sha.hexdigest()[:32]
+
+
+def is_same(splits: Splits, known: str) -> bool:
+    """Tell whether images have a fingerprint; one of an older vaelab is of a sample of them."""
+    return known == (_sampled(splits) if len(known) == 16 else fingerprint(splits))
+
+
+def _sampled(splits: Splits, sample: int = 1000) -> str:
+    """Return the fingerprint that runs of vaelab 0.1 hold."""
     sha = hashlib.sha256()
     for images in (splits.train, splits.validation, splits.test):
         count = min(len(images), sample)
         sha.update(f"{len(images)} {images.shape}".encode())
-        sha.update(
-            images.take(torch.arange(count) * len(images) // max(1, count)).cpu().numpy().tobytes()
-        )
+        rows = torch.arange(count) * len(images) // max(1, count)
+        sha.update(images.take(rows).cpu().numpy().tobytes())
         if images.labels is not None:
             sha.update(images.labels.cpu().numpy().tobytes())
     return sha.hexdigest()[:16]
+
+
+def repeats_note(splits: Splits) -> str:
+    """Say how many images of one part are in another too, pixel by pixel; empty if none is.
+
+    Of images of a few numbers nothing is said: many are equal by chance.
+    """
+    if prod(splits.train.shape) < FEWEST_NUMBERS:
+        return ""
+    parts = {"validation": splits.validation, "test": splits.test}
+    parts = {name: part for name, part in parts.items() if part is not splits.train}
+    found = []
+    known, where = splits.train.hashes, "training"
+    for name, part in parts.items():
+        count = int(np.isin(part.hashes, known).sum())
+        if count:
+            found.append(f"{count:,} of {counted(len(part), f'{name} image')} among the {where}")
+        known, where = np.concatenate([known, part.hashes]), "training or validation"
+    if not found:
+        return ""
+    return (
+        f"Equal in every pixel: {' images, '.join(found)} images. On these, figures say nothing of "
+        "new images; keep copies in one part."
+    )
 
 
 def summary(splits: Splits) -> dict[str, Any]:

@@ -266,6 +266,8 @@ def recognized(
         seed: of the samples.
     """
     asks = model.asked_classes
+    if asks and model.conditioning is not None:
+        judge.classifier.check_classes(model.conditioning.class_names)
     right, certain = [], []
     asked = torch.arange(count) % max(1, model.classes)
     with seeded(seed, model.device):
@@ -281,6 +283,8 @@ def recognized(
     if asks:
         figures["recognized"] = share(torch.cat(right), how)
     if images is not None and images.labels is not None:
+        images, _ = judge.classifier.matched(images)
+        assert images.labels is not None
         index = epoch_order(len(images), seed, 0)[:count].sort().values
         back = [
             judge.classifier.predict(model.reconstruct(images.take(rows))).argmax(1).cpu()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -86,16 +85,20 @@ def classified(
 
     Arguments:
         model: a classifier.
-        images: labelled, with its classes in the same order; see `labelled_alike`.
+        images: labelled; classes are found by their names.
         held_out: whether they were kept from training; every protocol says it.
         looked_at: whether they are validation images, by which probabilities may be calibrated and
             training ended; every protocol says it.
         what: the part and the data set that they are, for the verdict.
 
     Raises:
-        DataError: no image with a label.
+        DataError: no image with a label, or one of a class that the classifier does not know.
     """
-    images = with_labels(images)
+    if images.labels is None:
+        raise DataError(
+            "these images have no labels to compare with. `vaelab classify predict` needs none."
+        )
+    images = with_labels(model.matched(images)[0])
     if images.labels is None or not len(images):
         raise DataError(f"{what}: none has a label, so nothing can be measured.")
     labels, names = images.labels.cpu(), images.class_names
@@ -167,26 +170,6 @@ def uneven(there: Sequence[int]) -> bool:
         there: number of images of each class; the margin is two deviations of the largest.
     """
     return 2 * min(there) + 2 * math.sqrt(max(there)) < max(there)
-
-
-def labelled_alike(model_names: tuple[str, ...], images: ImageSet) -> ImageSet:
-    """Return images with the classes numbered as a classifier has them, by name.
-
-    Raises:
-        DataError: images have a class that the classifier does not know, or none at all.
-    """
-    if images.labels is None:
-        raise DataError(
-            "these images have no labels to compare with. `vaelab classify predict` needs none."
-        )
-    unknown = [name for name in images.class_names if name not in model_names]
-    if unknown:
-        raise DataError(
-            f"class {unknown[0]!r} is none that this classifier knows: {', '.join(model_names)}."
-        )
-    order = torch.tensor([model_names.index(name) for name in images.class_names])
-    labels = torch.where(images.labels >= 0, order[images.labels.clamp(min=0)], -1)
-    return replace(images, labels=labels, class_names=model_names)
 
 
 def verdict(evaluation: Evaluation) -> str:

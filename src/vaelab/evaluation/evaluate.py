@@ -69,7 +69,8 @@ def evaluate(
 
     Arguments:
         model: any `Vae`; figures that have no meaning for it are left out, with a note.
-        images: what to measure on, usually ``splits.test``.
+        images: what to measure on, usually ``splits.test``; a conditional model finds its classes
+            and attributes by their names.
         samples: K, draws of z for each image in the importance-weighted bound; by default 200, or
             more where there are few images.
         bound_images: number of images, drawn by chance, that the bound is measured on; by default
@@ -82,7 +83,8 @@ def evaluate(
 
     Raises:
         ConfigError: a count below 1.
-        DataError: there are no images, or they do not have the model's shape.
+        DataError: there are no images, they do not have the model's shape, or have a class or
+            attribute that a conditional model does not know.
         RunError: the model's codes are not finite, as after a training that diverged.
     """
     for name, count in (("samples", samples), ("bound_images", bound_images), ("limit", limit)):
@@ -97,6 +99,7 @@ def evaluate(
             f"evaluation: images of shape {images.shape} do not fit a model of {model.shape}. "
             "Read them with the size and channels that the model was trained on."
         )
+    images, lacking = model.matched(images)
     plan = _plan(model, len(images), samples, bound_images, limit, seed)
     index, where = plan.index, _where(len(plan.index), len(images), held_out, seed)
     point = isinstance(model.encoder.family, DiracPosterior)
@@ -120,6 +123,7 @@ def evaluate(
         figures |= _read(model, images, index, where)
     figures |= _use(seen, where) | _fidelity(model, seen, where)
     kept, notes = finite(figures)
+    notes = (*lacking, *notes)
     if point:
         notes = (POINT, *notes)
     return Evaluation(kept, _latent(seen), notes, len(index), held_out, seed, what)
@@ -243,7 +247,7 @@ def _read(model: Vae, images: ImageSet, index: Tensor, where: str) -> dict[str, 
     assert images.labels is not None
     assert model.conditioning is not None
     rows = index[images.labels[index].cpu() >= 0]
-    if model.conditioning.class_names != images.class_names or not len(rows):
+    if not len(rows):
         return {}
     said = [model.labels(images.take(some))[LABEL].cpu() for some in rows.split(model.rows)]
     right = torch.cat(said) == images.labels.cpu()[rows]

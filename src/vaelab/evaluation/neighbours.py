@@ -7,6 +7,7 @@ from torch import Tensor
 
 from vaelab.data.batches import epoch_order
 from vaelab.data.images import ImageSet
+from vaelab.data.names import matched
 from vaelab.evaluation.figures import Figure, share
 from vaelab.evaluation.measure import codes_of
 from vaelab.models.vae import Vae
@@ -32,6 +33,8 @@ def neighbour_figures(
     """
     if known.labels is None or images.labels is None or len(known) <= NEIGHBOURS:
         return {}
+    images, _ = matched(images, known.class_names)
+    assert images.labels is not None
     chosen = epoch_order(len(known), seed, 0)[:limit].sort().values
     there = codes_of(model, known, chosen)
     here = codes_of(model, images, torch.arange(len(images)))

@@ -79,8 +79,8 @@ def find_sampler(
         name: one of these.
         model: whose codes.
         images: the training images, which all but the prior need.
-        label: draw images of this class: from a conditional model's prior, or from the codes of
-            its training images.
+        label: draw images of this class, a number in ``images.class_names``: from a conditional
+            model's prior, or from the codes of its training images.
         temperature: factor on the noise of the prior.
         seed: of the fit.
 
@@ -90,6 +90,10 @@ def find_sampler(
     """
     if name not in NAMES:
         raise ConfigError(f"sampler: {name!r} is unknown; choose one of {', '.join(NAMES)}.")
+    if label is not None and images.class_names and 0 <= label < len(images.class_names):
+        called = images.class_names[label]
+        images, _ = model.matched(images)
+        label = images.class_number(called)
     told = model.conditioning is not None and LABEL in model.conditioning.names
     given = {LABEL: label} if told and label is not None else {}
     if name == "prior":

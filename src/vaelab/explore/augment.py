@@ -111,6 +111,9 @@ def make_images(
         ConfigError: settings without a meaning for this model.
         DataError: a class of which the filters leave no image.
     """
+    known, _ = model.matched(known)
+    if judge is not None:
+        judge.check_classes(known.class_names)
     classes = len(known.class_names)
     _check(model, how, classes, judge)
     assert known.labels is not None

@@ -91,6 +91,7 @@ def all_attributes(
     Raises:
         ConfigError: the images have no attributes.
     """
+    splits = model.matched_splits(splits)
     if not splits.train.attribute_names:
         raise ConfigError(NO_ATTRIBUTES)
     figures: dict[str, Figure] = {}

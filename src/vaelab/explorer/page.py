@@ -61,6 +61,7 @@ def write_explorer(
             f"explorer: images of shape {splits.test.shape} do not fit a model of {model.shape}. "
             "Read them with the size and channels that the model was trained on."
         )
+    splits = model.matched_splits(splits)
     config = run.read_config()
     name = run.path.resolve().name
     page = render(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
-from vaelab.errors import ConfigError
+from vaelab.data.images import ImageSet
+from vaelab.data.names import matched
+from vaelab.errors import ConfigError, DataError
 from vaelab.models.layers import channels_last
 from vaelab.models.model import Images, Model, Shape
 
@@ -26,6 +29,9 @@ class Classifier(Model):
         shape: channels, height and width of an image.
     """
 
+    class_names: tuple[str, ...] = ()
+    """Of the K classes; empty where nobody named them."""
+
     temperature: Tensor
     """T, which makes probabilities what they say: 1 until it is fitted to validation images."""
 
@@ -33,6 +39,20 @@ class Classifier(Model):
         super().__init__(shape)
         self.body, self.head = body, head
         self.register_buffer("temperature", torch.ones(()))
+
+    @override
+    def matched(self, images: ImageSet) -> tuple[ImageSet, tuple[str, ...]]:
+        if images.labels is None or not self.class_names:
+            return images, ()
+        return matched(images, self.class_names)
+
+    def check_classes(self, names: Sequence[str]) -> None:
+        """Raise `DataError` unless these are its classes, in this order."""
+        if self.class_names and self.class_names != tuple(names):
+            raise DataError(
+                f"the classifier knows the classes {', '.join(self.class_names)}, and these are "
+                f"{', '.join(names)}. Train it on images of the same classes."
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits of images in [0, 1] before they are divided by T, ``(n, K)``."""

@@ -14,6 +14,7 @@ from torch.nn.functional import one_hot
 
 from vaelab.data.batches import Batch
 from vaelab.data.images import ImageSet
+from vaelab.data.names import columns, matched, renumbered
 from vaelab.errors import ConfigError
 from vaelab.models import noise
 
@@ -31,23 +32,31 @@ class Told:
         attribute_names: of the attributes.
         labels: ``(N,)``, −1 where unknown.
         attributes: ``(N, A)``, NaN where unknown.
+        units: of the attributes, "" where unknown; empty in runs that did not keep them.
+        class_counts: images of each class; empty in runs that did not keep them.
     """
 
     class_names: tuple[str, ...] = ()
     attribute_names: tuple[str, ...] = ()
     labels: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
     attributes: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
+    units: tuple[str, ...] = ()
+    class_counts: tuple[int, ...] = ()
 
     @staticmethod
     def by(images: ImageSet) -> Told:
         """Return what the images of a set are labelled with."""
-        count = len(images)
-        labels, attributes = images.labels, images.attributes
+        count, names = len(images), images.attribute_names
+        labels = torch.full((count,), -1) if images.labels is None else images.labels.cpu()
+        attributes = images.attributes
+        known = labels[labels >= 0]
         return Told(
             images.class_names,
-            images.attribute_names,
-            torch.full((count,), -1) if labels is None else labels.cpu(),
+            names,
+            labels,
             torch.zeros(count, 0) if attributes is None else attributes.cpu(),
+            images.units or ("",) * len(names),
+            tuple(known.bincount(minlength=len(images.class_names)).tolist()),
         )
 
     @property
@@ -83,6 +92,9 @@ class Conditioning(nn.Module):
         self.names, self.cut = tuple(names), cut
         self.class_names = told.class_names if LABEL in names else ()
         self.attribute_names = tuple(name for name in names if name != LABEL)
+        self.trained_with = told.attribute_names
+        """All attributes of the training images, in their order."""
+        self.units, self.class_counts = told.units, told.class_counts
         self._columns = [told.attribute_names.index(name) for name in self.attribute_names]
         self.width = len(self.class_names) + 2 * len(self._columns)
         location, scale = _reference(told.attributes, self._columns, cut)
@@ -94,24 +106,47 @@ class Conditioning(nn.Module):
             self.rows.copy_(self.encode(told.labels[index], told.attributes[index]))
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return the vectors of a batch, ``(B, width)``; what it does not say is unknown."""
-        labels, attributes = batch.labels, batch.attributes
+        """Return the vectors of a batch, ``(B, width)``; what it does not have is unknown.
+
+        Its classes and attributes are found by their names, where it has names.
+
+        Raises:
+            DataError: an image of a class that the model does not know.
+        """
+        labels, names = batch.labels, batch.class_names
         if labels is None:
             labels = torch.full((len(batch),), -1, device=batch.images.device)
-        if attributes is None:
-            attributes = torch.full((len(batch), 1), torch.nan, device=batch.images.device)
-            attributes = attributes.expand(-1, 1 + max(self._columns, default=0))
-        return self.encode(labels, attributes)
+        elif self.class_names and names and names != self.class_names:
+            labels = renumbered(labels, names, self.class_names)
+        names = batch.attribute_names or self.trained_with
+        values = batch.attributes
+        if values is None:
+            values, names = batch.images.new_zeros(len(batch), 0), ()
+        if names != self.trained_with:
+            return self._vectors(labels, columns(values, names, self.attribute_names))
+        return self.encode(labels, values)
 
     def encode(self, labels: Tensor, attributes: Tensor) -> Tensor:
-        """Return the vectors of labels ``(n,)`` and the data's attributes ``(n, A)``."""
+        """Return the vectors of labels ``(n,)`` and the training data's attributes ``(n, A)``."""
+        return self._vectors(labels, attributes[:, self._columns])
+
+    def _vectors(self, labels: Tensor, attributes: Tensor) -> Tensor:
         parts = []
         if self.class_names:
             numbers = torch.arange(len(self.class_names), device=labels.device)
             parts.append((labels[:, None] == numbers).float())
         if self._columns:
-            parts += self._values(attributes[:, self._columns])
+            parts += self._values(attributes)
         return torch.cat(parts, 1)
+
+    def matched(self, images: ImageSet) -> tuple[ImageSet, tuple[str, ...]]:
+        """Return images with classes and attributes as the model has them; see `names.matched`."""
+        return matched(
+            images,
+            self.class_names or None,
+            self.trained_with if self.attribute_names else None,
+            self.units,
+        )
 
     def _values(self, attributes: Tensor) -> list[Tensor]:
         known = ~attributes.isnan()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vaelab.config import RunConfig
+from vaelab.data.images import ImageSet, Splits
 from vaelab.errors import DataError
 from vaelab.models import noise
 
@@ -42,6 +44,34 @@ class Model(nn.Module):
     def rows(self) -> int:
         """How many images or codes to work on at once, so that memory stays bounded."""
         return max(1, min(1024, 2**20 // math.prod(self.shape)))
+
+    def matched(self, images: ImageSet) -> tuple[ImageSet, tuple[str, ...]]:
+        """Return images labelled as the model has the names, and notes on what they lack.
+
+        A model that is given no labels takes images as they are.
+
+        Raises:
+            DataError: a class or attribute that the model does not know.
+        """
+        return images, ()
+
+    def matched_splits(self, splits: Splits) -> Splits:
+        """Return `matched` of every part, with the notes; a part that stands in for one still does.
+
+        Raises:
+            DataError: as `matched`.
+        """
+        train, notes = self.matched(splits.train)
+        others = []
+        for part in (splits.validation, splits.test):
+            found, more = (train, ()) if part is splits.train else self.matched(part)
+            others.append(found)
+            notes = (*notes, *(more if len(part) else ()))
+        same = train is splits.train and others == [splits.validation, splits.test]
+        if same and not notes:
+            return splits
+        notes = tuple(dict.fromkeys((*splits.notes, *notes)))
+        return replace(splits, train=train, validation=others[0], test=others[1], notes=notes)
 
     def networks(self) -> list[nn.Module]:
         """Return the parts that ``torch.compile`` is to work on."""

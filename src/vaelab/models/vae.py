@@ -21,9 +21,11 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution
+from typing_extensions import override
 
 from vaelab.config import Binarize
 from vaelab.data.batches import Batch, binarize
+from vaelab.data.images import ImageSet
 from vaelab.errors import ConfigError, DataError
 from vaelab.models.conditioning import LABEL, Conditioning, drop
 from vaelab.models.handles import Handle, Subspace
@@ -160,6 +162,10 @@ class Vae(Model):
         family = self.decoder.family
         assert isinstance(family, Likelihood)
         return family
+
+    @override
+    def matched(self, images: ImageSet) -> tuple[ImageSet, tuple[str, ...]]:
+        return (images, ()) if self.conditioning is None else self.conditioning.matched(images)
 
     def networks(self) -> list[nn.Module]:
         """Return the networks of encoder and decoder."""

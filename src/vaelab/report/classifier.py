@@ -13,9 +13,10 @@ from torch import Tensor
 
 from vaelab import files
 from vaelab.data.images import ImageSet, Splits, with_labels
+from vaelab.data.names import matched
 from vaelab.data.pixels import COLOURS
 from vaelab.errors import counted
-from vaelab.evaluation.classification import labelled_alike, per_class, reliability, verdict
+from vaelab.evaluation.classification import per_class, reliability, verdict
 from vaelab.evaluation.figures import Share
 from vaelab.evaluation.record import Evaluation
 from vaelab.report import words
@@ -55,7 +56,7 @@ def write_classifier_report(
     """
     config = run.read_config()
     names = run.classes()
-    images = with_labels(labelled_alike(names, splits.test))
+    images = with_labels(matched(splits.test, names)[0])
     assert images.labels is not None
     assert evaluation.confusion is not None
     counts = torch.tensor(evaluation.confusion)

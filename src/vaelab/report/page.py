@@ -49,6 +49,7 @@ def write_report(run: Run, splits: Splits, *, progress: Progress | None = None) 
             f"report: images of shape {splits.test.shape} do not fit a model of {model.shape}. "
             "Read them with the size and channels that the model was trained on."
         )
+    splits = model.matched_splits(splits)
     config = run.read_config()
     evaluation = read(run) if is_current(run) else None
     log = run.read_log() if run.log_file.exists() or run.state_file.exists() else []

@@ -165,6 +165,7 @@ def _made(
 
 def with_read_labels(model: Vae, images: ImageSet) -> ImageSet:
     """Return images whose class is what the model reads where it is unknown."""
+    images, _ = model.matched(images)
     assert images.labels is not None
     labels = images.labels.cpu().clone()
     unknown = (labels < 0).nonzero().squeeze(1)

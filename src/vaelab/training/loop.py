@@ -378,6 +378,7 @@ class Trainer:
         told = self.told
         about = {"step": self.position.step, "data": self.data}
         about |= {"classes": list(told.class_names), "attributes": list(told.attribute_names)}
+        about |= {"units": list(told.units), "class_counts": list(told.class_counts)}
         if self._good():
             self.run.save_model(self.model, self.weights(), **about)
         self._write_state()

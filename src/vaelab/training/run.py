@@ -52,6 +52,8 @@ class About(BaseModel):
     shape: tuple[Side, Side, Side]
     classes: list[str] = Field(max_length=100_000)
     attributes: list[str] = Field([], max_length=10_000)
+    units: list[str] = Field([], max_length=10_000)
+    class_counts: list[Annotated[int, Field(ge=0)]] = Field([], max_length=100_000)
     step: int = Field(0, ge=0)
     data: str = ""
 
@@ -169,7 +171,12 @@ class Run:
             Allowance(tensors, self.model_file),
         ):
             mean = torch.full(about.shape, 0.5)
-            told = Told(tuple(about.classes), tuple(about.attributes))
+            told = Told(
+                tuple(about.classes),
+                tuple(about.attributes),
+                units=tuple(about.units),
+                class_counts=tuple(about.class_counts),
+            )
             setup = Setup(trained.model, trained.data.binarize, mean, 1, told)
             model, _ = build(trained, setup)
         load_weights(model, tensors, self.model_file)
