@@ -19,7 +19,7 @@ from vaelab.models import noise
 
 LABEL = "label"
 ROWS = 1024
-"""Training images, evenly spread, whose labels a model keeps: what it samples by unless told."""
+"""Labelled training images, evenly spread, whose labels a model keeps: what it samples by."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,8 @@ class Conditioning(nn.Module):
         self.register_buffer("scale", scale)
         self.register_buffer("rows", torch.zeros(ROWS, self.width))
         if len(told.labels):
-            index = torch.arange(ROWS) * len(told.labels) // ROWS
+            known = self._most_known(told)
+            index = known[torch.arange(ROWS) * len(known) // ROWS]
             self.rows.copy_(self.encode(told.labels[index], told.attributes[index]))
 
     def forward(self, batch: Batch) -> Tensor:
@@ -112,6 +113,15 @@ class Conditioning(nn.Module):
         if self._columns:
             parts += self._values(attributes[:, self._columns])
         return torch.cat(parts, 1)
+
+    def _most_known(self, told: Told) -> Tensor:
+        """Return the images of which as much is known as of any: a model samples like them."""
+        count = torch.zeros(len(told.labels), dtype=torch.int64)
+        if self.class_names:
+            count += told.labels >= 0
+        if self._columns:
+            count += (~told.attributes[:, self._columns].isnan()).sum(1)
+        return (count == count.max()).nonzero().squeeze(1)
 
     def _values(self, attributes: Tensor) -> list[Tensor]:
         known = ~attributes.isnan()
@@ -154,12 +164,16 @@ class Conditioning(nn.Module):
         return vectors
 
     def say(self, contexts: Tensor) -> dict[str, Tensor]:
-        """Return what vectors ``(n, width)`` say, by name: class numbers, and attributes.
+        """Return what vectors ``(n, width)`` say, by name: class numbers, −1 where unknown, and
+        attributes, NaN where unknown.
 
         Attributes are in their own unit or, where they were cut, 0 or 1.
         """
         classes, count = len(self.class_names), len(self.attribute_names)
-        said = {LABEL: contexts[:, :classes].argmax(1)} if classes else {}
+        said = {}
+        if classes:
+            known = contexts[:, :classes].sum(1) > 0
+            said[LABEL] = torch.where(known, contexts[:, :classes].argmax(1), -1)
         for place, name in enumerate(self.attribute_names):
             values = contexts[:, classes + place]
             said[name] = (
@@ -297,7 +311,8 @@ class Balance(nn.Module):
         """Return the weight of every image for each attribute, ``(B, A)``."""
         if labels is None:
             labels = torch.zeros(len(values), dtype=torch.int64, device=values.device)
-        rows = self.weights[labels.clamp(min=0)]  # (B, A, 2)
+        even = self.weights.mean(0)  # where the class is unknown
+        rows = torch.where((labels >= 0)[:, None, None], self.weights[labels.clamp(min=0)], even)
         return rows.gather(2, (values > 0).long().unsqueeze(2)).squeeze(2)
 
 
