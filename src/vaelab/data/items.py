@@ -78,7 +78,8 @@ class ItemSource(Source):
         for index in range(self.count):
             if self._shape is not None:
                 break
-            self._item(index)
+            with drawing(0, index):
+                self._item(index)
         if self._shape is None:
             raise self.unreadable()
         return self._shape

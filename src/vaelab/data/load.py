@@ -281,6 +281,10 @@ def _split(
     live = source.live(first)
     train = frozen if live is None else replace(frozen, live=live)
     notes = [*source.notes, source.conversion, *split_notes]
+    if train.labels is not None:
+        there = set(train.labels.tolist())
+        gone = [name for k, name in enumerate(train.class_names) if k not in there]
+        notes += [f"No training image is of class {', '.join(gone[:5])}."] if gone else []
     if source.bad:
         notes.insert(0, f"{source.fault()} and were left out.")
     if brightest <= 1:

@@ -106,6 +106,15 @@ class Source(ABC):
             self.notes.append(
                 f"{signs.sum()} attributes of -1 and 1 were read as 0 and 1 (first: {first})."
             )
+        for name, column in zip(names, values.T, strict=True):
+            known = column[~np.isnan(column)]
+            if not len(known):
+                self.notes.append(f"{where}: attribute {name!r} is known of no image.")
+            elif len(column) > 1 and (known == known[0]).all():
+                self.notes.append(
+                    f"{where}: attribute {name!r} is {known[0]:g} in all images: nothing can be "
+                    "learned from it."
+                )
         self.attribute_names, self.attributes = names, values
 
     def good(self) -> NDArray[np.bool_]:

@@ -14,7 +14,7 @@ from torch.nn.functional import one_hot
 
 from vaelab.data.batches import Batch
 from vaelab.data.images import ImageSet
-from vaelab.errors import ConfigError
+from vaelab.errors import ConfigError, counted
 from vaelab.models import noise
 
 LABEL = "label"
@@ -369,6 +369,30 @@ def _check(told: Told, names: Sequence[str]) -> None:
     for name in names:
         if name not in told.names:
             raise ConfigError(_unknown(name, told.names))
+        if len(told.labels):
+            _check_varies(told, name)
+
+
+def _check_varies(told: Told, name: str) -> None:
+    """Raise `ConfigError` where the training images do not tell what a label does."""
+    if name == LABEL:
+        if not bool((told.labels >= 0).any()):
+            raise ConfigError(
+                f"none of {counted(len(told.labels), 'training image')} has a label, so a model "
+                "cannot be conditioned on the class. Label some, or take the recipe vae."
+            )
+        return
+    values = told.attributes[:, told.attribute_names.index(name)]
+    known = values[~values.isnan()]
+    others = ",".join(other for other in told.attribute_names if other != name)
+    remedy = f"Leave it out: -s data.attributes=[{others}]." if others else "Choose another."
+    if not len(known):
+        raise ConfigError(f"attribute {name!r} is known of no training image. {remedy}")
+    if bool((known == known[0]).all()):
+        raise ConfigError(
+            f"attribute {name!r} is {float(known[0]):g} in all training images, so a model cannot "
+            f"be conditioned on it. {remedy}"
+        )
 
 
 def _count(name: str, what: str, n: int) -> str:

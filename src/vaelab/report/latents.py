@@ -77,14 +77,14 @@ class Latents:
         return order
 
     def classes(self) -> list[tuple[int | None, Tensor]]:
-        """Return each class that occurs with the rows of its images; None for unlabelled ones."""
+        """Return each class that occurs, −1 for unknown, with the rows of its images.
+
+        (None, all) without labels.
+        """
         if self.labels is None:
             return [(None, torch.arange(len(self.means)))]
-        found = self.labels.unique().tolist()  # unknown, −1, comes first
-        return [
-            (label if label >= 0 else None, (self.labels == label).nonzero().squeeze(1))
-            for label in found
-        ]
+        found = self.labels.unique().tolist()
+        return [(label, (self.labels == label).nonzero().squeeze(1)) for label in found]
 
 
 @torch.no_grad()
