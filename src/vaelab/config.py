@@ -75,6 +75,10 @@ class DataConfig(Section):
         description="attributes to use, by name: the data's own, or measured on the images: "
         "thickness, slant, width, height, area, loops; default: the data's own",
     )
+    live: bool = Field(
+        False,
+        description="read a data set with random transforms anew in every epoch; in Python alone",
+    )
 
     @field_validator("attributes", mode="before")
     @classmethod

@@ -1,32 +1,32 @@
-"""Images from arrays: given in Python, or in .npy, .npz and IDX files."""
+"""Images from arrays, one after another, and the arrays of IDX files."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vaelab.data.labels import MAX_CLASSES, join_labels
 from vaelab.data.pixels import Geometry, Pixels, Shape, channels_first, check_dtype, to_uint8
-from vaelab.data.readers import Array, idx, npy, npz
+from vaelab.data.readers import Array, idx
 from vaelab.data.source import (
     PARTS,
     Source,
     check_attributes,
-    check_labels,
     check_names,
     fingerprint,
 )
 from vaelab.errors import DataError
 
-Number = TypeVar("Number", bound=np.number[Any])
+_LARGE = 2**28  # bytes of labels that are always read
 
 _IDX_PARTS = {"train": 0, "val": 1, "valid": 1, "validation": 1, "test": 2, "t10k": 2}
 _IDX_NAME = re.compile(
@@ -58,6 +58,7 @@ class ArraySource(Source):
         files: Sequence[Path] = (),
         class_names: Array | None = None,
         attribute_names: Array | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
         self._pieces = pieces
         for piece in pieces:
@@ -65,41 +66,56 @@ class ArraySource(Source):
                 raise DataError(f"{piece.images.where}: holds no images. Check the file.")
         counts = [piece.images.shape[0] for piece in pieces]
         super().__init__(name, sum(counts), geometry)
+        self.notes += notes
         self.parts = np.repeat(np.array([piece.part for piece in pieces], np.int8), counts)
         if place is not None:
             self.place, self.digest = str(place.resolve()), fingerprint(files)
-        labels = self._joined([piece.labels for piece in pieces], check_labels)
-        if labels is not None:
-            self.labels = labels
-            classes = int(labels.max()) + 1
-            self.class_names = tuple(str(label) for label in range(classes))
-            if class_names is not None:
-                self.class_names = check_names(class_names.read(), classes, class_names.where)
-        attributes = self._joined([piece.attributes for piece in pieces], check_attributes)
+        names = None if class_names is None else names_of(class_names)
+        parts = [
+            (p.labels and bounded(p.labels, p.images), p.images.shape[0], _where(p)) for p in pieces
+        ]
+        self.keep_labels(join_labels(parts, name, names))
+        attributes = self._attributes()
         if attributes is not None:
             columns = attributes.shape[1]
-            names = tuple(f"attribute {column}" for column in range(columns))
+            titles = tuple(f"attribute {column}" for column in range(columns))
             if attribute_names is not None:
-                names = check_names(attribute_names.read(), columns, attribute_names.where)
-            self.keep_attributes(names, attributes, name)
+                titles = check_names(names_of(attribute_names), columns, attribute_names.where)
+            self.keep_attributes(titles, attributes, name)
 
-    def _joined(
-        self, arrays: Sequence[Array | None], check: Callable[[Any, int, str], NDArray[Number]]
-    ) -> NDArray[Number] | None:
-        """Checked rows of all pieces, or None where no piece has any."""
+    def _attributes(self) -> NDArray[np.float32] | None:
+        """Attributes of all pieces, NaN where a piece has none; None where no piece has any."""
         found = [
-            check(array.read(), piece.images.shape[0], array.where)
-            for array, piece in zip(arrays, self._pieces, strict=True)
-            if array is not None
-        ]
-        if not found:
-            return None
-        if len(found) < len(arrays) or len({rows.shape[1:] for rows in found}) > 1:
-            raise DataError(
-                f"{self.name}: the labels or attributes of its parts do not match. Give all parts "
-                "the same, or none."
+            None
+            if piece.attributes is None
+            else check_attributes(
+                bounded(piece.attributes, piece.images),
+                piece.images.shape[0],
+                piece.attributes.where,
             )
-        return np.concatenate(found)
+            for piece in self._pieces
+        ]
+        widths = {rows.shape[1] for rows in found if rows is not None}
+        if not widths:
+            return None
+        if len(widths) > 1:
+            raise DataError(
+                f"{self.name}: its parts have {' and '.join(map(str, sorted(widths)))} attributes. "
+                "Give all parts the same."
+            )
+        if missing := [
+            piece for piece, rows in zip(self._pieces, found, strict=True) if rows is None
+        ]:
+            count = sum(piece.images.shape[0] for piece in missing)
+            self.notes.append(f"{self.name}: {count:,} images have no attributes.")
+        return np.concatenate(
+            [
+                np.full((piece.images.shape[0], *widths), np.nan, np.float32)
+                if rows is None
+                else rows
+                for piece, rows in zip(self._pieces, found, strict=True)
+            ]
+        )
 
     def measure(self) -> Shape:
         """Shape after fitting; raises `DataError` where parts differ."""
@@ -147,31 +163,30 @@ class ArraySource(Source):
             raise DataError(f"{array.where}: {error}.") from None
 
 
-def npy_source(path: Path, geometry: Geometry) -> ArraySource:
-    """Images of a .npy file, or of a .npz file with ``images`` and what goes with them.
+def _where(piece: Piece) -> str:
+    return (piece.labels or piece.images).where
 
-    A .npz file may also hold ``labels``, ``attributes``, ``class_names``, ``attribute_names``, and
-    ``test_images``, ``test_labels``, ``test_attributes``.
-    """
-    if path.suffix == ".npy":
-        return ArraySource(str(path), [Piece(npy(path, str(path)))], geometry, path, [path])
-    arrays = npz(path, str(path))
-    if "images" not in arrays:
+
+def bounded(array: Array, images: Array) -> NDArray[Any]:
+    """What goes with images, read only if it has one row an image and is no larger than that."""
+    count = images.shape[0]
+    rows = array.shape[1] if array.shape == (1, count) else array.shape[0] if array.shape else 0
+    if rows != count:
+        raise DataError(f"{array.where}: {rows} labels for {count} images. Pass one an image.")
+    size = prod(array.shape) * array.dtype.itemsize
+    if size > max(_LARGE, prod(images.shape) * images.dtype.itemsize):
         raise DataError(
-            f"{path}: holds {', '.join(sorted(arrays)) or 'no arrays'} but no `images`. "
-            "Save them with numpy.savez(path, images=...)."
+            f"{array.where}: is larger ({size:,} bytes) than the images it goes with. Pass one "
+            "class an image."
         )
-    pieces = [
-        Piece(
-            arrays[f"{prefix}images"],
-            part,
-            *map(arrays.get, (f"{prefix}labels", f"{prefix}attributes")),
-        )
-        for prefix, part in (("", 0), ("test_", 2))
-        if f"{prefix}images" in arrays
-    ]
-    names = (arrays.get("class_names"), arrays.get("attribute_names"))
-    return ArraySource(str(path), pieces, geometry, path, [path], *names)
+    return array.read()
+
+
+def names_of(array: Array) -> tuple[str, ...]:
+    """Names of classes or attributes in a list of text."""
+    if len(array.shape) != 1 or array.shape[0] > MAX_CLASSES:
+        raise DataError(f"{array.where}: must be a list of names, at most {MAX_CLASSES:,}.")
+    return check_names(array.read(), array.shape[0], array.where)
 
 
 def is_idx(folder: Path) -> bool:

@@ -81,10 +81,19 @@ def binarize(images: Tensor, how: Binarize, noise: Tensor | None = None) -> Tens
     return (noise < images).to(images.dtype)
 
 
-def fetch(images: ImageSet, index: Tensor, device: torch.device | str) -> Batch:
-    """The images at ``index`` as a `Batch` on a device."""
+def fetch(
+    images: ImageSet,
+    index: Tensor,
+    device: torch.device | str,
+    drawn: tuple[int, int] | None = None,
+) -> Batch:
+    """The images at ``index`` as a `Batch` on a device.
+
+    ``drawn``, (seed, epoch), reads those of a live set anew for this pass.
+    """
     device = torch.device(device)
-    taken = images.take(index)
+    live = None if drawn is None else images.live
+    taken = images.take(index) if live is None or drawn is None else live.take(index, *drawn)
     if device.type == "cuda" and taken.device.type == "cpu":
         taken = taken.pin_memory()  # so that the copy runs beside the computation
     pixels = taken.to(device, non_blocking=True).to(torch.float32)
@@ -134,7 +143,7 @@ class Batches:
         device: where the batches go.
         seed, epoch: choose the order; see `epoch_order`.
         start: first batch of the pass, to resume within it.
-        shuffle: false for the order of the set.
+        shuffle: false for the order of the set, as it was read once.
         rank, world: each of ``world`` processes gets contiguous shard ``rank`` of every batch. A
             last batch of fewer images than processes is left out.
     """
@@ -161,6 +170,7 @@ class Batches:
             )
         self._images = images
         self._device = torch.device(device)
+        self._drawn = (seed, epoch) if shuffle else None
         n = len(images)
         order = epoch_order(n, seed, epoch) if shuffle else torch.arange(n)
         full, rest = divmod(n, batch_size)
@@ -177,7 +187,7 @@ class Batches:
     def __iter__(self) -> Iterator[Batch]:
         images = self._images.images
         for number, rows in enumerate(self._rows, 1):
-            batch = fetch(self._images, rows, self._device)
+            batch = fetch(self._images, rows, self._device, self._drawn)
             if isinstance(images, FileImages) and number < len(self._rows):
                 images.announce(self._rows[number])
             yield batch

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vaelab.data.filed import FileImages
+from vaelab.data.live import Live
 from vaelab.errors import ConfigError, counted
 
 CHUNK_BYTES = 16 * 2**20
@@ -36,6 +37,8 @@ class ImageSet:
         units: unit of each attribute, "" where it is not known.
         binary: whether each attribute is 0 or 1; see `binary_columns`. A subset keeps what holds
             for the whole data set, so that its parts agree.
+        live: where training reads the images anew in every pass; None where it does not.
+        live: where training reads the images anew in every pass; None where it does not.
     """
 
     images: Tensor | FileImages
@@ -45,6 +48,7 @@ class ImageSet:
     attribute_names: tuple[str, ...] = ()
     units: tuple[str, ...] = ()
     binary: tuple[bool, ...] = ()
+    live: Live | None = None
 
     def __post_init__(self) -> None:
         if self.attributes is not None and not self.binary:
@@ -83,6 +87,7 @@ class ImageSet:
             images=images.view(index) if isinstance(images, FileImages) else self.take(index),
             labels=None if self.labels is None else self.labels[index],
             attributes=None if self.attributes is None else self.attributes[index],
+            live=None if self.live is None else self.live.view(index),
         )
         if "hashes" in self.__dict__:
             part.__dict__["hashes"] = self.hashes[index.cpu().numpy()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -53,20 +53,8 @@ def read_labels(
     Raises:
         DataError: they are no labels; says which, and what to do.
     """
-    array = as_array(values)
     notes: list[str] = []
-    if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
-    elif array.ndim == 2 and _one_hot(array):
-        array = array.argmax(1)
-        notes.append(f"{where}: one-hot rows were read as classes.")
-    if array.ndim != 1:
-        raise DataError(
-            f"{where}: labels have shape {array.shape}, not ({count},). Pass one class an image, "
-            "or several marks an image as attributes."
-        )
-    if len(array) != count:
-        raise DataError(f"{where}: {len(array)} labels for {count} images. Pass one an image.")
+    array = _column(values, count, where, notes)
     numbers, found = _numbered(array, where) if _numeric(array) else _named(array)
     if len(found) > MAX_CLASSES:
         raise DataError(f"{where}: {len(found):,} classes are more than {MAX_CLASSES:,}.")
@@ -80,7 +68,72 @@ def read_labels(
     return ClassLabels(numbers, tuple(str(name) for name in found), tuple(notes))
 
 
-def _one_hot(array: NDArray[Any]) -> bool:
+def join_labels(
+    parts: Sequence[tuple[Any, int, str]], where: str, names: Sequence[str] | None = None
+) -> ClassLabels | None:
+    """Read the labels of several parts as those of one data set, numbered alike.
+
+    A part without labels, beside others that have some, is of unknown classes.
+
+    Arguments:
+        parts: labels (None where a part has none), number of images, and what messages call it.
+        where: what messages call them all.
+        names: of classes 0 … K − 1.
+
+    Raises:
+        DataError: as `read_labels`.
+    """
+    if all(values is None for values, _, _ in parts):
+        return None
+    notes: list[str] = []
+    columns = [
+        np.full(count, UNKNOWN) if values is None else _column(values, count, part, notes)
+        for values, count, part in parts
+    ]
+    if all(_numeric(column) for column in columns):
+        joined = np.concatenate(columns)
+    else:
+        joined = np.array([value for column in columns for value in column.tolist()], object)
+    found = read_labels(joined, len(joined), where, names)
+    return found if found is None else replace(found, notes=(*notes, *found.notes))
+
+
+def _column(values: Any, count: int, where: str, notes: list[str]) -> NDArray[Any]:
+    """One value for each of ``count`` images, whatever the shape they came in."""
+    array = _plain(as_array(values))
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    elif array.ndim == 2 and array.shape[0] == 1 != count and array.shape[1] == count:
+        array = array[0]  # a row, as MATLAB may save it
+    elif array.ndim == 2 and is_one_hot(array):
+        array = array.argmax(1)
+        notes.append(f"{where}: one-hot rows were read as classes.")
+    if array.ndim != 1:
+        raise DataError(
+            f"{where}: labels have shape {array.shape}, not ({count},). Pass one class an image, "
+            "or several marks an image as attributes."
+        )
+    if len(array) != count:
+        raise DataError(f"{where}: {len(array)} labels for {count} images. Pass one an image.")
+    return array
+
+
+def _plain(array: NDArray[Any]) -> NDArray[Any]:
+    """Objects that are whole numbers or nothing as numbers, so that they stay numbers."""
+    if array.dtype != object:
+        return array
+    values = [UNKNOWN if _nothing(value) else value for value in array.ravel().tolist()]
+    if not all(isinstance(value, (int, float, np.number, np.bool_)) for value in values):
+        return array
+    return np.array(values).reshape(array.shape)
+
+
+def _nothing(value: Any) -> bool:
+    return value is None or str(value).strip().lower() in _EMPTY
+
+
+def is_one_hot(array: NDArray[Any]) -> bool:
+    """Whether each row of ``(N, K)`` numbers is 1 at one place and 0 at all others."""
     if array.dtype.kind not in "buif" or array.shape[1] < 2 or not len(array):
         return False
     return bool(((array == 0) | (array == 1)).all() and (array.sum(1) == 1).all())
@@ -140,15 +193,34 @@ def _given_names(
     """Names of the classes that occur, and a note on those that do not."""
     if all(isinstance(value, str) for value in found):
         return [str(value) for value in found], []
+    if len({*names}) < len(names):
+        raise DataError(f"{where}: two classes have one name. Give each its own.")
+    notes = []
+    if found[0] >= 1 and found[-1] == len(names):  # as MATLAB counts
+        found = [value - 1 for value in found]
+        notes.append(f"{where}: labels count from 1, so class 1 was named {names[0]}.")
     if found[-1] >= len(names):
         raise DataError(
             f"{where}: label {found[-1]} has no name among {counted(len(names), 'class name')}. "
             "Name every class, from 0 on."
         )
-    if len({*names}) < len(names):
-        raise DataError(f"{where}: two classes have one name. Give each its own.")
     empty = [str(name) for number, name in enumerate(names) if number not in {*found}]
-    return [str(names[number]) for number in found], without_images(empty, where)
+    return [str(names[number]) for number in found], [*notes, *without_images(empty, where)]
+
+
+def without_rows(
+    numbers: NDArray[np.int64], names: Sequence[str], kept: NDArray[np.bool_], where: str
+) -> ClassLabels | None:
+    """Classes of all images once some were left out: those of none that is kept are none."""
+    there = np.unique(numbers[kept])
+    there = there[there != UNKNOWN]
+    if not len(there):
+        return None
+    order = np.full(len(names) + 1, UNKNOWN)  # the last is the place of unknown
+    order[there] = np.arange(len(there))
+    gone = [name for number, name in enumerate(names) if number not in {*there.tolist()}]
+    numbers, names = order[numbers], tuple(names[number] for number in there)
+    return ClassLabels(numbers, names, tuple(without_images(gone, where)))
 
 
 def without_images(names: Sequence[str], where: str) -> list[str]:

@@ -18,18 +18,19 @@ from torch import Tensor
 
 from vaelab.config import DataConfig, Fit
 from vaelab.data import columns, toy
-from vaelab.data.arrays import ArraySource, Piece, idx_source, is_idx, npy_source
+from vaelab.data.arrays import idx_source, is_idx
+from vaelab.data.containers import file_source, refuse_pickled_images
 from vaelab.data.folder import FolderSource
 from vaelab.data.hashes import hash_all
 from vaelab.data.images import ImageSet, Splits
-from vaelab.data.items import ItemSource
+from vaelab.data.in_hand import source_in_hand
+from vaelab.data.parquet import parquet_source, shards
 from vaelab.data.pixels import COLOURS, Geometry
-from vaelab.data.readers import in_memory
 from vaelab.data.source import PARTS, Progress, Source
 from vaelab.data.split import check_shares, split_rows
 from vaelab.data.store import Stored, default_cache, store
 from vaelab.data.summary import repeats_note
-from vaelab.errors import DataError, refuse_pickle
+from vaelab.errors import ConfigError, DataError, refuse_pickle
 
 MNIST = Path(__file__).parent / "mnist"
 _MNIST_SHARES = (55 / 70, 5 / 70, 10 / 70)  # 55,000 + 5,000 of the 60,000 training images
@@ -45,6 +46,7 @@ def load_data(
     split: Sequence[float] = (0.8, 0.1, 0.1),
     split_seed: int = 0,
     attributes: str | Sequence[str] = (),
+    live: bool = False,
     memory_budget: int | None = None,
     cache_dir: Path | None = None,
     progress: Progress | None = None,
@@ -54,9 +56,11 @@ def load_data(
     Arguments:
         source: ``"mnist"`` (embedded; its own 55,000/5,000/10,000 split), ``"swiss-roll"`` (toy
             points), a path (folder of images, folder of IDX files, .npy, .npz), an array or tensor
-            ``(N, H, W)``, ``(N, C, H, W)`` or ``(N, H, W, C)``, a tuple of one and its labels, or
-            any object with ``len(source)`` and ``source[index]`` that gives an image or
-            ``(image, label)``.
+            ``(N, H, W)``, ``(N, C, H, W)`` or ``(N, H, W, C)``, a tuple of one and its labels,
+            Keras' ``((x, y), (x, y))``, a mapping of arrays or of parts, a DataFrame, or any object
+            with ``len(source)`` and ``source[index]`` that gives an image, ``(image, label, …)`` or
+            ``{"image": …, "label": …}``. Labels are whole numbers or text; −1, None, NaN and ""
+            are unknown.
         size: height and width to bring every image to, or one number for a square; None where
             they are equal already.
         channels: 1 grey, 3 RGB, 4 RGBA; None as they are.
@@ -67,6 +71,8 @@ def load_data(
         attributes: names of the attributes to use, in this order: the data's own, or else measured
             on the images (`vaelab.data.attributes.MEASURES`) and cached; ``all`` for all of them.
             None named: the data's own.
+        live: read the training images of a data set in Python anew in every epoch, as random
+            transforms give them; validation and test images are read once.
         memory_budget: bytes that loading may hold (twice the images); above, they stay in
             a file. Default: half of the free memory.
         cache_dir: folder of those files and of measured attributes. Default: ``$VAELAB_CACHE`` or
@@ -81,7 +87,7 @@ def load_data(
     geometry = Geometry(_height_width(size), channels, fit)
     names = [attributes] if isinstance(attributes, str) else list(attributes)
     found, stored, names = _read(
-        source, geometry, names, skip_bad, memory_budget, cache_dir, progress
+        source, geometry, names, skip_bad, memory_budget, cache_dir, progress, live
     )
     images = _all_images(found, stored, cache_dir)
     if names:
@@ -150,22 +156,22 @@ def _read(
     budget: int | None,
     cache: Path | None,
     progress: Progress | None,
+    live: bool = False,
 ) -> tuple[Source, Stored, list[str]]:
     with warnings.catch_warnings():  # of Pillow and NumPy on odd files; faults are errors here
         warnings.simplefilter("ignore")
-        found = _source(source, geometry)
+        found = _source(source, geometry, live)
         names = columns.choose(names, found.attribute_names)
         stored = store(found, budget, cache, progress)
     if found.bad and (not skip_bad or len(found.bad) == found.count):
         raise found.unreadable()
+    found.leave_out_bad()
     return found, stored, names
 
 
 def _kept(source: Source) -> Tensor:
     """Return the numbers of the images that could be read."""
-    good = np.ones(source.count, bool)
-    good[list(source.bad)] = False
-    return torch.from_numpy(np.flatnonzero(good))
+    return torch.from_numpy(np.flatnonzero(source.good()))
 
 
 def _labels(source: Source, kept: Tensor) -> NDArray[np.int64] | None:
@@ -190,6 +196,7 @@ def load_config(
         split=config.split,
         split_seed=config.split_seed,
         attributes=config.attributes,
+        live=config.live,
         memory_budget=memory_budget,
         cache_dir=cache_dir,
         progress=progress,
@@ -208,7 +215,12 @@ def _height_width(size: int | Sequence[int] | None) -> tuple[int, int] | None:
     return sides[0], sides[-1]
 
 
-def _source(source: Any, geometry: Geometry) -> Source:
+def _source(source: Any, geometry: Geometry, live: bool = False) -> Source:
+    if live and isinstance(source, (str, Path)):
+        raise ConfigError(
+            f"data.live: {source} gives the same images each time it is read. Leave live out; it "
+            "is for a data set with random transforms that is passed in Python."
+        )
     if isinstance(source, str) and source == "mnist":
         _check_mnist()
         found = idx_source(MNIST, geometry)
@@ -218,40 +230,23 @@ def _source(source: Any, geometry: Geometry) -> Source:
         return toy.swiss_roll_source(geometry)
     if isinstance(source, (str, Path)):
         return _path_source(Path(source).expanduser(), geometry)
-    if isinstance(source, (np.ndarray, Tensor)):
-        return ArraySource("images", [Piece(in_memory(source, "images"))], geometry)
-    if (
-        isinstance(source, tuple)
-        and len(source) == 2
-        and isinstance(source[0], (np.ndarray, Tensor))
-        and np.ndim(source[0]) > 2
-    ):
-        images, labels = source
-        piece = Piece(in_memory(images, "images"), labels=in_memory(labels, "labels"))
-        return ArraySource("images", [piece], geometry)
-    if hasattr(source, "__getitem__"):
-        return ItemSource(source, geometry)
-    raise DataError(
-        f"{type(source).__name__}: is no source of images. Pass a path, an array, or an object "
-        "with len() and [index]."
-    )
+    return source_in_hand(source, geometry, live)
 
 
 def _path_source(path: Path, geometry: Geometry) -> Source:
-    if not path.is_dir():
-        refuse_pickle(path)
     try:
+        if path.is_file():
+            refuse_pickled_images(path)
+        if not path.is_dir():
+            refuse_pickle(path)
         if path.is_dir():
+            if found := shards(path):
+                return parquet_source(path, found, geometry)
             return idx_source(path, geometry) if is_idx(path) else FolderSource(path, geometry)
-        if path.is_file() and path.suffix in (".npy", ".npz"):
-            return npy_source(path, geometry)
-        found = path.exists()
+        if path.is_file():
+            return file_source(path, geometry)
     except (OSError, ValueError) as error:  # permissions, a name that is too long or holds NUL
         raise DataError(f"{path}: cannot be read ({error}). Check the path.") from None
-    if found:
-        raise DataError(
-            f"{path}: is no .npy or .npz file. Pass one, or a folder of images or IDX files."
-        )
     raise DataError(f"{path}: does not exist. Check the path, or pass mnist or swiss-roll.")
 
 
@@ -282,11 +277,18 @@ def _split(
     rows, held_out, split_notes = split_rows(
         source.parts[kept.numpy()], shares, seed, _labels(source, kept)
     )
-    train = images.subset(kept[rows[0]])
+    first = kept[rows[0]]
+    frozen = images.subset(first)
     validation, test = (
-        train if part is rows[0] else images.subset(kept[part]) for part in rows[1:]
+        frozen if part is rows[0] else images.subset(kept[part]) for part in rows[1:]
     )
+    live = source.live(first)
+    train = frozen if live is None else replace(frozen, live=live)
     notes = [*source.notes, source.conversion, *split_notes]
+    if train.labels is not None:
+        there = set(train.labels.tolist())
+        gone = [name for k, name in enumerate(train.class_names) if k not in there]
+        notes += [f"No training image is of class {', '.join(gone[:5])}."] if gone else []
     if source.bad:
         notes.insert(0, f"{source.fault()} and were left out.")
     if brightest <= 1:

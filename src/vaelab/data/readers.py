@@ -56,7 +56,7 @@ def in_memory(values: Any, where: str) -> Array:
 
 
 @contextlib.contextmanager
-def _decoding(where: str) -> Iterator[None]:
+def decoding(where: str) -> Iterator[None]:
     """Turn whatever a decoder raises on damaged bytes into a `DataError`."""
     try:
         yield
@@ -79,7 +79,7 @@ def _stream(
     row = prod(shape[1:]) * dtype.itemsize
 
     def chunks(rows: int) -> Iterator[NDArray[Any]]:
-        with _decoding(where), opened() as file:
+        with decoding(where), opened() as file:
             file.read(offset)
             for start in range(0, shape[0], rows):
                 count = min(rows, shape[0] - start)
@@ -105,7 +105,7 @@ def _check_length(where: str, shape: tuple[int, ...], itemsize: int, limit: int)
 
 def idx(path: Path, where: str) -> Array:
     """An IDX file, gzipped or not, as MNIST and its kin come in (LeCun et al., 1998)."""
-    with _decoding(where):
+    with decoding(where):
         with path.open("rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
 
@@ -126,7 +126,7 @@ def idx(path: Path, where: str) -> Array:
 
 
 def _npy(where: str, opened: Opener, limit: int) -> Array:
-    with _decoding(where):
+    with decoding(where):
         with opened() as file:
             version = np.lib.format.read_magic(file)
             header = {
@@ -150,13 +150,13 @@ def _npy(where: str, opened: Opener, limit: int) -> Array:
 
 def npy(path: Path, where: str) -> Array:
     """A .npy file."""
-    with _decoding(where):
+    with decoding(where):
         return _npy(where, lambda: path.open("rb"), path.stat().st_size)
 
 
 def npz(path: Path, where: str) -> dict[str, Array]:
     """The arrays of a .npz file by name."""
-    with _decoding(where), zipfile.ZipFile(path) as archive:
+    with decoding(where), zipfile.ZipFile(path) as archive:
         return {
             member.filename.removesuffix(".npy"): _member(path, member, where)
             for member in archive.infolist()

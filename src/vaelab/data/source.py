@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
+from vaelab.data.labels import ClassLabels, without_rows
+from vaelab.data.live import Live
 from vaelab.data.pixels import Geometry, Pixels, Shape, as_array
 from vaelab.errors import DataError
 
 PARTS = ("train", "validation", "test")
-MAX_CLASSES = 100_000
 
 Progress = Callable[[int, int], None]
 """Called as ``progress(images read, images in all)``."""
@@ -65,9 +67,21 @@ class Source(ABC):
     def chunks(self, size: int) -> Iterator[Pixels]:
         """All images in order, about ``size`` bytes at a time; zeros for an unreadable one."""
 
+    def live(self, rows: Tensor) -> Live | None:
+        """Where training reads the images at ``rows`` anew in every pass; None if it does not."""
+        return None
+
     def title(self, index: int) -> str:
         """How messages call one image."""
         return f"image {index}"
+
+    def keep_labels(self, labels: ClassLabels | None) -> None:
+        """Take the classes of all images, and say what was assumed about them."""
+        if labels is None:
+            self.labels, self.class_names = None, ()
+        else:
+            self.labels, self.class_names = labels.numbers, labels.names
+            self.notes += labels.notes
 
     def keep_attributes(
         self, names: tuple[str, ...], values: NDArray[np.float32], where: str
@@ -92,7 +106,27 @@ class Source(ABC):
             self.notes.append(
                 f"{signs.sum()} attributes of -1 and 1 were read as 0 and 1 (first: {first})."
             )
+        for name, column in zip(names, values.T, strict=True):
+            known = column[~np.isnan(column)]
+            if not len(known):
+                self.notes.append(f"{where}: attribute {name!r} is known of no image.")
+            elif len(column) > 1 and (known == known[0]).all():
+                self.notes.append(
+                    f"{where}: attribute {name!r} is {known[0]:g} in all images: nothing can be "
+                    "learned from it."
+                )
         self.attribute_names, self.attributes = names, values
+
+    def good(self) -> NDArray[np.bool_]:
+        """Which images could be read, ``(N,)``."""
+        good = np.ones(self.count, bool)
+        good[list(self.bad)] = False
+        return good
+
+    def leave_out_bad(self) -> None:
+        """Forget the classes of unreadable images alone, now that all images were read."""
+        if self.bad and self.labels is not None:
+            self.keep_labels(without_rows(self.labels, self.class_names, self.good(), self.name))
 
     def fault(self) -> str:
         """How many images are unreadable and why the first is."""
@@ -133,25 +167,6 @@ def fingerprint(files: Iterable[Path]) -> str:
         status = path.stat()
         digest.update(f"{path.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     return digest.hexdigest()
-
-
-def check_labels(values: Any, count: int, where: str) -> NDArray[np.int64]:
-    """Return int64 labels ``(count,)`` in 0 … K - 1."""
-    labels = as_array(values)
-    if labels.ndim != 1:
-        raise DataError(
-            f"{where}: labels have shape {labels.shape}, not ({count},). Pass one class number "
-            "an image (one-hot rows: labels.argmax(1))."
-        )
-    if len(labels) != count:
-        raise DataError(f"{where}: {len(labels)} labels for {count} images. Pass one an image.")
-    if labels.dtype.kind not in "bui":
-        raise DataError(f"{where}: labels are {labels.dtype}. Convert them to whole numbers.")
-    if labels.size and not 0 <= labels.min() <= labels.max() < MAX_CLASSES:
-        raise DataError(
-            f"{where}: labels are in [{labels.min()}, {labels.max()}]. Number the classes from 0."
-        )
-    return labels.astype(np.int64)
 
 
 def check_names(names: Any, count: int, where: str) -> tuple[str, ...]:

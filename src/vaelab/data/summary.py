@@ -115,7 +115,8 @@ def repeats_note(splits: Splits) -> str:
 def summary(splits: Splits) -> dict[str, Any]:
     """Counts, shape, classes, attributes and pixels of a data set, as plain data.
 
-    ``classes`` counts the images of each class in each part; ``attributes`` describes, over all
+    ``classes`` counts the images of each class in each part, ``unlabelled`` those of no known
+    class, if there are any beside others; ``attributes`` describes, over all
     parts, the known values of each: the share of 1 where it is binary, else mean, standard
     deviation, quantiles and a histogram; ``pixels`` describes the training images.
     """
@@ -125,22 +126,29 @@ def summary(splits: Splits) -> dict[str, Any]:
     sample = train if len(rows) == len(train) else train.subset(rows)
     mean, std = pixel_moments(sample)
     channels, height, width = train.shape
+    unlabelled = {part: _unlabelled(images) for part, images in parts.items()}
     return {
         "name": splits.name,
         "images": {part: len(images) for part, images in parts.items()},
         "held_out": splits.held_out,
         "shape": {"channels": channels, "height": height, "width": width},
         "classes": {part: _classes(images) for part, images in parts.items()},
+        **({"unlabelled": unlabelled} if any(unlabelled.values()) else {}),
         "attributes": _attributes(list(parts.values()) if splits.held_out else [train]),
         "pixels": {"mean": mean, "std": std, "images": len(sample)},
         "notes": list(splits.notes),
     }
 
 
+def _unlabelled(images: ImageSet) -> int:
+    return 0 if images.labels is None else int((images.labels < 0).sum())
+
+
 def _classes(images: ImageSet) -> dict[str, int]:
     if images.labels is None:
         return {}
-    counts = torch.bincount(images.labels, minlength=len(images.class_names)).tolist()
+    known = images.labels[images.labels >= 0]
+    counts = torch.bincount(known, minlength=len(images.class_names)).tolist()
     return dict(zip(images.class_names, counts, strict=True))
 
 

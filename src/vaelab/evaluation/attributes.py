@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vaelab.data.batches import epoch_order
-from vaelab.data.images import ImageSet, Splits
+from vaelab.data.images import ImageSet, Splits, with_labels
 from vaelab.errors import DataError
 from vaelab.evaluation.figures import Figure, mean, share
 from vaelab.evaluation.measure import codes_of
@@ -136,7 +136,8 @@ def attribute_figures(
     figures = {"switch": share(found["switch"], how + where)}
     if judges.kind is not None:
         kind = f"Judge of the class: {judges.kind.name}."
-        figures["kept"] = share(found["kept"], f"{how}{kind} {where}")
+        if len(found["kept"]):
+            figures["kept"] = share(found["kept"], f"{how}{kind} {where}")
         figures["drift"] = mean(found["drift"], "of a mean distance", f"{how}{kind} {where}")
     figures |= _told(model, sides, known, order, name, seed)
     return {f"{key}:{name}": figure for key, figure in figures.items()}
@@ -179,7 +180,8 @@ def _edited(
         parts["switch"].append((said.cpu() != on[rows]).double())
         if judges.kind is not None and origin.labels is not None:
             kind = judges.kind.classifier
-            parts["kept"].append(kind.predict(edited).argmax(1).cpu() == origin.labels[rows])
+            right_ = kind.predict(edited).argmax(1).cpu() == origin.labels[rows]
+            parts["kept"].append(right_[origin.labels[rows] >= 0])
             before = kind.features(model.reconstruct(x))
             parts["drift"].append((kind.features(edited) - before).norm(dim=1).cpu())
             parts["apart"].append((before - before.roll(1, 0)).norm(dim=1).cpu())
@@ -282,7 +284,8 @@ def recognized(
     figures = {"certainty": mean(torch.cat(certain).double(), "mean probability", how)}
     if asks:
         figures["recognized"] = share(torch.cat(right), how)
-    if images is not None and images.labels is not None:
+    images = None if images is None else with_labels(images)
+    if images is not None and images.labels is not None and len(images):
         images, _ = judge.classifier.matched(images)
         assert images.labels is not None
         index = epoch_order(len(images), seed, 0)[:count].sort().values

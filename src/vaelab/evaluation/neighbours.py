@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from vaelab.data.batches import epoch_order
-from vaelab.data.images import ImageSet
+from vaelab.data.images import ImageSet, with_labels
 from vaelab.data.names import matched
 from vaelab.evaluation.figures import Figure, share
 from vaelab.evaluation.measure import codes_of
@@ -26,12 +26,15 @@ def neighbour_figures(
 
     Arguments:
         model: encodes.
-        known: training images with labels.
-        images: others with labels.
+        known: training images; those with a label count.
+        images: others; those with a label count.
         seed: chooses ``limit`` of the training images, if they are more.
         limit: of the training images that are searched.
     """
-    if known.labels is None or images.labels is None or len(known) <= NEIGHBOURS:
+    known, images = with_labels(known), with_labels(images)
+    if known.labels is None or images.labels is None:
+        return {}
+    if len(known) <= NEIGHBOURS or not len(images):
         return {}
     images, _ = matched(images, known.class_names)
     assert images.labels is not None

@@ -15,12 +15,12 @@ from torch.nn.functional import one_hot
 from vaelab.data.batches import Batch
 from vaelab.data.images import ImageSet
 from vaelab.data.names import columns, matched, renumbered
-from vaelab.errors import ConfigError
+from vaelab.errors import ConfigError, counted
 from vaelab.models import noise
 
 LABEL = "label"
 ROWS = 1024
-"""Training images, evenly spread, whose labels a model keeps: what it samples by unless told."""
+"""Labelled training images, evenly spread, whose labels a model keeps: what it samples by."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,8 @@ class Conditioning(nn.Module):
         self.register_buffer("scale", scale)
         self.register_buffer("rows", torch.zeros(ROWS, self.width))
         if len(told.labels):
-            index = torch.arange(ROWS) * len(told.labels) // ROWS
+            known = self._most_known(told)
+            index = known[torch.arange(ROWS) * len(known) // ROWS]
             self.rows.copy_(self.encode(told.labels[index], told.attributes[index]))
 
     def forward(self, batch: Batch) -> Tensor:
@@ -148,6 +149,15 @@ class Conditioning(nn.Module):
             self.units,
         )
 
+    def _most_known(self, told: Told) -> Tensor:
+        """Return the images of which as much is known as of any: a model samples like them."""
+        count = torch.zeros(len(told.labels), dtype=torch.int64)
+        if self.class_names:
+            count += told.labels >= 0
+        if self._columns:
+            count += (~told.attributes[:, self._columns].isnan()).sum(1)
+        return (count == count.max()).nonzero().squeeze(1)
+
     def _values(self, attributes: Tensor) -> list[Tensor]:
         known = ~attributes.isnan()
         values = (attributes - self.location) / self.scale
@@ -189,12 +199,16 @@ class Conditioning(nn.Module):
         return vectors
 
     def say(self, contexts: Tensor) -> dict[str, Tensor]:
-        """Return what vectors ``(n, width)`` say, by name: class numbers, and attributes.
+        """Return what vectors ``(n, width)`` say, by name: class numbers, −1 where unknown, and
+        attributes, NaN where unknown.
 
         Attributes are in their own unit or, where they were cut, 0 or 1.
         """
         classes, count = len(self.class_names), len(self.attribute_names)
-        said = {LABEL: contexts[:, :classes].argmax(1)} if classes else {}
+        said = {}
+        if classes:
+            known = contexts[:, :classes].sum(1) > 0
+            said[LABEL] = torch.where(known, contexts[:, :classes].argmax(1), -1)
         for place, name in enumerate(self.attribute_names):
             values = contexts[:, classes + place]
             said[name] = (
@@ -332,7 +346,8 @@ class Balance(nn.Module):
         """Return the weight of every image for each attribute, ``(B, A)``."""
         if labels is None:
             labels = torch.zeros(len(values), dtype=torch.int64, device=values.device)
-        rows = self.weights[labels.clamp(min=0)]  # (B, A, 2)
+        even = self.weights.mean(0)  # where the class is unknown
+        rows = torch.where((labels >= 0)[:, None, None], self.weights[labels.clamp(min=0)], even)
         return rows.gather(2, (values > 0).long().unsqueeze(2)).squeeze(2)
 
 
@@ -389,6 +404,30 @@ def _check(told: Told, names: Sequence[str]) -> None:
     for name in names:
         if name not in told.names:
             raise ConfigError(_unknown(name, told.names))
+        if len(told.labels):
+            _check_varies(told, name)
+
+
+def _check_varies(told: Told, name: str) -> None:
+    """Raise `ConfigError` where the training images do not tell what a label does."""
+    if name == LABEL:
+        if not bool((told.labels >= 0).any()):
+            raise ConfigError(
+                f"none of {counted(len(told.labels), 'training image')} has a label, so a model "
+                "cannot be conditioned on the class. Label some, or take the recipe vae."
+            )
+        return
+    values = told.attributes[:, told.attribute_names.index(name)]
+    known = values[~values.isnan()]
+    others = ",".join(other for other in told.attribute_names if other != name)
+    remedy = f"Leave it out: -s data.attributes=[{others}]." if others else "Choose another."
+    if not len(known):
+        raise ConfigError(f"attribute {name!r} is known of no training image. {remedy}")
+    if bool((known == known[0]).all()):
+        raise ConfigError(
+            f"attribute {name!r} is {float(known[0]):g} in all training images, so a model cannot "
+            f"be conditioned on it. {remedy}"
+        )
 
 
 def _count(name: str, what: str, n: int) -> str:

@@ -26,10 +26,12 @@ class Loss:
         figures: what to log, detached scalars: ``loss``, every term as ``loss/NAME``, and where
             they
             exist ``distortion``, ``rate`` and ``elbo``, unweighted whatever the objective.
+        counts: of how many images of the batch a figure is the mean, where that is not all.
     """
 
     total: Tensor
     figures: dict[str, Tensor]
+    counts: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

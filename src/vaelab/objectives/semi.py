@@ -72,13 +72,15 @@ class SemiSupervised(Objective):
         return Loss(total, {name: value.detach() for name, value in figures.items()})
 
     def measured(self, model: Vae, batch: Batch) -> Loss:
-        """Return U over the batch, and how many classes are read rightly."""
+        """Return U over the batch, and how many of the known classes are read rightly."""
         unknown, elbo = self._unlabelled(model, batch, math.inf)
         figures = {"loss": unknown.detach(), "elbo": elbo.detach()}
-        if batch.labels is not None:
-            read = self._read(model, batch.images).argmax(1)
-            figures["accuracy"] = (read == batch.labels).float().mean()
-        return Loss(unknown, figures)
+        known = None if batch.labels is None else batch.labels >= 0
+        if batch.labels is None or known is None or not known.any():
+            return Loss(unknown, figures)
+        read = self._read(model, batch.images[known]).argmax(1)
+        figures["accuracy"] = (read == batch.labels[known]).float().mean()
+        return Loss(unknown, figures, {"accuracy": len(read)})
 
     def _read(self, model: Vae, images: Tensor) -> Tensor:
         """Return log q(y|x), ``(B, K)``, in training of a varied copy of each image."""
@@ -184,7 +186,7 @@ class Stacked(Objective):
             return loss
         upper: Loss = self.second(model, batch, step)
         right = {k: v for k, v in upper.figures.items() if k == "accuracy"}
-        return Loss(loss.total, {**loss.figures, **right})
+        return Loss(loss.total, {**loss.figures, **right}, upper.counts)
 
     def players(self, model: Model) -> dict[str, Player]:
         """Return both; neither moves the other's parameters."""

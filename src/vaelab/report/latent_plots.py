@@ -94,6 +94,8 @@ def _scatter(plot: Plot, points: Tensor, latents: Latents, rounds: int = 6) -> N
         return
     for label, rows in classes:
         assert label is not None
+        if label < 0:
+            continue
         x, y = points[rows].median(0).values.tolist()
         plot.text(x, y, latents.names[label], "strong halo middle", (0, 4))
 
@@ -163,4 +165,6 @@ def _prior_density(latents: Latents, dim: int, extent: float) -> list[tuple[floa
 
 def legend(latents: Latents) -> list[tuple[str, str]]:
     """Return (name, colour) of each class that occurs; empty without labels."""
-    return [(latents.names[k], class_color(k)) for k, _ in latents.classes() if k is not None]
+    found = [k for k, _ in latents.classes() if k is not None]
+    known = [(latents.names[k], class_color(k)) for k in found if k >= 0]
+    return known + [("unlabelled", class_color(k)) for k in found if k < 0]

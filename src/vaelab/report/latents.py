@@ -77,7 +77,10 @@ class Latents:
         return order
 
     def classes(self) -> list[tuple[int | None, Tensor]]:
-        """Return each class that occurs with the rows of its images; (None, all) without labels."""
+        """Return each class that occurs, −1 for unknown, with the rows of its images.
+
+        (None, all) without labels.
+        """
         if self.labels is None:
             return [(None, torch.arange(len(self.means)))]
         found = self.labels.unique().tolist()

@@ -60,13 +60,15 @@ TEXT_ON_GROUND = (
 
 
 def class_color(label: int) -> str:
-    """Return the colour of a class, the same everywhere: ``#rrggbb``."""
+    """Return the colour of a class, the same everywhere: ``#rrggbb``; grey where unknown, −1."""
+    if label < 0:
+        return "var(--neutral)"
     return CLASS_COLORS[label % len(CLASS_COLORS)]
 
 
 def class_marker(label: int) -> str:
     """Return the shape that tells classes of one colour apart, one of `MARKERS`."""
-    return MARKERS[label // len(CLASS_COLORS) % len(MARKERS)]
+    return MARKERS[max(label, 0) // len(CLASS_COLORS) % len(MARKERS)]
 
 
 def variables() -> str:

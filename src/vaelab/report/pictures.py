@@ -107,12 +107,14 @@ def draw(model: Vae, images: ImageSet, latents: Latents, seed: int = 0) -> Pictu
 def shown(images: ImageSet, count: int = PAIRS) -> Tensor:
     """Return which images stand for all: the first ones of each class, class by class.
 
-    Without labels, the first ``count``.
+    Without labels, the first ``count``; unlabelled images beside others are not shown.
     """
     if images.labels is None:
         return torch.arange(min(count, len(images)))
     labels = images.labels.cpu()
-    classes = labels.unique()[:count]
+    classes = labels[labels >= 0].unique()[:count]
+    if not len(classes):
+        return torch.arange(min(count, len(images)))
     each = max(1, count // len(classes))
     return torch.cat([(labels == k).nonzero().squeeze(1)[:each] for k in classes])
 
@@ -124,7 +126,7 @@ def _pairs(model: Vae, images: ImageSet) -> tuple[tuple[tuple[Picture, Picture],
     both = reduced(reconstructions(model, seen))
     names = [""] * len(index)
     if images.labels is not None:
-        names = [images.class_names[k] for k in images.labels[index].tolist()]
+        names = [images.class_names[k] if k >= 0 else "" for k in images.labels[index].tolist()]
     pairs = beside(both, names)
     sizes = [sum(len(picture.png) for picture in pair) for pair in pairs]
     return tuple(pairs[: _fitting(sizes)]), png(grid(both.flatten(0, 1), 10))

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from vaelab import files
 from vaelab.config import RunConfig, TrainingConfig, parse_config
 from vaelab.data.batches import Batch, Batches, resident, shard
-from vaelab.data.images import Splits, labelled, with_few_labels, with_labels
+from vaelab.data.images import ImageSet, Splits, labelled, with_few_labels, with_labels
 from vaelab.data.summary import fingerprint, mean_image
 from vaelab.errors import ConfigError, RunError, TrainingError, counted
 from vaelab.models.classifier import Classifier
@@ -79,9 +79,15 @@ class Trainer:
         if config.training.labelled is not None:
             seen = with_few_labels(seen, config.training.labelled, config.training.seed)
         self.held_out = splits.validation
+        self.left_out = ""
         if find_recipe(config.recipe).classifies:
-            seen, self.held_out = with_labels(seen), with_labels(self.held_out)
+            seen, self.held_out = self._labelled_alone(seen), with_labels(self.held_out)
         self.calibrates = splits.held_out and len(self.held_out) > 0
+        if not len(self.held_out) and len(splits.validation):
+            self.held_out = seen
+            self.left_out += (
+                " No validation image has a label: validation figures are of training images."
+            )
         self.images = resident(seen, self.backend.device)
         training = config.training
         if training.batch_size < self.backend.world:
@@ -122,6 +128,21 @@ class Trainer:
             for network in self.model.networks():
                 network.compile()
 
+    def _labelled_alone(self, images: ImageSet) -> ImageSet:
+        """Return what a classifier can learn from; says what is left out."""
+        known = with_labels(images)
+        if images.labels is not None and not len(known):
+            raise ConfigError(
+                f"data: none of {counted(len(images), 'training image')} has a label, and a "
+                "classifier learns from no others. Label some."
+            )
+        if self.config.training.labelled is None and len(known) < len(images):
+            self.left_out = (
+                f"{counted(len(known), 'training image')} of {len(images):,} have a label, and a "
+                "classifier learns from no others; m2 and m1+m2 do."
+            )
+        return known
+
     def _normalizes_batches(self) -> bool:
         """Tell whether a layer needs two images or more: a labeler's or critic's as well."""
         config = self.config.model
@@ -140,6 +161,8 @@ class Trainer:
         keep_freed_memory()
         if self.position.finished:
             self._check_end()
+        if self.left_out:
+            self._say(self.left_out.strip())
         self.progress.start(self.steps, self.position.step, self.config.training.epochs)
         try:
             with Interrupt(self.progress) as interrupt:

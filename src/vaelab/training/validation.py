@@ -49,7 +49,7 @@ class Validation:
 @torch.no_grad()
 def validate(model: Model, objective: Objective, batches: Iterator[Batch], step: int) -> Validation:
     """Measure the objective, as at ``step``, and the use of the latent space over batches."""
-    count = 0
+    counts: dict[str, int] = {}
     sums: dict[str, Tensor] = {}
     means: list[Tensor] = []
     kls: list[Tensor] = []
@@ -58,8 +58,9 @@ def validate(model: Model, objective: Objective, batches: Iterator[Batch], step:
             size = len(batch.images)
             loss = objective(model, batch, step)
             for name, value in loss.figures.items():
-                sums[name] = sums.get(name, 0) + value.double() * size
-            count += size
+                over = loss.counts.get(name, size)
+                sums[name] = sums.get(name, 0) + value.double() * over
+                counts[name] = counts.get(name, 0) + over
             if not isinstance(model, Vae):
                 continue
             posterior, prior = model.distributions(batch)
@@ -69,7 +70,7 @@ def validate(model: Model, objective: Objective, batches: Iterator[Batch], step:
                 parts = kl_per_dimension(posterior, prior)
             if parts is not None:
                 kls.append(parts.double())
-    figures = {name: float(value) / count for name, value in sums.items()}
+    figures = {name: float(value) / counts[name] for name, value in sums.items()}
     variance = torch.cat(means).var(0, correction=0).cpu() if means else torch.zeros(0)
     return Validation(figures, variance, torch.cat(kls).mean(0).cpu() if kls else None)
 

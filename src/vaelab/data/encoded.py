@@ -1,0 +1,23 @@
+"""Images as the bytes of an image file, such as Parquet and Hugging Face data sets hold them."""
+
+from __future__ import annotations
+
+import io
+
+from PIL import Image, UnidentifiedImageError
+
+from vaelab.data.folder import FORMATS
+from vaelab.data.pixels import Geometry, Pixels, native_shape
+from vaelab.errors import DataError
+
+
+def decoded(data: bytes, geometry: Geometry) -> Pixels:
+    """Bring the image in ``data`` to ``(C, H, W)``; raises `DataError` where it is none."""
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            native_shape(image)  # refuses a decompression bomb before it goes off
+            return geometry.image(image)
+    except UnidentifiedImageError:
+        raise DataError("no PNG, JPEG, BMP, WebP or TIFF") from None
+    except Image.DecompressionBombError:
+        raise DataError("taken for a decompression bomb") from None

@@ -1,0 +1,320 @@
+"""Tables with a column for each pixel: Kaggle's ``label,pixel0,…``, in CSV or TSV, or a DataFrame.
+
+Also FER2013's ``emotion,pixels,Usage``, where one cell holds all pixels of an image.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from math import isqrt
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaelab.data.arrays import ArraySource, Piece
+from vaelab.data.fields import LABEL_KEYS
+from vaelab.data.named import PART_NAMES
+from vaelab.data.pixels import MAX_PIXELS, Geometry
+from vaelab.data.readers import Array, in_memory
+from vaelab.errors import DataError
+
+_LABELS = (*LABEL_KEYS, "emotion", "category", "character", "species")
+_NUMBERS = ("", "id", "index", "row", "unnamed: 0", "imageid")  # columns that count rows
+_PARTS = {**PART_NAMES, "publictest": 1, "privatetest": 2}
+_USAGES = ("usage", "split", "set", "part", "subset")
+_LONGEST = 2**26  # bytes of a line
+_LOOK = 200  # lines by which the place of the labels is told
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which columns of a table are what.
+
+    Arguments:
+        pixels: their numbers, in order; one alone if a cell holds all pixels of an image.
+        label: number of the column of labels, or None.
+        usage: number of the column that names parts, or None.
+        notes: what was assumed.
+    """
+
+    pixels: tuple[int, ...]
+    label: int | None = None
+    usage: int | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def layout(where: str, names: Sequence[str] | None, rows: Sequence[Sequence[str]]) -> Layout:
+    """Tell the columns of a table apart.
+
+    Arguments:
+        where: what messages call it.
+        names: of the columns; None where there is no header.
+        rows: the first ones.
+
+    Raises:
+        DataError: the columns make no square image.
+    """
+    width = len(names if names is not None else rows[0])
+    if names is None:
+        return _unnamed(where, width, rows)
+    lower = [name.strip().lower() for name in names]
+    label = next((lower.index(name) for name in _LABELS if name in lower), None)
+    usage = next((lower.index(name) for name in _USAGES if name in lower), None)
+    counts = [k for k, name in enumerate(lower) if name in _NUMBERS]
+    left = [k for k in range(width) if k not in (label, usage, *counts)]
+    if len(left) == 1 and rows and " " in rows[0][left[0]].strip():
+        return Layout((left[0],), label, usage)
+    notes = []
+    if counts:
+        notes.append(f"{where}: column {names[counts[0]]!r} counts rows and was left alone.")
+    odd = [k for k in left if rows and not _number(rows[0][k])]
+    if len(odd) == 1 and label is None:  # text beside numbers
+        label = odd[0]
+        notes.append(f"{where}: column {names[label]!r} was read as the label.")
+        left.remove(label)
+    elif odd:
+        raise _no_pixels(where, names[odd[0]], rows[0][odd[0]])
+    if not square_side(len(left)) and label is None and square_side(len(left) - 1):
+        label = left.pop(0)
+        notes.append(f"{where}: column {names[label]!r} was read as the label.")
+    _check_square(where, len(left))
+    return Layout(tuple(left), label, usage, notes)
+
+
+def _unnamed(where: str, width: int, rows: Sequence[Sequence[str]]) -> Layout:
+    if square_side(width):
+        return Layout(tuple(range(width)))
+    _check_square(where, width - 1)
+    first, last = ({row[k] for row in rows} for k in (0, -1))
+    at_end = len(first) == 1 < len(last) or any(not _number(value) for value in last)
+    if at_end:
+        notes = [f"{where}: has no header; its last column was read as the label."]
+        return Layout(tuple(range(width - 1)), width - 1, notes=notes)
+    notes = [f"{where}: has no header; its first column was read as the label."]
+    return Layout(tuple(range(1, width)), 0, notes=notes)
+
+
+def square_side(count: int) -> int:
+    """The side of a square of so many pixels, 0 if there is none."""
+    side = isqrt(max(0, count))
+    return side if side > 1 and side * side == count else 0
+
+
+def _number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_square(where: str, count: int) -> None:
+    if not square_side(count) or count > MAX_PIXELS:
+        raise DataError(
+            f"{where}: {count:,} columns of pixels are no square image. Give them their height and "
+            'width: numpy.savez("images.npz", images=table[:, 1:].reshape(-1, HEIGHT, WIDTH), '
+            "labels=table[:, 0])."
+        )
+
+
+def _no_pixels(where: str, name: str, value: str) -> DataError:
+    return DataError(
+        f"{where}: column {name!r} holds {value[:40]!r}, which is no pixel. A table of pixels has "
+        "numbers alone beside a column `label`; a table of files belongs beside them, and the "
+        "folder is passed."
+    )
+
+
+def frame_source(frame: Any, geometry: Geometry) -> ArraySource:
+    """Images of a DataFrame with a column for each pixel."""
+    where, names = type(frame).__name__, [str(name) for name in frame.columns]
+    if not len(frame):
+        raise DataError(f"{where}: has no rows. Pass a table with one row an image.")
+    head = [[str(value) for value in row] for row in np.asarray(frame[:_LOOK], object).tolist()]
+    about = layout(where, names, head)
+    columns = [frame.columns[k] for k in about.pixels]
+    if len(columns) == 1:
+        values = np.stack([np.array(cell.split(), np.float64) for cell in frame[columns[0]]])
+    else:
+        values = np.asarray(frame[columns])
+    side = square_side(values.shape[1])
+    if not side or values.dtype.kind not in "buif":
+        raise DataError(f"{where}: its columns hold {values.dtype}, no pixels. Pass numbers.")
+    images = in_memory(_whole(values).reshape(-1, side, side), where)
+    labels = None if about.label is None else frame[frame.columns[about.label]]
+    usage = None if about.usage is None else [str(each) for each in frame[names[about.usage]]]
+    return _source(where, images, labels, usage, geometry, about.notes)
+
+
+def _whole(values: NDArray[Any]) -> NDArray[Any]:
+    """Numbers that are whole and in [0, 255], with one above 1, as 8 bits; others as they are."""
+    if values.dtype.kind == "f" and values.size and values.max() > 1:
+        if values.min() >= 0 and values.max() <= 255 and (values == np.rint(values)).all():
+            return values.astype(np.uint8)
+    return values
+
+
+def csv_source(path: Path, geometry: Geometry) -> ArraySource:
+    """Images of a CSV or TSV file with a column for each pixel, streamed."""
+    where = str(path)
+    head = [line for line, _ in zip(_lines(path), range(_LOOK + 1), strict=False)]
+    if not head or not head[0].strip():
+        raise DataError(f"{where}: is empty. Pass a table with one row an image.")
+    comma = max(",;\t", key=head[0].count)
+    rows = list(csv.reader(head, delimiter=comma))
+    named = not all(_number(cell) for cell in rows[0]) and not _text_row(rows)
+    about = layout(where, rows[0] if named else None, rows[1:] if named else rows)
+    table = _Table(path, comma, about, int(named), len(rows[0]))
+    table.survey()
+    images = Array(where, (table.count, table.side, table.side), table.dtype, table.chunks)
+    return _source(where, images, table.labels, table.usages, geometry, about.notes, path)
+
+
+def _text_row(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether the first row is data though it holds text: a label at its one end."""
+    if len(rows) < 2 or len(rows[0]) < 5:
+        return False
+    words = [k for k, cell in enumerate(rows[0]) if not _number(cell)]
+    return words in ([0], [len(rows[0]) - 1]) and not _number(rows[1][words[0]])
+
+
+def _source(
+    where: str,
+    images: Array,
+    labels: Any,
+    usages: Sequence[str] | None,
+    geometry: Geometry,
+    notes: list[str],
+    path: Path | None = None,
+) -> ArraySource:
+    values = None if labels is None else _objects(labels)
+    side = images.shape[1]
+    notes = [*notes, f"{where}: rows of {side * side:,} pixels were read as {side}×{side} images."]
+    found = ArraySource(
+        where,
+        [Piece(images, 0, None if values is None else in_memory(values, f"{where}: labels"))],
+        geometry,
+        path,
+        [path] if path else [],
+        notes=notes,
+    )
+    if usages is not None:
+        parts = [_PARTS.get(word.strip().lower()) for word in usages]
+        if None in parts:
+            odd = usages[parts.index(None)]
+            raise DataError(f"{where}: part {odd!r} is no train, validation or test. Rename it.")
+        found.parts = np.array(parts, np.int8)
+    return found
+
+
+def _objects(labels: Any) -> NDArray[Any]:
+    """Labels as numbers where all are, else as they are."""
+    values = np.asarray(labels)
+    if values.dtype.kind in "US":
+        try:
+            numbers = np.array([float(value) if value.strip() else np.nan for value in values])
+        except ValueError:
+            return values
+        return numbers
+    return values
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """Lines that are not empty."""
+    with path.open("rb") as file:
+        yield from _decoded(file, path)
+
+
+def _decoded(file: IO[bytes], path: Path) -> Iterator[str]:
+    number = 0
+    while line := file.readline(_LONGEST):
+        number += 1
+        if len(line) == _LONGEST:
+            raise DataError(f"{path}: line {number} is longer than {_LONGEST:,} bytes. Check it.")
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError:
+            raise DataError(f"{path}: line {number} is no text. Save it as UTF-8 CSV.") from None
+        if text.strip():
+            yield text
+
+
+class _Table:
+    """A CSV file that is looked through once for its labels and range, then read in pieces."""
+
+    def __init__(self, path: Path, comma: str, about: Layout, skip: int, width: int) -> None:
+        self._path, self._comma, self._about = path, comma, about
+        self._skip, self._width = skip, width
+        self.labels: list[str] | None = None if about.label is None else []
+        self.usages: list[str] | None = None if about.usage is None else []
+        self.count = self.side = 0
+        self.dtype: np.dtype[Any] = np.dtype(np.uint8)
+
+    def survey(self) -> None:
+        """Count rows, keep labels, and find out what the numbers are."""
+        low, high, whole = np.inf, -np.inf, True
+        for rows in self._rows(256):
+            values = self._values(rows)
+            low, high = min(low, float(values.min())), max(high, float(values.max()))
+            whole = whole and bool((values == np.rint(values)).all())
+            for row in rows:
+                if self.labels is not None and self._about.label is not None:
+                    self.labels.append(row[self._about.label])
+                if self.usages is not None and self._about.usage is not None:
+                    self.usages.append(row[self._about.usage])
+            self.count += len(rows)
+        if not self.count:
+            raise DataError(f"{self._path}: has a header and no rows. Check the file.")
+        if not (low >= 0 and high <= (255 if whole else 1)):
+            raise DataError(
+                f"{self._path}: holds {'whole numbers' if whole else 'numbers'} in "
+                f"[{low:g}, {high:g}]. Pixels are whole numbers in [0, 255], or in [0, 1]."
+            )
+        self.dtype = np.dtype(np.uint8 if whole else np.float32)
+
+    def chunks(self, size: int) -> Iterator[NDArray[Any]]:
+        """All images in order, ``size`` at a time."""
+        for rows in self._rows(size):
+            yield self._values(rows).astype(self.dtype).reshape(-1, self.side, self.side)
+
+    def _rows(self, size: int) -> Iterator[list[list[str]]]:
+        rows: list[list[str]] = []
+        for number, row in enumerate(csv.reader(_lines(self._path), delimiter=self._comma)):
+            if number < self._skip:
+                continue
+            if len(row) != self._width:
+                raise DataError(
+                    f"{self._path}: row {number + 1} has {len(row)} columns, not {self._width}. "
+                    "Mend or remove it."
+                )
+            rows.append(row)
+            if len(rows) == size:
+                yield rows
+                rows = []
+        if rows:
+            yield rows
+
+    def _values(self, rows: list[list[str]]) -> NDArray[np.float64]:
+        pixels = self._about.pixels
+        if len(pixels) == 1:
+            cells = [row[pixels[0]].split() for row in rows]
+        else:
+            cells = [row[pixels[0] : pixels[-1] + 1] for row in rows]
+            if pixels[-1] - pixels[0] + 1 != len(pixels):
+                cells = [[row[k] for k in pixels] for row in rows]
+        try:
+            values = np.array(cells, np.float64)
+        except ValueError:
+            raise DataError(
+                f"{self._path}: a row after row {self.count + self._skip} holds what is no number "
+                "where pixels are, or a row is shorter. Mend or remove it."
+            ) from None
+        self.side = square_side(values.shape[1])
+        _check_square(str(self._path), values.shape[1])
+        if not np.isfinite(values).all():
+            raise DataError(f"{self._path}: holds pixels that are NaN or infinite. Mend them.")
+        return values
