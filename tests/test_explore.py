@@ -244,17 +244,17 @@ def test_codes_in_a_file(tmp_path: Path, labelled: bool) -> None:
     encode_to_file(model, ImageSet(pixels, labels), tmp_path / "codes.npz")
     encode_to_file(model, ImageSet(pixels, labels), tmp_path / "codes.csv")
     with np.load(tmp_path / "codes.npz", allow_pickle=False) as file:
-        assert set(file) == {"mu", "sigma"} | ({"labels"} if labelled else set())
+        assert set(file) == {"mu", "sigma", "files"} | ({"labels"} if labelled else set())
         np.testing.assert_allclose(file["mu"], mu, atol=1e-4)
         np.testing.assert_allclose(file["sigma"], 1, rtol=1e-6)
         exact = np.hstack([file["mu"], file["sigma"]])
     with (tmp_path / "codes.csv").open(newline="") as file:
         header, *rows = csv.reader(file)
     names = ["mu_0", "mu_1", "mu_2", "sigma_0", "sigma_1", "sigma_2"]
-    assert header == ["index", "label", *names]
+    assert header == ["index", "file", "label", *names]
     assert [row[0] for row in rows] == [str(index) for index in range(1030)]
-    assert rows[8][1] == ("1" if labelled else "")
-    table = np.array([row[2:] for row in rows], np.float64).astype(np.float32)
+    assert rows[8][1:3] == ["8", "1" if labelled else ""]
+    table = np.array([row[3:] for row in rows], np.float64).astype(np.float32)
     np.testing.assert_array_equal(table, exact)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from vaelab.cli.chosen import read_all
 from vaelab.cli.images import (
     Data,
     PartOf,
@@ -16,7 +17,6 @@ from vaelab.cli.images import (
     held_out_of,
     part_of,
     splits_of,
-    tell_fitted,
 )
 from vaelab.cli.output import output, table
 from vaelab.cli.train import Out, _train, free_folder, trained
@@ -210,7 +210,10 @@ def evaluate(
 @app.command()
 def predict(
     run: RunPath,
-    images: Annotated[str, typer.Argument(metavar="IMAGES", help="Folder, IDX, npy or npz.")],
+    images: Annotated[
+        list[str],
+        typer.Argument(metavar="IMAGES...", help="Image files, folders or arrays."),
+    ],
     skip_bad: SkipBad = False,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help=".csv", show_default="standard output")
@@ -218,7 +221,6 @@ def predict(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
 ) -> None:
     """Write for every image its class, and the probability of each class, as CSV."""
-    from vaelab.data.load import load_named
     from vaelab.explore.grids import unknown_suffix
     from vaelab.files import csv_text, write_atomic
     from vaelab.training.backend import find_device
@@ -229,38 +231,25 @@ def predict(
     folder = Run(run)
     model = folder.load_classifier(find_device(device))
     classes = folder.classes()
-    channels, height, width = model.shape
-    config = folder.read_config().data
-    tell_fitted(folder, images)
-    with output.counter("reading images") as progress:
-        found, names, notes = load_named(
-            images,
-            size=(height, width),
-            channels=channels,
-            fit=config.fit,
-            skip_bad=skip_bad or config.skip_bad,
-            progress=progress,
-        )
-    for note in notes:
-        output.say(note)
-    lines: list[tuple[str, ...]] = [("image", "class", "probability", *classes)]
-    done, rows = 0, []
+    found = read_all(folder, images, skip_bad or folder.read_config().data.skip_bad)
+    lines: list[list[object]] = [["image", "class", "probability", *classes]]
+    rows: list[dict[str, Any]] = []
     for part in found.chunks():
         for chances in model.predict(part).tolist():
             best = max(range(len(classes)), key=chances.__getitem__)
+            name = found.name(len(rows))
             shown = [f"{chance:.6g}" for chance in chances]
-            lines.append((names[done], classes[best], shown[best], *shown))
+            lines.append([name, classes[best], shown[best], *shown])
             rows.append(
                 {
-                    "image": names[done],
+                    "image": name,
                     "class": classes[best],
                     "probability": chances[best],
                     "probabilities": dict(zip(classes, chances, strict=True)),
                 }
             )
-            done += 1
     if out is None:
         output.result({"images": rows}, csv_text(lines).splitlines())
         return
     write_atomic(out, csv_text(lines).encode())
-    output.result({"out": str(out), "images": done}, [str(out)])
+    output.result({"out": str(out), "images": len(rows)}, [str(out)])

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from vaelab.cli.chosen import Chooser, Images, One, images_of
 from vaelab.cli.images import (
     Data,
     PartOf,
     RunPath,
-    Split,
+    SkipBad,
     held_out_of,
     part_of,
     splits_of,
 )
 from vaelab.cli.output import output, table
-from vaelab.errors import ConfigError
+from vaelab.errors import ConfigError, counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,6 +37,13 @@ Out = Annotated[
 ]
 Seed = Annotated[int, typer.Option(help="Seed of every draw.")]
 Sampler = Annotated[str, typer.Option(help="Codes from the prior, gmm, flow or pool.")]
+PICTURED = 512
+Number = Annotated[
+    int | None,
+    typer.Option(
+        "--n", min=1, help="Number of images.", show_default="all of others, some of the run's own"
+    ),
+]
 Attribute = Annotated[
     str | None,
     typer.Option("--attribute", "-a", help="Which.", show_default="the only one"),
@@ -214,16 +222,15 @@ def sample(
 
 def edit(
     run: RunPath,
-    images: Annotated[
-        str | None,
-        typer.Argument(metavar="[IMAGES]", help="Images to edit.", show_default="the run's own"),
-    ] = None,
+    images: Images = None,
+    data: Data = None,
     attribute: Attribute = None,
     to: Annotated[float, typer.Option(min=0, max=1, help="0, 1, or between.")] = 1.0,
     strength: Annotated[float, typer.Option(min=0, max=10, help="Above 1: beyond.")] = 1.0,
-    n: Annotated[int, typer.Option("--n", min=1, help="Number of images.")] = 16,
+    n: Number = None,
     how: How = "difference",
-    split: Split = "test",
+    split: PartOf = None,
+    skip_bad: SkipBad = False,
     out: Out = None,
 ) -> None:
     """Change an attribute of images and keep all else: each image, its reconstruction, the edit.
@@ -235,19 +242,22 @@ def edit(
 
     model, folder = _model(run)
     name, handle = _handle(Run(run), model, attribute, how)
-    shown = _first(_images(run, images, split, "IMAGES"), n)
-    made = strips(model, shown, name, to, strength, handle)
-    _save(made.flatten(0, 1), out or folder / f"edit-{_file(name)}.png", columns=made.shape[1] * 4)
+    found = images_of(Run(run), images or [], data, split, skip_bad, option="IMAGES")
+    path = out or folder / f"edit-{_file(name)}.png"
+    shown = _some(found, n, 16, bool(images or data), path)
+    made = strips(model, shown.take(_all(shown)), name, to, strength, handle)
+    _save(made.flatten(0, 1), path, made.shape[1] * 4, files=_names(shown))
 
 
 def transfer(
     run: RunPath,
     data: Data = None,
     attribute: Attribute = None,
-    start: Annotated[int, typer.Option("--from", min=0, help="Image that has it.")] = 0,
-    end: Annotated[int, typer.Option("--to", min=0, help="Image that is to have it.")] = 1,
+    start: Annotated[str, typer.Option("--from", help=f"Image that has it. {One}")] = "0",
+    end: Annotated[str, typer.Option("--to", help="Image that is to have it.")] = "1",
     how: How = "difference",
-    split: Split = "test",
+    split: PartOf = None,
+    skip_bad: SkipBad = False,
     out: Out = None,
 ) -> None:
     """Give an image an attribute of another: the first, the second, and the second changed."""
@@ -258,11 +268,13 @@ def transfer(
 
     model, folder = _model(run)
     name, handle = _handle(Run(run), model, attribute, how)
-    images = _images(run, data, split)
-    pair = torch.stack([_at(images, start, "--from"), _at(images, end, "--to")])
+    chooser = Chooser(Run(run), data, split, skip_bad)
+    first, last = chooser.pick(start, "--from"), chooser.pick(end, "--to")
+    pair = torch.stack([first.image, last.image])
     made = transferred(model, pair[:1], pair[1:], name, handle)
     shown = torch.cat([model.as_images(pair), made])
-    _save(shown, out or folder / f"transfer-{_file(name)}.png", columns=3)
+    path = out or folder / f"transfer-{_file(name)}.png"
+    _save(shown, path, 3, **{"from": first.name, "to": last.name})
 
 
 def directions(
@@ -300,7 +312,7 @@ def directions(
     pictures = []
     for each in found:
         picture = folder / f"direction-{_file(each.name)}.png"
-        strip = walks(model, _first(splits.test, n), each.name, each)
+        strip = walks(model, splits.test.take(_all(splits.test)[:n]), each.name, each)
         save_images(picture, torch.cat(list(strip)), columns=strip.shape[1])
         pictures.append(str(picture))
     output.result({"out": str(path), "pictures": pictures}, [*table(rows), str(path), *pictures])
@@ -308,78 +320,105 @@ def directions(
 
 def reconstruct(
     run: RunPath,
+    images: Images = None,
     data: Data = None,
-    n: Annotated[int, typer.Option("--n", min=1, help="Number of images.")] = 32,
-    split: Split = "test",
+    n: Number = None,
+    split: PartOf = None,
+    skip_bad: SkipBad = False,
     out: Out = None,
 ) -> None:
     """Show images beside what the model makes of them."""
     from vaelab.explore.pictures import reconstructions
+    from vaelab.training.run import Run
 
     model, folder = _model(run)
-    pairs = reconstructions(model, _first(_images(run, data, split), n))
-    _save(pairs.flatten(0, 1), out or folder / "reconstructions.png", columns=min(8, 2 * n))
+    found = images_of(Run(run), images or [], data, split, skip_bad)
+    path = out or folder / "reconstructions.png"
+    shown = _some(found, n, 32, bool(images or data), path)
+    pairs = reconstructions(model, shown.take(_all(shown)))
+    _save(pairs.flatten(0, 1), path, min(8, 2 * len(shown)), files=_names(shown))
 
 
 def interpolate(
     run: RunPath,
     data: Data = None,
-    start: Annotated[int, typer.Option("--from", min=0, help="Number of the first image.")] = 0,
-    end: Annotated[int, typer.Option("--to", min=0, help="Number of the last image.")] = 1,
+    start: Annotated[str, typer.Option("--from", help=f"The first image. {One}")] = "0",
+    end: Annotated[str, typer.Option("--to", help="The last image, likewise.")] = "1",
     steps: Annotated[int, typer.Option(min=2, help="Images of the path.")] = 10,
     how: Annotated[str, typer.Option(help="linear or spherical.")] = "linear",
-    split: Split = "test",
+    split: PartOf = None,
+    skip_bad: SkipBad = False,
     out: Out = None,
 ) -> None:
     """Walk through the latent space from one image to another."""
     from vaelab.explore.pictures import interpolate as walk
+    from vaelab.training.run import Run
 
     if how not in ("linear", "spherical"):
         raise ConfigError(f"--how {how!r}: choose linear or spherical.")
     model, folder = _model(run)
-    images = _images(run, data, split)
-    first, last = _at(images, start, "--from"), _at(images, end, "--to")
-    path = walk(model, first, last, steps, "linear" if how == "linear" else "spherical")
-    _save(path, out or folder / "interpolation.png", columns=steps)
+    chooser = Chooser(Run(run), data, split, skip_bad)
+    first, last = chooser.pick(start, "--from"), chooser.pick(end, "--to")
+    kind: Literal["linear", "spherical"] = "linear" if how == "linear" else "spherical"
+    path = walk(model, first.image, last.image, steps, kind)
+    told = {"from": first.name, "to": last.name}
+    _save(path, out or folder / "interpolation.png", steps, **told)
 
 
 def traverse(
     run: RunPath,
     data: Data = None,
     image: Annotated[
-        int | None, typer.Option(min=0, help="Start from this image.", show_default="the prior")
+        str | None,
+        typer.Option(help=f"Start from this image. {One}", show_default="the prior"),
     ] = None,
     steps: Annotated[int, typer.Option(min=2, help="Images of a row.")] = 11,
     reach: Annotated[
         float, typer.Option(min=0, max=100, help="Deviations of the prior, each way.")
     ] = 2.5,
-    split: Split = "test",
+    split: PartOf = None,
+    skip_bad: SkipBad = False,
     out: Out = None,
 ) -> None:
     """Vary one latent dimension a row, the others held."""
     import torch
 
     from vaelab.explore.pictures import traverse as vary
+    from vaelab.training.run import Run
 
     model, folder = _model(run)
-    code = None if image is None else _at(_images(run, data, split), image, "--image")
+    code, told = None, {}
+    if image is not None:
+        chosen = Chooser(Run(run), data, split, skip_bad).pick(image, "--image")
+        code, told = chosen.image, {"image": chosen.name}
     rows = vary(model, code, values=torch.linspace(-reach, reach, steps).tolist())
-    _save(rows.flatten(0, 1), out or folder / "traversals.png", columns=steps)
+    _save(rows.flatten(0, 1), out or folder / "traversals.png", steps, **told)
 
 
 def encode(
     run: RunPath,
+    images: Images = None,
     data: Data = None,
-    split: Split = "test",
-    out: Annotated[Path | None, typer.Option("--out", "-o", help=".npz or .csv.")] = None,
+    split: PartOf = None,
+    skip_bad: SkipBad = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help=".npz or .csv.", show_default="codes.npz in the run"),
+    ] = None,
 ) -> None:
-    """Write posterior means, deviations and labels of images to .npz or .csv."""
+    """Write posterior means and deviations of images, their files and classes, as .npz or .csv.
+
+    All of other images, unless --split names a part; of the run's own the test part.
+    """
     from vaelab.explore.encodings import encode_to_file
+    from vaelab.training.run import Run
 
     model, _ = _model(run)
     path = out or run / "codes.npz"
-    encode_to_file(model, _images(run, data, split), path)
-    output.result({"out": str(path)}, [str(path)])
+    found = images_of(Run(run), images or [], data, split, skip_bad)
+    encode_to_file(model, found, path)
+    rows = {"out": str(path), "images": len(found)}
+    output.result(rows, [f"{counted(len(found), 'image')} encoded.", str(path)])
 
 
 def _given(pairs: list[str]) -> dict[str, float]:
@@ -424,31 +463,35 @@ def _file(name: str) -> str:
     return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "attribute"
 
 
-def _images(run: Path, data: str | None, split: str, option: str = "--data") -> ImageSet:
-    from vaelab.training.run import Run
-
-    return part_of(splits_of(Run(run), data, bare=True, option=option), split)
-
-
-def _first(images: ImageSet, n: int) -> Tensor:
+def _all(images: ImageSet) -> Tensor:
     import torch
 
-    return images.take(torch.arange(min(n, len(images))))
+    return torch.arange(len(images))
 
 
-def _at(images: ImageSet, number: int, option: str) -> Tensor:
-    import torch
+def _some(images: ImageSet, n: int | None, few: int, named: bool, path: Path) -> ImageSet:
+    """Return the first images: n of them, ``few`` of a run's own, of others all that are good.
 
-    if number >= len(images):
-        raise ConfigError(f"{option} {number}: there are {len(images)} images, numbered from 0.")
-    return images.take(torch.tensor([number]))[0]
+    A picture of more than `PICTURED` images helps nobody; a file of numbers takes all.
+    """
+    most = few if not named else PICTURED if path.suffix == ".png" else len(images)
+    count = min(n or most, len(images))
+    if n is None and named and count < len(images):
+        output.say(f"The first {count} of {len(images):,} images; --n or an --out .npz has more.")
+    return images.subset(_all(images)[:count])
 
 
-def _save(images: Tensor, path: Path, columns: int | None = None) -> None:
+def _names(images: ImageSet) -> list[str]:
+    return [images.name(number) for number in range(len(images))]
+
+
+def _save(images: Tensor, path: Path, columns: int | None = None, **told: Any) -> None:
+    """Write images, and tell where; single names among what else is told are printed too."""
     from vaelab.explore.grids import save_images
 
     save_images(path, images, columns)
-    output.result({"out": str(path), "images": len(images)}, [str(path)])
+    lines = [f"{key} {value}" for key, value in told.items() if isinstance(value, str)]
+    output.result({"out": str(path), "images": len(images), **told}, [*lines, str(path)])
 
 
 COMMANDS = (

@@ -8,22 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from vaelab.cli.chosen import Images, images_of
 from vaelab.cli.explore import Seed
-from vaelab.cli.images import PART_NAMES, RunPath, SkipBad, splits_of, tell_fitted
+from vaelab.cli.images import PART_NAMES, RunPath, SkipBad, part_of, splits_of
 from vaelab.cli.output import output, table
 from vaelab.errors import ConfigError
 
 if TYPE_CHECKING:
-    from vaelab.data.images import ImageSet
+    from vaelab.data.images import ImageSet, Splits
     from vaelab.training.run import Run
 
 
 def score(
     run: RunPath,
-    spec: Annotated[
-        str | None,
-        typer.Argument(metavar="[SPEC]", help="Images to rank.", show_default="the run's own"),
-    ] = None,
+    spec: Images = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -61,6 +59,8 @@ def score(
     Scores, higher for odder images: improbability (-log p(x)), likelihood regret, reconstruction
     error, and distance of the code from those of training images.
     """
+    import torch
+
     from vaelab.evaluation.ranked import rank
     from vaelab.report.oddities import write_oddities
     from vaelab.training.backend import find_device
@@ -72,8 +72,11 @@ def score(
     if path.suffix != ".csv" or html.suffix != ".html":
         raise ConfigError(f"{path}, {html}: name a .csv for --out and a .html for --page.")
     model = folder.load_model(find_device(device))
-    splits = splits_of(folder, data)
-    images, names = _images(folder, spec, data, split, limit, skip_bad)
+    splits = splits_of(folder, data, skip_bad=skip_bad)
+    images = _images(folder, spec or [], data, splits, split, skip_bad)
+    if limit is not None and limit < len(images):
+        images = images.subset(torch.arange(limit))
+    names = _names(images, None if spec else split or "test")
     with output.counter("scoring") as progress:
         ranking = rank(
             model,
@@ -89,8 +92,8 @@ def score(
     ranking.save(path)
     for note in ranking.notes():
         output.say(note)
-    of = spec or f"{split or 'test'} images of {splits.name}"
-    told = ["vaelab", "score", str(run), *([spec] if spec else [])]
+    of = ", ".join(spec[:3]) if spec else f"{split or 'test'} images of {splits.name}"
+    told = ["vaelab", "score", str(run), *(spec or [])]
     told += ["--data", data] if data else []
     told += ["--split", split] if split else []
     told += ["--limit", str(limit)] if limit else []
@@ -128,41 +131,24 @@ def score(
 
 def _images(
     run: Run,
-    spec: str | None,
+    spec: list[str],
     data: str | None,
+    splits: Splits,
     split: str | None,
-    limit: int | None,
     skip_bad: bool,
-) -> tuple[ImageSet, list[str]]:
-    """Return the images to rank, in the shape that the model takes, and their names."""
-    import torch
-
-    from vaelab.data.load import load_named
-
+) -> ImageSet:
+    """Return the images to rank, in the shape that the model takes."""
     if split is not None and split not in PART_NAMES:
         raise ConfigError(f"--split {split!r}: choose {', '.join(PART_NAMES)}.")
-    config = run.read_config().data
-    (channels, height, width), _ = run.trained_on()
-    wanted = split or (None if spec else "test")
-    if spec or data:
-        tell_fitted(run, spec or data)
-    with output.counter("reading images") as progress:
-        images, names, notes = load_named(
-            spec or data or config.spec,
-            part=None if wanted is None else PART_NAMES.index(wanted),
-            size=(height, width),
-            channels=channels,
-            fit=config.fit,
-            skip_bad=skip_bad or (spec is None and config.skip_bad),
-            split=config.split,
-            split_seed=config.split_seed,
-            progress=progress,
-        )
-    for note in notes:
-        output.say(note)
-    if limit is not None and limit < len(images):
-        images, names = images.subset(torch.arange(limit)), names[:limit]
-    return images, names
+    if spec:
+        return images_of(run, spec, None, split, skip_bad)
+    return part_of(splits, split or "test")
+
+
+def _names(images: ImageSet, part: str | None) -> list[str]:
+    """Return the names of files; else the number that other commands know an image by."""
+    own = part is None or (images.names is not None and images.names.files)
+    return [images.name(k) if own else f"{part} image {k}" for k in range(len(images))]
 
 
 COMMANDS = (score,)

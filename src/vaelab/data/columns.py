@@ -66,6 +66,7 @@ def with_attributes(
         attribute_names=tuple(names),
         binary=(),
         units=tuple(MEASURES[name].unit if name in measured else "" for name in names),
+        names=images.names,
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,6 +17,9 @@ from torch import Tensor
 from vaelab.data.filed import FileImages
 from vaelab.data.live import Live
 from vaelab.errors import ConfigError, counted
+
+if TYPE_CHECKING:
+    from vaelab.data.titles import Titles
 
 CHUNK_BYTES = 16 * 2**20
 """Of pixels that are hashed at a time."""
@@ -38,7 +41,7 @@ class ImageSet:
         binary: whether each attribute is 0 or 1; see `binary_columns`. A subset keeps what holds
             for the whole data set, so that its parts agree.
         live: where training reads the images anew in every pass; None where it does not.
-        live: where training reads the images anew in every pass; None where it does not.
+        names: name of each image, such as its path inside a folder; None where there are none.
     """
 
     images: Tensor | FileImages
@@ -49,6 +52,7 @@ class ImageSet:
     units: tuple[str, ...] = ()
     binary: tuple[bool, ...] = ()
     live: Live | None = None
+    names: Titles | None = None
 
     def __post_init__(self) -> None:
         if self.attributes is not None and not self.binary:
@@ -62,6 +66,10 @@ class ImageSet:
         """Channels, height and width of every image."""
         channels, height, width = self.images.shape[1:]
         return int(channels), int(height), int(width)
+
+    def name(self, index: int) -> str:
+        """Return the name of an image; its number where it has none."""
+        return str(index) if self.names is None else self.names[index]
 
     def class_number(self, name: str) -> int:
         """Return the number of a class; raises `ConfigError` when there is none of that name."""
@@ -88,6 +96,7 @@ class ImageSet:
             labels=None if self.labels is None else self.labels[index],
             attributes=None if self.attributes is None else self.attributes[index],
             live=None if self.live is None else self.live.view(index),
+            names=None if self.names is None else self.names.subset(index),
         )
         if "hashes" in self.__dict__:
             part.__dict__["hashes"] = self.hashes[index.cpu().numpy()]
@@ -128,11 +137,14 @@ def joined(parts: Sequence[ImageSet]) -> ImageSet:
     pixels = [part.images for part in parts]
     files = [images for images in pixels if isinstance(images, FileImages)]
     tensors = [images for images in pixels if isinstance(images, Tensor)]
+    names = [part.names for part in parts if part.names is not None]
     whole = replace(
         first,
         images=files[0].with_rows(files[1:]) if files else torch.cat(tensors),
         labels=together([part.labels for part in parts]),
         attributes=together([part.attributes for part in parts]),
+        live=None,
+        names=names[0].followed(names[1:]) if len(names) == len(parts) else None,
     )
     whole.__dict__["hashes"] = np.concatenate([part.hashes for part in parts])
     return whole

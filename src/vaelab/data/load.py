@@ -24,12 +24,14 @@ from vaelab.data.folder import FolderSource
 from vaelab.data.hashes import hash_all
 from vaelab.data.images import ImageSet, Splits
 from vaelab.data.in_hand import source_in_hand
+from vaelab.data.listed import FileListSource, is_image
 from vaelab.data.parquet import parquet_source, shards
 from vaelab.data.pixels import COLOURS, Geometry
-from vaelab.data.source import PARTS, Progress, Source
+from vaelab.data.source import Progress, Source
 from vaelab.data.split import check_shares, split_rows
 from vaelab.data.store import Stored, default_cache, store
 from vaelab.data.summary import repeats_note
+from vaelab.data.titles import titles
 from vaelab.errors import ConfigError, DataError, refuse_pickle
 
 MNIST = Path(__file__).parent / "mnist"
@@ -96,41 +98,6 @@ def load_data(
     embedded = isinstance(source, str) and source == "mnist"
     shares = _MNIST_SHARES if embedded else split
     return _split(found, images, stored.brightest, shares, split_seed)
-
-
-def load_named(
-    source: Any,
-    *,
-    part: int | None = None,
-    size: int | Sequence[int] | None = None,
-    channels: int | None = None,
-    fit: Fit = "pad",
-    skip_bad: bool = False,
-    split: Sequence[float] = (0.8, 0.1, 0.1),
-    split_seed: int = 0,
-    progress: Progress | None = None,
-) -> tuple[ImageSet, list[str], list[str]]:
-    """Read images as `load_data` does: the images, a name for each, and notes on the reading.
-
-    The name is the path inside a folder, else the number of the image within what is returned: all
-    images in their order, or those of one ``part``, 0 train, 1 validation or 2 test.
-    """
-    check_shares(split)
-    geometry = Geometry(_height_width(size), channels, fit)
-    found, stored, _ = _read(source, geometry, [], skip_bad, None, None, progress)
-    kept = _kept(found)
-    if part is not None:
-        embedded = isinstance(source, str) and source == "mnist"
-        shares = _MNIST_SHARES if embedded else split
-        rows, _, _ = split_rows(found.parts[kept.numpy()], shares, split_seed, _labels(found, kept))
-        kept = kept[rows[part]]
-    notes = [f"{found.fault()} and were left out."] if found.bad else []
-    if part is None or type(found).title is not Source.title:
-        names = [found.title(number) for number in kept.tolist()]
-    else:  # as other commands number them
-        names = [f"{PARTS[part]} image {number}" for number in range(len(kept))]
-    notes += [note for note in (*found.notes, found.conversion) if note]
-    return _all_images(found, stored, None).subset(kept), names, notes
 
 
 def fitted_note(source: Any, shape: tuple[int, int, int], fit: Fit = "pad") -> str:
@@ -230,6 +197,8 @@ def _source(source: Any, geometry: Geometry, live: bool = False) -> Source:
         return toy.swiss_roll_source(geometry)
     if isinstance(source, (str, Path)):
         return _path_source(Path(source).expanduser(), geometry)
+    if isinstance(source, list) and source and all(isinstance(p, (str, Path)) for p in source):
+        return FileListSource([Path(path).expanduser() for path in source], geometry)
     return source_in_hand(source, geometry, live)
 
 
@@ -244,7 +213,8 @@ def _path_source(path: Path, geometry: Geometry) -> Source:
                 return parquet_source(path, found, geometry)
             return idx_source(path, geometry) if is_idx(path) else FolderSource(path, geometry)
         if path.is_file():
-            return file_source(path, geometry)
+            one = is_image(path)
+            return FileListSource([path], geometry) if one else file_source(path, geometry)
     except (OSError, ValueError) as error:  # permissions, a name that is too long or holds NUL
         raise DataError(f"{path}: cannot be read ({error}). Check the path.") from None
     raise DataError(f"{path}: does not exist. Check the path, or pass mnist or swiss-roll.")
@@ -265,6 +235,7 @@ def _all_images(source: Source, stored: Stored, cache: Path | None) -> ImageSet:
         None if source.attributes is None else torch.from_numpy(source.attributes),
         source.class_names,
         source.attribute_names,
+        names=titles(source),
     )
     hash_all(images, source, default_cache() if cache is None else cache)  # parts keep theirs
     return images

@@ -17,9 +17,10 @@ from vaelab.models.vae import Vae
 def encode_to_file(model: Vae, images: ImageSet, path: Path | str) -> None:
     """Write mean and deviation of q(z|x) of every image, whole or not at all.
 
-    ``.npz`` holds ``mu`` and ``sigma``, float32 ``(N, D)``, and ``labels`` ``(N,)`` where there are
-    some; ``.csv`` has the columns ``index, label, mu_0 … , sigma_0 …``, with digits that give back
-    the same float32.
+    ``.npz`` holds ``mu`` and ``sigma``, float32 ``(N, D)``, ``files``, the name of each image, and
+    ``labels``, the name of its class, empty where unknown, where there are classes; ``.csv`` has
+    the columns ``index, file, label, mu_0 … , sigma_0 …``, with digits that give back the same
+    float32. Names that a spreadsheet would run are written as `vaelab.files.csv_text` does.
 
     Raises:
         ConfigError: the name ends otherwise.
@@ -30,22 +31,30 @@ def encode_to_file(model: Vae, images: ImageSet, path: Path | str) -> None:
         raise unknown_suffix(path, ".csv for a table", ".npz for arrays")
     parts = [torch.stack(model.posterior(chunk), 1).cpu() for chunk in images.chunks(model.rows)]
     mu, sigma = torch.cat(parts).unbind(1)
-    labels = None if images.labels is None else images.labels.cpu().numpy()
+    files = [images.name(index) for index in range(len(images))]
+    labels = None if images.labels is None else class_of_each(images)
     if path.suffix == ".npz":
-        known = {} if labels is None else {"labels": labels}
-        save_arrays(path, mu=mu.numpy(), sigma=sigma.numpy(), **known)
+        known = {} if labels is None else {"labels": np.array(labels)}
+        save_arrays(path, mu=mu.numpy(), sigma=sigma.numpy(), files=np.array(files), **known)
     else:
-        write_atomic(path, _table(mu.numpy(), sigma.numpy(), labels).encode())
+        table = _table(mu.numpy(), sigma.numpy(), files, labels or [""] * len(files))
+        write_atomic(path, table.encode())
+
+
+def class_of_each(images: ImageSet) -> list[str]:
+    """Return the name of the class of each image, "" where it is unknown."""
+    if images.labels is None:
+        return [""] * len(images)
+    names = images.class_names or tuple(map(str, range(int(images.labels.max()) + 1)))
+    return [names[label] if label >= 0 else "" for label in images.labels.tolist()]
 
 
 def _table(
-    mu: NDArray[np.float32], sigma: NDArray[np.float32], labels: NDArray[np.int64] | None
+    mu: NDArray[np.float32], sigma: NDArray[np.float32], files: list[str], labels: list[str]
 ) -> str:
     dims = range(mu.shape[1])
-    rows: list[list[object]] = [
-        ["index", "label", *(f"mu_{d}" for d in dims), *(f"sigma_{d}" for d in dims)]
-    ]
+    means, deviations = [f"mu_{d}" for d in dims], [f"sigma_{d}" for d in dims]
+    rows: list[list[object]] = [["index", "file", "label", *means, *deviations]]
     for index, row in enumerate(np.hstack([mu, sigma])):
-        label = None if labels is None else int(labels[index])
-        rows.append([index, label, *(f"{value:.9g}" for value in row)])
+        rows.append([index, files[index], labels[index], *(f"{value:.9g}" for value in row)])
     return csv_text(rows)
