@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +96,7 @@ def test_a_part_and_a_runs_own_images_are_encoded_with_names(
     test = load_data(photos).test
     assert test.names is not None
     names = list(test.names)
-    assert [row["file"] for row in rows] == [csv_text(name) for name in names]
+    assert [row["file"] for row in rows] == ["'" * name.startswith("=") + name for name in names]
     assert any(name.startswith("=moss/") for name in names)  # and a spreadsheet would run it
     assert all(row["file"][0] not in "=+-@" and row["label"][0] not in "=+-@" for row in rows)
     assert command(
@@ -261,8 +263,8 @@ def test_a_file_of_another_size_and_colour_is_fitted_and_it_is_said(
     ("which", "message"),
     [
         ("missing.png", "missing.png: does not exist"),
-        ("notes.txt", "notes.txt, not a PNG"),
-        ("empty.png", "empty.png, empty"),
+        ("notes.txt", r"notes.txt(: is no image that can be read \(|, )not a PNG"),
+        ("empty.png", r"empty.png(: is no image that can be read \(|, )empty"),
     ],
 )
 def test_what_is_no_image_is_named(
@@ -280,7 +282,7 @@ def test_what_is_no_image_is_named(
     for arguments in ([which], ["good.png", which]):
         code, _, err = command(capsys, "encode", str(run), *arguments)
         assert code == 1
-        assert message in err
+        assert re.search(message, err)
         assert "Traceback" not in err
 
 
@@ -312,7 +314,7 @@ def test_images_are_named_once(run: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "as arguments or by --data" in err
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\tx", "\rx"])
+@pytest.mark.parametrize("text", ["=1+1", "+x", "-x", "@x", "\tx", "\rx"])
 def test_text_that_a_spreadsheet_would_run_is_quoted(text: str) -> None:
-    assert csv_text(text) == f"'{text}"
-    assert csv_text(f"a{text}") == f"a{text}"
+    written = next(csv.reader(io.StringIO(csv_text([[text, f"a{text}", -1.5]]), newline="")))
+    assert written == [f"'{text}", f"a{text}", "-1.5"]

@@ -407,14 +407,20 @@ def test_a_plan_that_was_changed_is_refused(images: Path, tmp_path: Path) -> Non
         study.read_plan()
 
 
-def test_a_failed_run_is_told_and_the_others_go_on(images: Path, tmp_path: Path) -> None:
-    broken = {"name": "broken", "set": {"training": {"lr": 1e30, "nonfinite_limit": 1}}}
+@pytest.mark.parametrize(
+    ("training", "fault"),
+    [({"lr": 1e30, "nonfinite_limit": 1}, "not finite"), ({"lr": 5.0}, "has diverged")],
+)
+def test_a_failed_run_is_told_and_the_others_go_on(
+    images: Path, tmp_path: Path, training: dict[str, Any], fault: str
+) -> None:
+    broken = {"name": "broken", "set": {"training": training}}
     study = begun(tmp_path / "s", images, cases=[broken, {"name": "sound"}], seeds=1)
     said: list[str] = []
     work(study, said.append)
     one, other = read_results(study).runs
     assert one.failure is not None
-    assert "not finite" in one.failure
+    assert fault in one.failure
     assert other.evaluation is not None
     assert said[0].startswith("broken, seed 0: ")
     work(study, said.append)

@@ -195,7 +195,8 @@ def evaluate(
         write(folder, result)
         page = write_classifier_report(folder, splits, result, chances)
     rows = [(long_name(name), str(figure)) for name, figure in result.figures.items()]
-    told = [*unfinished(folder, folder.read_config(), folder.read_log("epoch")), *result.notes]
+    told = [*folder.diverged(), *result.notes]
+    told += unfinished(folder, folder.read_config(), folder.read_log("epoch"))
     output.result(
         {
             "run": str(folder),

@@ -139,6 +139,7 @@ def evaluate(
     where = f" How each was measured: {folder.evaluation_file}" if kept else ""
     rows = [(long_name(name), str(figure)) for name, figure in result.figures.items()]
     said = verdict(result, folder.read_config().options, folder.steps())
+    said = " ".join([said, *folder.diverged()])
     output.result(
         {"run": str(folder), "verdict": said, **asdict(result)},
         [said, *table(rows), *([where.strip()] if kept else [])],

@@ -66,7 +66,6 @@ def with_attributes(
         attribute_names=tuple(names),
         binary=(),
         units=tuple(MEASURES[name].unit if name in measured else "" for name in names),
-        names=images.names,
     )
 
 

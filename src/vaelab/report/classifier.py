@@ -72,6 +72,7 @@ def write_classifier_report(
             ),
             "verdict": verdict(evaluation),
             "alerts": [
+                *run.diverged(),
                 *([] if evaluation.held_out else ["No images were held out from training."]),
                 *words.unfinished(run, config, run.read_log("epoch")),
                 *evaluation.notes,

@@ -167,7 +167,9 @@ def notes(
     said = [  # what was said of the latent space while training may not hold any more: see below
         entry["text"]
         for entry in log
-        if entry.get("kind") == "note" and (evaluation is None or entry["about"] != "latent space")
+        if entry.get("kind") == "note"
+        and (evaluation is None or entry["about"] != "latent space")
+        and (entry["about"] != "divergence" or (epochs and entry["step"] == epochs[-1]["step"]))
     ]
     found = list({text.partition(":")[0]: text for text in said}.values())  # the last of a kind
     if not splits.held_out:

@@ -32,6 +32,8 @@ class Position:
         seconds: time spent training.
         finished: whether training is over.
         told: notes already given, so that a resumed run does not repeat them.
+        start: figures of ``validation`` and ``training`` images before the first step, see
+            `vaelab.training.divergence.look`; empty in runs of an older vaelab.
     """
 
     step: int = 0
@@ -45,6 +47,7 @@ class Position:
     seconds: float = 0.0
     finished: bool = False
     told: list[str] = field(default_factory=list)
+    start: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def dump(self) -> dict[str, Any]:
         """Return the position as JSON-able values."""

@@ -42,6 +42,7 @@ from vaelab.training.checkpoint import (
     under,
     unpack_optimizer,
 )
+from vaelab.training.divergence import change, is_worse, look
 from vaelab.training.interrupt import Interrupt, Interrupted
 from vaelab.training.judge import GUIDES, trained_judge
 from vaelab.training.meter import Meter
@@ -161,6 +162,8 @@ class Trainer:
         keep_freed_memory()
         if self.position.finished:
             self._check_end()
+        elif self.position.step == 0 and not self.position.start:
+            self.position.start = self._looks()
         if self.left_out:
             self._say(self.left_out.strip())
         self.progress.start(self.steps, self.position.step, self.config.training.epochs)
@@ -181,7 +184,9 @@ class Trainer:
         if interrupted:
             raise Interrupted(self.position.step)
         self.model.load_state_dict(self.weights())
-        return self.model.eval()
+        if not self.position.finished or (fault := self._diverged()) is None:
+            return self.model.eval()
+        raise TrainingError(fault)
 
     def _epoch(self, interrupt: Interrupt) -> None:
         self.model.train()
@@ -282,6 +287,51 @@ class Trainer:
                 f"{'was' if skipped == 1 else 'were'} skipped"
             )
         )
+
+    def _looks(self) -> dict[str, dict[str, float]]:
+        """Return figures of some images of both kinds, with the weights of the model as it is."""
+        seed, sets = self.config.training.seed, (self.held_out, self.images)
+        with self.backend.autocast():
+            found = [look(self.model, self.objective, some, self.steps, seed) for some in sets]
+        return dict(zip(("validation", "training"), found, strict=True))
+
+    def _diverged(self) -> str | None:
+        """Return what to say of weights to use that are worse than those of the start, if so.
+
+        It is noted in the log before the last checkpoint is sealed again, so that the run says it.
+        """
+        start = self.position.start
+        if not start:
+            return None
+        now = self._looks()
+        adversarial = len(self.updates.keys() - {"labeler"}) > 1
+        worse = {name: is_worse(start[name], now[name], adversarial) for name in start}
+        if not worse["validation"]:
+            return None
+        what = f"The validation {change(start['validation'], now['validation'])}"
+        if not worse["training"]:
+            self._say(
+                f"{what}, while the training images are not worse off: the model overfits. Train "
+                "on more images, for fewer epochs, or stop in time with -s training.patience=5."
+            )
+            self._seal()
+            return None
+        kept = f" The weights are kept in {self.run}." if self.run is not None else ""
+        fault = f"Training has diverged. {what}. Try a lower learning rate (training.lr is "
+        fault += f"{self.config.training.lr:g}) or training.clip=1."
+        if all(note["text"] != fault for note in self._notes()):
+            self._log("note", step=self.position.step, about="divergence", text=fault)
+            self._seal()
+        return f"{fault}{kept}"
+
+    def _notes(self) -> list[dict[str, Any]]:
+        return self.run.read_log("note") if self.run is not None else []
+
+    def _seal(self) -> None:
+        """Write the state again, with the log as long as it is now."""
+        if self.run is not None and self.backend.main:
+            self.position.log_bytes = self.run.log_size()
+            self._write_state()
 
     def _advice(self, fault: str) -> str:
         training = self.config.training

@@ -225,6 +225,16 @@ class Run:
         epochs = self.read_log("epoch") if self.log_file.exists() else []
         return epochs[-1] if epochs else None
 
+    def diverged(self) -> list[str]:
+        """Return what the log says of a training that ended worse than it began; [] of others."""
+        last = self.last_epoch()
+        notes = self.read_log("note") if last else []
+        return [
+            str(note["text"])
+            for note in notes
+            if last and note.get("about") == "divergence" and note.get("step") == last["step"]
+        ]
+
     def append_log(self, kind: str, values: Mapping[str, Any]) -> None:
         """Add an entry to the log; numbers that are not finite become null."""
         known = {
