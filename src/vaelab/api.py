@@ -25,6 +25,7 @@ from vaelab.training.backend import find_device
 from vaelab.training.fit import few_steps_note, train_config
 from vaelab.training.progress import Progress, Silent
 from vaelab.training.run import Run, check_same, versions
+from vaelab.training.start import start_from
 
 _SECTIONS = {
     "data": DataConfig.model_fields,
@@ -40,6 +41,7 @@ def train(
     *,
     config: Path | str | Mapping[str, Any] | None = None,
     resume: bool = False,
+    start: Path | str | None = None,
     progress: Progress | None = None,
     **settings: Any,
 ) -> Vae:
@@ -53,6 +55,8 @@ def train(
         out: folder of the run; without it nothing is written.
         config: YAML file or nested mapping that ``settings`` are laid upon.
         resume: go on with the run in ``out``.
+        start: a run whose weights training starts from, with a fresh optimizer; what is not set is
+            as in that run. Networks and distributions have to be the same.
         progress: told what happens; silent by default.
         settings: any key of the configuration by its last name, or any option of the recipe.
 
@@ -72,7 +76,7 @@ def train(
     elif data is not None:
         values = merge(values, {"data": {"spec": IN_MEMORY}})
     run = None if out is None else Run(out)
-    full = configure(values, config, run if resume else None)
+    full = configure(values, config, run if resume else None, None if start is None else Run(start))
     if find_recipe(full.recipe).classifies:
         raise ConfigError(f"recipe: `{full.recipe}` is no VAE; vaelab.train trains VAEs.")
     if run is not None and not resume:
@@ -90,8 +94,17 @@ def configure(
     values: Mapping[str, Any],
     base: Path | str | Mapping[str, Any] | None = None,
     resumed: Run | None = None,
+    start: Run | None = None,
 ) -> RunConfig:
-    """Return the resolved configuration of ``values`` laid upon ``base`` or upon a run's own."""
+    """Return the resolved configuration of ``values`` laid upon ``base`` or upon a run's own.
+
+    ``resumed`` is a run to go on with, ``start`` one whose weights another run starts from.
+    """
+    if resumed is not None and start is not None:
+        raise ConfigError(
+            "--from: starts another run from trained weights, and --resume goes on with a run that "
+            "has its own. Pass one of them."
+        )
     where = str(base) if isinstance(base, (str, Path)) else "configuration"
     below = read_yaml(Path(base)) if isinstance(base, (str, Path)) else dict(base or {})
     if resumed is not None:
@@ -105,6 +118,8 @@ def configure(
         new = resolve(merge(old.model_dump(), wanted), "resume")
         check_same(old, new, resumed.config_file)
         return new
+    if start is not None:
+        return start_from(start, merge(below, values))
     return resolve(merge(below, {**values, "versions": versions()}), where)
 
 

@@ -202,6 +202,15 @@ class TrainingConfig(Section):
     trackers: list[Literal["tensorboard", "wandb", "mlflow", "trackio"]] = []
 
 
+class StartConfig(Section):
+    """The weights that a run started from: a record, which resuming does not need."""
+
+    run: str = Field(description="folder of the run whose weights these are")
+    weights: str = Field(description="their checksum")
+    classes: list[str] | None = Field(None, description="that the weights are conditioned on")
+    attributes: list[str] | None = Field(None, description="that the weights are conditioned on")
+
+
 class RunConfig(Section):
     """All that is needed to repeat a run."""
 
@@ -210,6 +219,9 @@ class RunConfig(Section):
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
+    start: StartConfig | None = Field(
+        None, description="the weights that training starts from; written by --from"
+    )
     versions: dict[str, str] = Field({}, description="of the software; written, never read")
 
 

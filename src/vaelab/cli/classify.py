@@ -67,6 +67,15 @@ def train(
         list[str] | None,
         typer.Option("-s", "--set", help="Any setting, such as -s options.elastic=1."),
     ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="RUN",
+            help="Start from the weights of a run, with other images or settings.",
+            show_default=False,
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
 ) -> None:
     """Train a classifier of labelled images: vaelab classify train cnn --data photos/ --size 64.
@@ -95,13 +104,15 @@ def train(
         values = merge(values, assignment(text))
     if resume and out is None:
         raise ConfigError("--resume: say which run to go on with: --out runs/NAME.")
-    if resume and out is not None:
-        config = configure(values, None, Run(out))
+    if (resume and out is not None) or start is not None:
+        old = start or out
+        resumed = Run(out) if resume and out is not None else None
+        config = configure(values, None, resumed, Run(start) if start else None)
         if not find_recipe(config.recipe).classifies:
-            raise RunError(f"{out}: holds a VAE. Go on with: vaelab train --resume --out {out}")
+            raise RunError(f"{old}: holds a VAE. Go on with: vaelab train --resume --out {old}")
         if network not in (None, config.options["network"]):
             raise ConfigError(
-                f"{out}: holds a {config.options['network']}, and its network cannot become "
+                f"{old}: holds a {config.options['network']}, and its network cannot become "
                 f"{network}. Train that anew in another --out."
             )
     else:
@@ -112,7 +123,7 @@ def train(
         run.check_free()
     before = run.last_epoch() if resume else None
     splits = output.images(config)
-    if not resume and "epochs" not in values.get("training", {}):
+    if not resume and start is None and "epochs" not in values.get("training", {}):
         config = _long_enough(config, splits)
     _train(config, splits, run)
     if output.quiet:

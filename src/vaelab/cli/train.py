@@ -114,6 +114,15 @@ def train(
         list[str] | None,
         typer.Option("-s", "--set", help="Any setting, such as -s training.clip=1."),
     ] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="RUN",
+            help="Start from the weights of a run, with other images or settings.",
+            show_default=False,
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be trained; write nothing.")
@@ -147,7 +156,9 @@ def train(
         values = merge(values, assignment(text))
     if resume and out is None:
         raise ConfigError("--resume: say which run to go on with: --out runs/NAME.")
-    full = configure(values, config, Run(out) if resume and out else None)
+    full = configure(
+        values, config, Run(out) if resume and out else None, Run(start) if start else None
+    )
     run = Run(out or free_folder(full))
     if dry_run:
         _show(full, output.images(full))

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from vaelab import files
-from vaelab.config import RunConfig, TrainingConfig, parse_config
+from vaelab.config import RunConfig, StartConfig, TrainingConfig, parse_config
 from vaelab.data.batches import Batch, Batches, resident, shard
 from vaelab.data.images import ImageSet, Splits, labelled, with_few_labels, with_labels
 from vaelab.data.summary import fingerprint, mean_image
@@ -48,10 +48,12 @@ from vaelab.training.judge import GUIDES, trained_judge
 from vaelab.training.meter import Meter
 from vaelab.training.progress import Progress
 from vaelab.training.run import Run, check_same
+from vaelab.training.start import match_names, take_weights
 from vaelab.training.step import VALIDATION, Part, Update, mix_seed, with_target
 from vaelab.training.validation import validate, warnings
 
 WHOLE_SET = "batch-gd"
+_TAKEN = "with the weights taken"
 
 
 def total_steps(training: TrainingConfig, images: int) -> int:
@@ -76,6 +78,8 @@ class Trainer:
         self.config, self.run, self.progress = config, run, progress
         self.backend = Backend(config.training, str(run) if run else None)
         self.data = fingerprint(splits)
+        if config.start is not None:
+            splits = match_names(config.start, splits)
         seen = splits.train
         if config.training.labelled is not None:
             seen = with_few_labels(seen, config.training.labelled, config.training.seed)
@@ -164,6 +168,8 @@ class Trainer:
             self._check_end()
         elif self.position.step == 0 and not self.position.start:
             self.position.start = self._looks()
+            if self.config.start is not None:
+                self._take_weights(self.config.start)
         if self.left_out:
             self._say(self.left_out.strip())
         self.progress.start(self.steps, self.position.step, self.config.training.epochs)
@@ -288,6 +294,13 @@ class Trainer:
             )
         )
 
+    def _take_weights(self, start: StartConfig) -> None:
+        """Begin with the weights of another run, which may fit these images worse than none."""
+        take_weights(self.model, start)
+        if self.average:
+            self.average = Average(self.model, self.average.decay)
+        self.position.start |= {f"{name}, {_TAKEN}": now for name, now in self._looks().items()}
+
     def _looks(self) -> dict[str, dict[str, float]]:
         """Return figures of some images of both kinds, with the weights of the model as it is."""
         seed, sets = self.config.training.seed, (self.held_out, self.images)
@@ -305,7 +318,14 @@ class Trainer:
             return None
         now = self._looks()
         adversarial = len(self.updates.keys() - {"labeler"}) > 1
-        worse = {name: is_worse(start[name], now[name], adversarial) for name in start}
+        worse = {
+            name: all(
+                is_worse(before, figures, adversarial)
+                for kind, before in start.items()
+                if kind.partition(",")[0] == name
+            )
+            for name, figures in now.items()
+        }
         if not worse["validation"]:
             return None
         what = f"The validation {change(start['validation'], now['validation'])}"
@@ -330,7 +350,7 @@ class Trainer:
     def _seal(self) -> None:
         """Write the state again, with the log as long as it is now."""
         if self.run is not None and self.backend.main:
-            self.position.log_bytes = self.run.log_size()
+            self._mark_log()
             self._write_state()
 
     def _advice(self, fault: str) -> str:

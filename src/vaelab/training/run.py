@@ -32,7 +32,7 @@ from vaelab.models.classifier import Classifier
 from vaelab.models.conditioning import Told
 from vaelab.models.model import Model
 from vaelab.models.vae import Vae
-from vaelab.recipes import Setup, build
+from vaelab.recipes import Setup, build, find_recipe
 from vaelab.training.allowance import Allowance
 from vaelab.training.backend import is_main
 from vaelab.training.checkpoint import read_position
@@ -345,29 +345,31 @@ def load_weights(module: torch.nn.Module, tensors: Mapping[str, torch.Tensor], p
 
 def check_same(trained: RunConfig, now: RunConfig, path: Path) -> None:
     """Raise `RunError` unless two configurations describe the same training."""
-    old, new = _flat(trained), _flat(now)
+    old, new = flat(trained), flat(now)
+    command = "classify train" if find_recipe(trained.recipe).classifies else "train"
     free = {f"training.{key}" for key in MAY_CHANGE}
     for key in sorted((old.keys() | new.keys()) - free):
         if not key.startswith("versions.") and old.get(key) != new.get(key):
             raise RunError(
                 f"{path}: {key} is {new.get(key)!r}, but the weights were trained with "
-                f"{old.get(key)!r}. Only {', '.join(MAY_CHANGE)} may change within a run; "
-                "start another one in another folder."
+                f"{old.get(key)!r}. Only {', '.join(MAY_CHANGE)} may change within a run. To go "
+                f"on from its weights with other settings: vaelab {command} --from {path.parent}"
             )
 
 
-def _flat(config: RunConfig) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(config: RunConfig) -> dict[str, Any]:
+    """Return a configuration as one mapping of full names, such as ``training.lr``."""
+    values: dict[str, Any] = {}
 
     def walk(prefix: str, value: Any) -> None:
         if isinstance(value, Mapping) and value:
             for key, below in value.items():
                 walk(f"{prefix}.{key}" if prefix else key, below)
         else:
-            flat[prefix] = value
+            values[prefix] = value
 
     walk("", config.model_dump(mode="json"))
-    return flat
+    return values
 
 
 def versions() -> dict[str, str]:

@@ -1,0 +1,121 @@
+"""Training that starts from the weights of another run, with other images or settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from vaelab import files
+from vaelab.config import RunConfig, StartConfig, merge
+from vaelab.data.images import ImageSet, Splits
+from vaelab.data.names import matched
+from vaelab.errors import ConfigError, DataError, RunError
+from vaelab.models.model import Model
+from vaelab.recipes import find_recipe, resolve
+from vaelab.training.run import Run, flat, load_weights, versions
+
+
+def start_from(run: Run, values: Mapping[str, Any]) -> RunConfig:
+    """Return the configuration of a run that starts from the weights of another.
+
+    What is not set is as in that run. Images of other data are brought to the shape that its model
+    takes.
+
+    Arguments:
+        run: whose weights these are.
+        values: settings that differ.
+
+    Raises:
+        ConfigError: a setting that would change the networks or their distributions.
+        RunError: the run has no weights, or damaged ones.
+    """
+    old, about = run.read_config(), run.about()
+    base = old.model_dump()
+    if values.get("recipe", old.recipe) != old.recipe:
+        base["options"] = {}
+    channels, *size = about.shape
+    if values.get("data", {}).get("spec", old.data.spec) != old.data.spec:
+        base["data"] |= {"size": size, "channels": channels}
+    new = resolve(merge(base, values), f"--from {run}")
+    _check_fits(run, old, new, (channels, size))
+    names = _names(run, old)
+    start = StartConfig(run=str(run), weights=files.checksum(run.model_file), **names)
+    return new.model_copy(update={"start": start, "versions": versions()})
+
+
+def _check_fits(run: Run, old: RunConfig, new: RunConfig, shape: tuple[int, list[int]]) -> None:
+    before, after = flat(old), flat(new)
+    keys = [key for key in before if key.startswith("model.") or key == "data.binarize"]
+    differs = [(key, after.get(key), before[key]) for key in keys if after.get(key) != before[key]]
+    known = (("data.channels", new.data.channels, shape[0]), ("data.size", new.data.size, shape[1]))
+    differs += [(key, now, was) for key, now, was in known if now is not None and now != was]
+    if find_recipe(old.recipe).classifies != find_recipe(new.recipe).classifies:
+        differs.insert(0, ("recipe", new.recipe, old.recipe))
+    if differs:
+        key, now, was = differs[0]
+        raise ConfigError(
+            f"--from {run}: {key} is {now!r}, and the weights are of a model with {was!r}, which "
+            "other networks cannot take. Leave it out, or train anew without --from."
+        )
+
+
+def _names(run: Run, old: RunConfig) -> dict[str, list[str]]:
+    """Return the classes and attributes that a model is conditioned on; none of others."""
+    about = run.about()
+    if find_recipe(old.recipe).classifies:
+        return {"classes": about.classes}
+    if run.load_model().conditioning is None:
+        return {}
+    return {"classes": about.classes, "attributes": about.attributes}
+
+
+def match_names(start: StartConfig, splits: Splits) -> Splits:
+    """Return images whose labels and attributes are numbered as the weights have them.
+
+    Raises:
+        DataError: a class or attribute that the weights do not know.
+    """
+
+    def of(images: ImageSet) -> ImageSet:
+        try:
+            return matched(images, _tuple(start.classes), _tuple(start.attributes))[0]
+        except DataError as error:
+            raise DataError(f"--from {start.run}: {error}") from None
+
+    if start.classes is None:
+        return splits
+    train = of(splits.train)
+    parts = [train if part is splits.train else of(part) for part in (
+        splits.validation, splits.test)]  # fmt: skip
+    return replace(splits, train=train, validation=parts[0], test=parts[1])
+
+
+def _tuple(names: list[str] | None) -> tuple[str, ...] | None:
+    return None if names is None else tuple(names)
+
+
+def take_weights(model: Model, start: StartConfig) -> None:
+    """Copy the weights of a run into a model.
+
+    Raises:
+        RunError: they are not what was recorded, or do not fit.
+    """
+    run = Run(start.run)
+    if not run.model_file.is_file() or files.checksum(run.model_file) != start.weights:
+        gone = "has other weights now than" if run.model_file.is_file() else "is not there, and has"
+        raise RunError(
+            f"start.run: {run} {gone} those that this training is to start from "
+            f"({start.weights[:12]}). Bring them back, or leave `start` out to train anew."
+        )
+    tensors, _ = files.load_tensors(run.model_file)
+    files.check_finite(run.model_file, tensors)
+    own = model.state_dict()
+    odd = sorted(own.keys() ^ tensors.keys())
+    odd += [name for name in own if name in tensors and own[name].shape != tensors[name].shape]
+    if odd:
+        raise RunError(
+            f"--from {run}: its weights do not fit this model ({odd[0]} differs). Recipe, classes "
+            "and images must be such that the networks are the same."
+        )
+    load_weights(model, tensors, run.model_file)
