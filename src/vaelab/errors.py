@@ -28,6 +28,10 @@ class BusyError(RunError):
     """A folder that another process is writing."""
 
 
+class WriteError(VaelabError, OSError):
+    """A place that may only be read."""
+
+
 class TrainingError(VaelabError):
     """Training that cannot go on, such as a loss that stays non-finite."""
 

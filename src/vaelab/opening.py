@@ -7,6 +7,7 @@ half written lies beside its place under a name that says which process writes i
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import platform
 import re
@@ -20,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from vaelab.errors import RunError, VaelabError
+from vaelab.errors import RunError, VaelabError, WriteError
 
 _PART = re.compile(r"\..*\.vaelab-([0-9a-f]{8})-(\d{1,10})\.part", re.DOTALL)
 _OLD_PART = re.compile(r"\.(model|state)\.safetensors\.\d+\.part")  # up to 0.1
@@ -118,7 +119,23 @@ def open_in_place(path: Path, flags: int) -> int:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Replace the file ``path`` by ``data``, or leave it as it was."""
+    """Replace the file ``path`` by ``data``, or leave it as it was.
+
+    Raises:
+        WriteError: the folder may only be read.
+    """
+    try:
+        _write(path, data)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        raise WriteError(
+            f"{shown(path)}: cannot be written, as its folder may only be read "
+            f"({error.strerror}). Name another place with --out."
+        ) from None
+
+
+def _write(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if (folder := os.path.abspath(path.parent)) not in _swept:
         _swept.add(folder)
@@ -135,7 +152,8 @@ def write_atomic(path: Path, data: bytes) -> None:
         beside.replace(path)
         sync_folder(path.parent)
     finally:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # of a folder that may only be read
+            beside.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

@@ -18,6 +18,7 @@ from vaelab.cli.images import (
     part_of,
     splits_of,
 )
+from vaelab.cli.keep import OutJson, check_json, keep
 from vaelab.cli.output import output, table
 from vaelab.cli.train import Out, _train, free_folder, trained
 from vaelab.config import assignment, merge, read_yaml
@@ -169,23 +170,24 @@ def evaluate(
     data: Data = None,
     split: PartOf = None,
     skip_bad: SkipBad = False,
+    out: OutJson = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
 ) -> None:
     """Measure accuracy, precision and recall of each class, and calibration; write the report.
 
     Figures on the run's own test images are kept in evaluation.json and report.html; others are
-    only printed.
+    only printed. With --out figures.json both are kept there, the report as figures.html.
     """
     from dataclasses import asdict
 
     from vaelab.evaluation.classification import classified, verdict
     from vaelab.evaluation.figures import long_name
-    from vaelab.evaluation.record import write
     from vaelab.report.classifier import write_classifier_report
     from vaelab.report.words import unfinished
     from vaelab.training.backend import find_device
     from vaelab.training.run import Run
 
+    check_json(out)
     folder = Run(run)
     model = folder.load_classifier(find_device(device))
     splits = splits_of(folder, data, whole=split is None, skip_bad=skip_bad)
@@ -202,9 +204,9 @@ def evaluate(
         + (f" of {splits.name}" if data else ""),
     )
     page = None
-    if kept:
-        write(folder, result)
-        page = write_classifier_report(folder, splits, result, chances)
+    if keep(folder, result, out, kept) and kept:
+        html = None if out is None else out.with_suffix(".html")
+        page = write_classifier_report(folder, splits, result, chances, html)
     rows = [(long_name(name), str(figure)) for name, figure in result.figures.items()]
     told = [*folder.diverged(), *result.notes]
     told += unfinished(folder, folder.read_config(), folder.read_log("epoch"))

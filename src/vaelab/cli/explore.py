@@ -18,6 +18,7 @@ from vaelab.cli.images import (
     part_of,
     splits_of,
 )
+from vaelab.cli.keep import OutJson, check_json, keep
 from vaelab.cli.output import output, table
 from vaelab.errors import ConfigError, counted
 
@@ -71,6 +72,8 @@ def evaluate(
     attributes: Annotated[
         bool, typer.Option("--attributes", help="Measure edits of the attributes too.")
     ] = False,
+    out: OutJson = None,
+    skip_bad: SkipBad = False,
     seed: Seed = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
 ) -> None:
@@ -84,17 +87,18 @@ def evaluate(
     from vaelab.evaluation.features import find_features
     from vaelab.evaluation.figures import long_name
     from vaelab.evaluation.generate import IMAGES, check_enough, generation_figures
-    from vaelab.evaluation.record import verdict, write
+    from vaelab.evaluation.record import verdict
     from vaelab.evaluation.samplers import find_sampler
     from vaelab.explore.directions import NO_ATTRIBUTES, all_attributes
     from vaelab.export.hub import write_figures
     from vaelab.training.backend import find_device
     from vaelab.training.run import Run
 
+    check_json(out)
     folder = Run(run)
     model = folder.load_model(find_device(device))
     learns = generation or attributes  # from the training images of the data
-    splits = splits_of(folder, data, whole=split is None and not learns)
+    splits = splits_of(folder, data, whole=split is None and not learns, skip_bad=skip_bad)
     split = split or "test"
     if attributes and not splits.train.attribute_names:  # before all that takes long
         raise ConfigError(NO_ATTRIBUTES)
@@ -132,27 +136,33 @@ def evaluate(
             model, splits, limit=limit or IMAGES, seed=seed, progress=output.progress()
         )
         result = replace(result, figures={**result.figures, **figures})
-    kept = data is None and split == "test" and sampler == "prior"
-    if kept:
-        write(folder, result)
+    own = data is None and split == "test" and sampler == "prior"
+    place = keep(folder, result, out, own)
+    if own and place == folder.evaluation_file:
         write_figures(folder, result)
-    where = f" How each was measured: {folder.evaluation_file}" if kept else ""
+    where = [f"How each was measured: {place}"] if place else []
     rows = [(long_name(name), str(figure)) for name, figure in result.figures.items()]
     said = verdict(result, folder.read_config().options, folder.steps())
     said = " ".join([said, *folder.diverged()])
     output.result(
         {"run": str(folder), "verdict": said, **asdict(result)},
-        [said, *table(rows), *([where.strip()] if kept else [])],
+        [said, *table(rows), *where],
     )
 
 
-def report(run: RunPath) -> None:
+def report(
+    run: RunPath,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="The page.", show_default="RUN/report.html"),
+    ] = None,
+) -> None:
     """Write one self-contained page about a run: report.html."""
     from vaelab.report.page import write_report
     from vaelab.training.run import Run
 
     folder = Run(run)
-    page = write_report(folder, splits_of(folder, None, option=None))
+    page = write_report(folder, splits_of(folder, None, option=None), out)
     output.result({"report": str(page)}, [str(page)])
 
 
@@ -312,7 +322,7 @@ def directions(
     rows += [(d.name, f"{d.means[0]:.2f}", f"{d.means[1]:.2f}", d.how) for d in found]
     pictures = []
     for each in found:
-        picture = folder / f"direction-{_file(each.name)}.png"
+        picture = (out.parent if out else folder) / f"direction-{_file(each.name)}.png"
         strip = walks(model, splits.test.take(_all(splits.test)[:n]), each.name, each)
         save_images(picture, torch.cat(list(strip)), columns=strip.shape[1])
         pictures.append(str(picture))

@@ -11,6 +11,7 @@ import typer
 from vaelab.cli.chosen import Images, images_of
 from vaelab.cli.explore import Seed
 from vaelab.cli.images import PART_NAMES, RunPath, SkipBad, part_of, splits_of
+from vaelab.cli.keep import written
 from vaelab.cli.output import output, table
 from vaelab.errors import ConfigError
 
@@ -39,6 +40,13 @@ def score(
         str | None,
         typer.Option(help="train, validation or test.", show_default="test; all images of a SPEC"),
     ] = None,
+    normal: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Class that is normal, others being anomalies; may be repeated.",
+            show_default="good, normal, ok, or those of the training images",
+        ),
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Rank the first so many only.")] = None,
     draws: Annotated[int, typer.Option(min=1, help="K of the importance-weighted log p(x).")] = 50,
     steps: Annotated[int, typer.Option(min=1, help="Steps of the search of a regret.")] = 100,
@@ -61,6 +69,8 @@ def score(
     """
     import torch
 
+    from vaelab.evaluation.detection import rows as detection_rows
+    from vaelab.evaluation.detection import words
     from vaelab.evaluation.ranked import rank
     from vaelab.report.oddities import write_oddities
     from vaelab.training.backend import find_device
@@ -77,19 +87,21 @@ def score(
     if limit is not None and limit < len(images):
         images = images.subset(torch.arange(limit))
     names = _names(images, None if spec else split or "test")
+    good = _normal(images, splits, normal or [])
     with output.counter("scoring") as progress:
         ranking = rank(
             model,
             images,
             splits,
             names=names,
+            normal=good,
             by=by,
             draws=draws,
             steps=steps,
             seed=seed,
             progress=progress,
         )
-    ranking.save(path)
+    saved = written(folder, lambda: ranking.save(path), out)
     for note in ranking.notes():
         output.say(note)
     of = ", ".join(spec[:3]) if spec else f"{split or 'test'} images of {splits.name}"
@@ -98,8 +110,11 @@ def score(
     told += ["--split", split] if split else []
     told += ["--limit", str(limit)] if limit else []
     told += ["--by", by] if by else []
+    told += [word for name in normal or [] for word in ("--normal", name)]
     told += ["--draws", str(draws), "--steps", str(steps), "--seed", str(seed)]
-    write_oddities(html, model, images, ranking, of, shlex.join(told), draws, steps)
+    if saved or page is not None:
+        write_oddities(html, model, images, ranking, of, shlex.join(told), draws, steps)
+    found = ranking.detection()
     order = ranking.order()[:10]
     rows = [("image", *ranking.scores, "")]
     rows += [
@@ -111,11 +126,13 @@ def score(
         for k in order
     ]
     facts = {
-        "table": str(path),
-        "page": str(html),
+        "table": str(path) if saved else None,
+        "page": str(html) if saved or page is not None else None,
         "by": ranking.by,
         "images": len(ranking),
         "beyond": ranking.beyond(),
+        "normal": list(good),
+        "detection": {name: score.facts() for name, score in found.items()},
         "notes": ranking.notes(),
         "oddest": [
             {
@@ -126,7 +143,24 @@ def score(
             for k in order
         ],
     }
-    output.result(facts, [*table(rows), "", str(path), str(html)])
+    lines = table(rows)
+    if found:
+        what = words(ranking.normal, ranking.classes, ranking.what)
+        lines += ["", *table(detection_rows(found)), what]
+    places = [str(path)] * saved + [str(html)] * (saved or page is not None)
+    output.result(facts, [*lines, "", *places])
+
+
+def _normal(images: ImageSet, splits: Splits, given: list[str]) -> tuple[str, ...]:
+    """Return the classes that are normal; says what to pass where they are not known."""
+    from vaelab.evaluation.detection import normal_classes
+
+    names = sorted({name for name in images.class_of_each() if name})
+    trained = {name for name in splits.train.class_of_each() if name}
+    found, note = normal_classes(names, sorted(trained), given)
+    if note:
+        output.say(note)
+    return found
 
 
 def _images(

@@ -71,6 +71,13 @@ class ImageSet:
         """Return the name of an image; its number where it has none."""
         return str(index) if self.names is None else self.names[index]
 
+    def class_of_each(self) -> list[str]:
+        """Return the name of the class of each image, "" where it is unknown."""
+        if self.labels is None:
+            return [""] * len(self)
+        names = self.class_names or tuple(map(str, range(1 + int(self.labels.max()))))
+        return [names[label] if label >= 0 else "" for label in self.labels.tolist()]
+
     def class_number(self, name: str) -> int:
         """Return the number of a class; raises `ConfigError` when there is none of that name."""
         if name not in self.class_names:

@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from vaelab.data.images import ImageSet, Splits
 from vaelab.errors import ConfigError
+from vaelab.evaluation.detection import Score, detection, threshold
 from vaelab.evaluation.evaluate import choose
 from vaelab.evaluation.oddities import (
     DRAWS,
@@ -63,6 +65,8 @@ class Ranking:
         usual: the same scores of n images that are usual, each ``(n,)``.
         by: the score that ranks.
         what: what the usual images are, such as ``500 validation images``.
+        classes: class of each image, "" where it is unknown; empty without classes.
+        normal: classes that are no anomalies; empty where that is not known.
     """
 
     names: tuple[str, ...]
@@ -70,6 +74,8 @@ class Ranking:
     usual: dict[str, Tensor]
     by: str
     what: str
+    classes: tuple[str, ...] = ()
+    normal: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -115,6 +121,16 @@ class Ranking:
         """Tell whether any score of an image is above that of 95 % of usual images."""
         return any(float(self.shares(name)[number]) > NOTABLE for name in self.scores)
 
+    def detection(self) -> dict[str, Score]:
+        """Return how well each score finds the anomalies; empty where these are not known."""
+        if not self.normal:
+            return {}
+        return detection(self.scores, self.usual, self.classes, self.normal)
+
+    def flags(self) -> list[bool]:
+        """Tell which images lie above the score that at most 5 % of usual ones exceed."""
+        return (self.scores[self.by] > threshold(self.usual[self.by])).tolist()
+
     def notes(self) -> list[str]:
         """Return what to beware of."""
         if len(self.usual[self.by]) >= FEWEST:
@@ -138,15 +154,28 @@ class Ranking:
         return f"odder than all {count}" if share == 1 else f"odder than {100 * share:.1f} %"
 
     def table(self) -> str:
-        """Return the ranking as CSV: ``rank,name,…scores,…shares,reason``, the oddest first."""
+        """Return the ranking as CSV: ``rank,name,…scores,…shares,class,flag,reason``.
+
+        The oddest come first; the flag is 1 above the score that at most 5 % of usual ones exceed.
+        """
         shares = {name: self.shares(name) for name in self.scores}
-        head = ["rank", "name", *self.scores, *(f"{name}_share" for name in shares), "reason"]
+        head: list[object] = [
+            "rank",
+            "name",
+            *self.scores,
+            *(f"{name}_share" for name in shares),
+            "class",
+            "flag",
+            "reason",
+        ]
         rows: list[list[object]] = [head]
+        flags, classes = self.flags(), self.classes or ("",) * len(self)
         for place, number in enumerate(self.order(), 1):
             values = [f"{float(values[number]):.6g}" for values in self.scores.values()]
             parts = [f"{float(values[number]):.4f}" for values in shares.values()]
             reason = "; ".join(self.reasons(number))
-            rows.append([place, self.names[number], *values, *parts, reason])
+            name, of = self.names[number], classes[number]
+            rows.append([place, name, *values, *parts, of, int(flags[number]), reason])
         return csv_text(rows)
 
     def save(self, path: Path | str) -> None:
@@ -167,6 +196,7 @@ def rank(
     splits: Splits,
     *,
     names: Sequence[str] | None = None,
+    normal: Sequence[str] = (),
     by: str | None = None,
     scores: Iterable[str] | None = None,
     draws: int = DRAWS,
@@ -182,6 +212,8 @@ def rank(
         splits: what the model was trained on: its training images for the distance, and up to 500
             of its validation images for what is usual.
         names: of the images; their numbers by default.
+        normal: classes that are no anomalies; others then are. Only validation images of these
+            classes tell what is usual.
         by: the score to rank by; by default ``regret`` or, for an autoencoder, ``error``.
         scores: which to measure; all that the model has by default.
         draws: of z for each image, see `score`.
@@ -194,8 +226,9 @@ def rank(
         DataError: images of another shape, or none.
     """
     reference = reference_codes(model, splits.train, seed=seed)
-    index = choose(len(splits.validation), USUAL, seed)
-    usual_images = splits.validation.subset(index)
+    held_out = _of_classes(splits.validation, normal)
+    index = choose(len(held_out), USUAL, seed)
+    usual_images = held_out.subset(index)
     total = len(images) + len(index)
 
     def tell(before: int) -> Progress:
@@ -222,4 +255,13 @@ def rank(
     named = tuple(names) if names is not None else tuple(map(str, range(len(images))))
     kind = "validation" if splits.held_out else "training"
     what = f"{len(index):,} {kind} image{'s' * (len(index) != 1)}"
-    return Ranking(named, found, usual, first, what)
+    classes = () if images.labels is None else tuple(images.class_of_each())
+    return Ranking(named, found, usual, first, what, classes, tuple(normal))
+
+
+def _of_classes(images: ImageSet, names: Sequence[str]) -> ImageSet:
+    """Return the images of some classes or of none that is known; all if these are none."""
+    if not names or images.labels is None:
+        return images
+    kept = [name in names or not name for name in images.class_of_each()]
+    return images.subset(torch.tensor(kept).nonzero().squeeze(1)) if any(kept) else images

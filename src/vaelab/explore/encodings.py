@@ -32,21 +32,13 @@ def encode_to_file(model: Vae, images: ImageSet, path: Path | str) -> None:
     parts = [torch.stack(model.posterior(chunk), 1).cpu() for chunk in images.chunks(model.rows)]
     mu, sigma = torch.cat(parts).unbind(1)
     files = [images.name(index) for index in range(len(images))]
-    labels = None if images.labels is None else class_of_each(images)
+    labels = None if images.labels is None else images.class_of_each()
     if path.suffix == ".npz":
         known = {} if labels is None else {"labels": np.array(labels)}
         save_arrays(path, mu=mu.numpy(), sigma=sigma.numpy(), files=np.array(files), **known)
     else:
         table = _table(mu.numpy(), sigma.numpy(), files, labels or [""] * len(files))
         write_atomic(path, table.encode())
-
-
-def class_of_each(images: ImageSet) -> list[str]:
-    """Return the name of the class of each image, "" where it is unknown."""
-    if images.labels is None:
-        return [""] * len(images)
-    names = images.class_names or tuple(map(str, range(int(images.labels.max()) + 1)))
-    return [names[label] if label >= 0 else "" for label in images.labels.tolist()]
 
 
 def _table(

@@ -44,15 +44,16 @@ class Row:
 
 
 def write_classifier_report(
-    run: Run, splits: Splits, evaluation: Evaluation, chances: Tensor
+    run: Run, splits: Splits, evaluation: Evaluation, chances: Tensor, out: Path | None = None
 ) -> Path:
-    """Write ``report.html`` of a classifier; returns the page.
+    """Write ``report.html`` of a classifier, or another page; returns it.
 
     Arguments:
         run: of the classifier.
         splits: the images that it was trained and measured on.
         evaluation: on the test images.
         chances: probabilities of the test images with labels, ``(N, K)``.
+        out: the page, in place of ``report.html`` of the run.
     """
     config = run.read_config()
     names = run.classes()
@@ -99,8 +100,8 @@ def write_classifier_report(
         },
         "classifier.html",
     )  # fmt: skip
-    files.write_atomic(run.report_file, page.encode())
-    return run.report_file
+    files.write_atomic(out or run.report_file, page.encode())
+    return out or run.report_file
 
 
 def _worst(images: ImageSet, chances: Tensor) -> list[tuple[Picture, str, str]]:

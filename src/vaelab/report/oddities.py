@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vaelab import files
 from vaelab.data.images import ImageSet
+from vaelab.evaluation.detection import rows, words
 from vaelab.evaluation.oddities import DRAWS, POINT, SCORES, STEPS
 from vaelab.evaluation.ranked import Ranking
 from vaelab.explore.pictures import reconstructions
@@ -106,6 +107,8 @@ def write_oddities(
             "by": ranking.by,
             "what": what,
             "scores": [_score(name, model, images, ranking) for name in ranking.scores],
+            "detection": rows(ranking.detection()) if ranking.normal else [],
+            "detected": words(ranking.normal, ranking.classes, what),
             "measured": _measured(ranking, draws, steps),
             "reproduce": reproduce,
             "vaelab": versions()["vaelab"],

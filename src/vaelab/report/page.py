@@ -32,8 +32,12 @@ Progress = Callable[[int, int], None]
 _PARTS = 4
 
 
-def write_report(run: Run, splits: Splits, *, progress: Progress | None = None) -> Path:
+def write_report(
+    run: Run, splits: Splits, out: Path | None = None, *, progress: Progress | None = None
+) -> Path:
     """Write ``report.html`` of a run, and its pictures as files of ``figures/``; returns the page.
+
+    A page in another place, ``out``, has no such files beside it.
 
     The page needs no network, no script and no other file, and follows the reader's light or dark
     theme. The same run gives the same page. An evaluation is shown if there is one.
@@ -71,11 +75,12 @@ def write_report(run: Run, splits: Splits, *, progress: Progress | None = None) 
             "dims": model.latent_dim,
         }
     )
-    for name, data in {**pictures.files, **_plot_files(plots)}.items():
-        files.write_atomic(run.figures / name, data)
-    files.write_atomic(run.report_file, page.encode())
+    if out is None:
+        for name, data in {**pictures.files, **_plot_files(plots)}.items():
+            files.write_atomic(run.figures / name, data)
+    files.write_atomic(out or run.report_file, page.encode())
     tell(_PARTS, _PARTS)
-    return run.report_file
+    return out or run.report_file
 
 
 def render(context: dict[str, Any], template: str = "page.html") -> str:
