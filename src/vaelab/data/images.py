@@ -38,7 +38,6 @@ class ImageSet:
         binary: whether each attribute is 0 or 1; see `binary_columns`. A subset keeps what holds
             for the whole data set, so that its parts agree.
         live: where training reads the images anew in every pass; None where it does not.
-        live: where training reads the images anew in every pass; None where it does not.
     """
 
     images: Tensor | FileImages
