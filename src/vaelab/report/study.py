@@ -341,9 +341,9 @@ def _statistics(results: Results) -> str:
             f"{counted(len(results.plan.seeds), 'seed')}. A seed decides which images are "
             "labelled, the initial weights and the order of images, alike in all arms. All arms "
             "took the same number of steps over equally many images. Intervals of accuracies are "
-            "of the mean over seeds, 95 %. Gains are differences at the same seeds (randomised "
-            "blocks, the variances of the arms at a number of labels moderated towards a common "
-            "one); their intervals hold all at once, those of all arms and numbers of labels "
+            "of the mean over seeds, 95 % (Student’s t). Gains are differences at the same seeds, "
+            "their variances moderated towards what the arms at a number of labels have in "
+            "common; their intervals hold all at once, those of all arms and numbers of labels "
             "(Šidák). Neither says anything about other test images. Temperatures are fitted to "
             "all validation images, which changes no accuracy."
         )
@@ -351,9 +351,9 @@ def _statistics(results: Results) -> str:
     count = len(results.comparisons(results.plan.lead))
     return (
         f"Every case was trained with {counted(seeds, 'seed')}; intervals are of "
-        "the mean over seeds, 95 %, with Student's t and the variances of all cases moderated "
-        "towards a common one (Smyth, 2004), and say nothing about other test images. Comparisons "
-        f"are between runs of the same seed, and their {count} intervals hold all at once (Šidák)."
+        "the mean over seeds, 95 % (Student’s t), and say nothing about other test images. "
+        "Comparisons are between runs of the same seed, their variances moderated towards what "
+        f"all cases have in common (Smyth, 2004); their {count} intervals hold all at once (Šidák)."
     )
 
 
