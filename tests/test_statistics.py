@@ -124,6 +124,8 @@ def test_comparisons_are_of_the_same_seeds() -> None:
     assert found["a", "d"].n == 3
     assert 0 < reach(found["a", "d"]) < math.inf
     assert set(found) == {("a", "b"), ("a", "d")}
+    one = differences({**groups, "f": {1: 5.0}}, [("f", "a")])["f", "a"]
+    assert one == Estimate(-2.0, None, 1)  # whatever the others tell
 
 
 def test_a_missing_run_leaves_the_others_as_they_are() -> None:

@@ -75,7 +75,12 @@ def evaluate(
     from vaelab.evaluation.evaluate import evaluate as measure
     from vaelab.evaluation.features import find_features
     from vaelab.evaluation.figures import long_name
-    from vaelab.evaluation.generate import IMAGES, check_enough, generation_figures
+    from vaelab.evaluation.generate import (
+        IMAGES,
+        check_enough,
+        generation_figures,
+        generation_notes,
+    )
     from vaelab.evaluation.record import verdict, write
     from vaelab.evaluation.samplers import find_sampler
     from vaelab.explore.directions import NO_ATTRIBUTES, all_attributes
@@ -95,6 +100,7 @@ def evaluate(
         check_enough(images, limit or IMAGES)
     part = {"train": "training"}.get(split, split)
     held_out = held_out_of(folder, data, splits, images)
+    doubts: tuple[str, ...] = ()
     network = find_features(splits, features, progress=output.progress()) if generation else None
     with output.counter("measuring") as progress:
         result = measure(
@@ -118,7 +124,9 @@ def evaluate(
             limit=limit or IMAGES,
             seed=seed,
         )
-        result = replace(result, figures={**result.figures, **figures})
+        doubts = generation_notes(figures, network)
+        notes = (*result.notes, *doubts)
+        result = replace(result, figures={**result.figures, **figures}, notes=notes)
     if attributes:
         figures = all_attributes(
             model, splits, limit=limit or IMAGES, seed=seed, progress=output.progress()
@@ -133,7 +141,7 @@ def evaluate(
     said = verdict(result, folder.read_config().options, folder.steps())
     output.result(
         {"run": str(folder), "verdict": said, **asdict(result)},
-        [said, *table(rows), *([where.strip()] if kept else [])],
+        [said, *table(rows), *doubts, *([where.strip()] if kept else [])],
     )
 
 

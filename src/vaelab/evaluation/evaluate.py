@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -204,7 +204,7 @@ def _information(told: Tensor, wasted: Tensor, where: str) -> dict[str, Figure]:
         f"{n:,} of the images, one draw of z for each. "
     )
     cap = math.log(n)
-    near = f"At most log {n:,} = {cap:.2f} nats, and near that an underestimate. "
+    near = f"A lower bound in expectation, at most log {n:,} = {cap:.2f} nats. "
     said = mean(told, NATS, how + near + where)
     if said.value > cap - AT_CAP:
         near = (
@@ -212,8 +212,9 @@ def _information(told: Tensor, wasted: Tensor, where: str) -> dict[str, Figure]:
         )
         protocol = f"{how}{near}{where}"
         said = Figure(said.value, None, n, NATS, protocol, ends=(said.value, None))
-        how += "An upper bound, as the mutual information is at its cap. "
-    return {"mutual_information": said, "marginal_kl": mean(wasted, NATS, how + where)}
+    how += "An upper bound in expectation: few images fill q(z) less than all would. "
+    rest = mean(wasted, NATS, how + where)
+    return {"mutual_information": said, "marginal_kl": replace(rest, ends=(None, rest.value))}
 
 
 def _use(seen: Observed, where: str) -> dict[str, Figure]:

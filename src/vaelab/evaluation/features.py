@@ -31,10 +31,14 @@ class Features:
     Arguments:
         name: which network it is, for the protocol.
         of: images ``(N, C, H, W)``, 8-bit or in [0, 1], to features ``(N, F)``.
+        images: number of images that the network was trained on, if known.
+        accuracy: of the network as a classifier, on validation images, if known.
     """
 
     name: str
     of: Callable[[Images], Tensor]
+    images: int | None = None
+    accuracy: float | None = None
 
 
 def find_features(
@@ -62,7 +66,8 @@ def find_features(
 def classifier_features(splits: Splits, cache: Path | None, progress: Progress) -> Features:
     """Return the last hidden layer of a small classifier of these images; see `trained_judge`."""
     judge = trained_judge(splits, cache, progress)
-    return Features(f"last hidden layer of {judge.name}", judge.classifier.features)
+    name = f"last hidden layer of {judge.name}"
+    return Features(name, judge.classifier.features, judge.images, judge.accuracy)
 
 
 def onnx_features(path: Path) -> Features:

@@ -26,7 +26,7 @@ _FIGURES = {
     "rate": ("rate", "Rate", 0),
     "bits_per_dim": ("bits per dimension", "Bits per dimension", -1),
     "mutual_information": ("mutual information", "Mutual information of image and code", 0),
-    "marginal_kl": ("marginal KL", "Aggregate posterior from prior (KL)", -1),
+    "marginal_kl": ("marginal KL, at most", "Aggregate posterior from prior (KL), at most", -1),
     "active_units": ("active units", "Active latent dimensions", 0),
     "mse": ("squared error", "Reconstruction error (MSE)", -1),
     "psnr": ("PSNR", "Peak signal-to-noise ratio", 1),
@@ -41,7 +41,7 @@ _FIGURES = {
     "path_length": ("path length", "Length of interpolations", -1),
     "path_jump": ("largest step", "Largest step of interpolations", -1),
     "frechet": ("Fréchet distance", "Fréchet distance of generated images", -1),
-    "frechet_floor": ("Fréchet floor", "Fréchet distance of training images", 0),
+    "frechet_floor": ("Fréchet floor", "Fréchet distance of as many real images (floor)", 0),
     "kernel": ("kernel distance", "Kernel distance of generated images (KID)", -1),
     "precision": ("precision", "Precision: generated images near real ones", 1),
     "recall": ("recall", "Recall: real images near generated ones", 1),
@@ -158,7 +158,7 @@ class Figure:
         protocol: how it was measured, in plain sentences.
         freedom: degrees of freedom of the standard error; None where they are many.
         ends: of the 95 % interval where it is not value ± `interval`, as of a share; the upper one
-            is None where the value is a lower bound.
+            is None where the value is a lower bound, the lower one where it is an upper bound.
     """
 
     value: float
@@ -167,7 +167,7 @@ class Figure:
     unit: str
     protocol: str
     freedom: int | None = None
-    ends: tuple[float, float | None] | None = None
+    ends: tuple[float | None, float | None] | None = None
 
     @property
     def interval(self) -> float | None:
@@ -188,6 +188,8 @@ class Figure:
         if self.ends is None:
             return rounded(self.value, reach or None)  # an error of 0 is no certainty
         low, high = self.ends
+        if low is None:
+            return f"≤ {rounded(self.value, reach or None)}"
         if high is None:
             return f"≥ {rounded(low, None)}"
         if self.n >= FEW and reach and self.value - reach >= 0 and self.value + reach <= 1:

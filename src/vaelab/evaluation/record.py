@@ -81,7 +81,7 @@ def read(run: Run, path: Path | None = None) -> Evaluation:
         raise files.damaged(path, why) from None
 
 
-def _figure(ends: list[float] | None = None, **values: Any) -> Figure:
+def _figure(ends: list[float | None] | None = None, **values: Any) -> Figure:
     return Figure(**values, ends=None if ends is None else (ends[0], ends[1]))
 
 

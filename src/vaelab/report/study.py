@@ -36,9 +36,9 @@ Progress = Callable[[int, int], None]
 
 LIKELY = ("elbo", "log_prob")
 COLUMNS = (
-    "distortion", "rate", "mse", "frechet", "kernel", "precision", "recall", "density", "coverage",
-    "sharpness", "label_read", "recognized", "certainty", "recognized_back", "neighbour_accuracy",
-    "active_units", "holes", "path_length",
+    "distortion", "rate", "mse", "frechet", "frechet_floor", "kernel", "precision", "recall",
+    "density", "coverage", "sharpness", "label_read", "recognized", "certainty", "recognized_back",
+    "neighbour_accuracy", "active_units", "holes", "path_length",
 )  # fmt: skip
 """Figures of the table, as far as there are any, in this order; bounds by draws in between."""
 

@@ -91,7 +91,7 @@ def differences(
 ) -> dict[tuple[str, str], Estimate]:
     """Return one − other for every pair with a seed in common, averaged over such seeds.
 
-    All intervals together hold with 95 % (Šidák, 1967).
+    All intervals together hold with 95 % (Šidák, 1967). One seed in common tells no interval.
 
     Arguments:
         groups: name to value by seed.
@@ -106,8 +106,10 @@ def differences(
         common = sorted(groups[one].keys() & groups[other].keys())
         if common:
             gaps = np.array([groups[one][seed] - groups[other][seed] for seed in common])
-            reach = None if spread is None else spread.reach(gaps, one, other, 1 - each)
-            found[one, other] = Estimate(float(gaps.mean()), reach, len(common))
+            reach = None
+            if spread is not None and len(gaps) > 1:
+                reach = spread.reach(gaps, one, other, 1 - each)
+            found[one, other] = Estimate(float(gaps.mean()), reach, len(gaps))
     return found
 
 
@@ -130,7 +132,7 @@ class Spread:
     def reach(self, gaps: Array, one: str, other: str, miss: float) -> float:
         """Return half the width of an interval that leaves out a mean gap with chance ``miss``."""
         n, d = len(gaps), self.freedom / 2
-        own = float(gaps.var(ddof=1)) * (n - 1) if n > 1 else 0.0
+        own = float(gaps.var(ddof=1)) * (n - 1)
         prior = self.variance[one] + self.variance[other]
         error = np.sqrt((d * prior + own) / (d + n - 1) / n)
         freedom = np.minimum(d + n - 1, self.total)

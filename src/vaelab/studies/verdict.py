@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vaelab.evaluation.figures import rounded, sense, short_name
+from vaelab.evaluation.generate import WEAK
 from vaelab.studies import gains
 from vaelab.studies.plan import Case
 from vaelab.studies.results import Results, best
@@ -110,7 +111,9 @@ def failures(results: Results) -> list[str]:
     ]
     notes = [note for run in results.runs if run.evaluation for note in run.evaluation.notes]
     every = results.plan.augments
-    said += dict.fromkeys(note for note in notes if every or "left out" in note)
+    said += dict.fromkeys(
+        note for note in notes if every or "left out" in note or note.startswith(WEAK)
+    )
     open_ = sum(run.evaluation is None and run.failure is None for run in results.runs)
     if open_:
         said.append(f"{open_} of {len(results.runs)} runs are not done yet.")

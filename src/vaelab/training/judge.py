@@ -39,10 +39,14 @@ class Judge:
     Arguments:
         name: which classifier it is, for the protocol.
         classifier: the network.
+        images: number of images that it was trained on, if known.
+        accuracy: on validation images, if known.
     """
 
     name: str
     classifier: Classifier
+    images: int | None = None
+    accuracy: float | None = None
 
 
 def trained_judge(
@@ -59,7 +63,8 @@ def trained_judge(
     """
     from vaelab.training.fit import train_config  # which trains models that have a judge
 
-    splits = replace(splits, train=_repeated(with_labels(splits.train)))
+    labelled = with_labels(splits.train)
+    splits = replace(splits, train=_repeated(labelled))
     with as_file(resources("vaelab") / "presets" / PRESET) as preset:
         values = merge(read_yaml(preset), {"data": {"spec": splits.name}})
     config = resolve(merge(values, {"training": {"seed": seed}}), PRESET)
@@ -84,7 +89,7 @@ def trained_judge(
         f"a small classifier of {splits.name}, trained by vaelab to {accuracy:.1%} on validation "
         f"images (weights {files.checksum(run.model_file)[:12]})"
     )
-    return Judge(about, run.load_classifier())
+    return Judge(about, run.load_classifier(), len(labelled), accuracy)
 
 
 def _repeated(images: ImageSet) -> ImageSet:
