@@ -22,7 +22,7 @@ def test_mean_and_its_standard_error() -> None:
     figure = mean(torch.tensor([1.0, 2.0, 3.0, 4.0]), "nats", "by hand")
     assert figure.value == 2.5
     assert figure.standard_error == pytest.approx(math.sqrt(5 / 3) / 2)
-    assert figure.interval == pytest.approx(1.96 * math.sqrt(5 / 3) / 2)
+    assert figure.interval == pytest.approx(3.1824 * math.sqrt(5 / 3) / 2, rel=1e-4)  # t of 3
     assert (figure.n, figure.unit, figure.protocol) == (4, "nats", "by hand")
     assert mean(torch.tensor([1.0]), "", "").standard_error is None
 

@@ -218,12 +218,13 @@ def share(hits: Tensor, protocol: str, unit: str = "share of images") -> Figure:
 def mean(values: Tensor, unit: str, protocol: str) -> Figure:
     """Return the mean of one value per image ``(N,)`` with its standard error s/√N.
 
-    The standard error of a single image is unknown, hence None.
+    The standard error of a single image is unknown, hence None; that of few has few degrees of
+    freedom, N − 1.
     """
     values = values.double()
     n = len(values)
     error = float(values.std()) / math.sqrt(n) if n > 1 else None
-    return Figure(float(values.mean()), error, n, unit, protocol)
+    return Figure(float(values.mean()), error, n, unit, protocol, n - 1 if error else None)
 
 
 def mean_with_gap(values: Tensor, gaps: Tensor, index: Tensor, unit: str, protocol: str) -> Figure:
@@ -249,7 +250,8 @@ def mean_with_gap(values: Tensor, gaps: Tensor, index: Tensor, unit: str, protoc
         covariance = float(((here - here.mean()) * (gaps - gaps.mean())).sum()) / (some - 1)
         variance = float(values.var()) / total + float(gaps.var()) / some + 2 * covariance / total
         error = math.sqrt(max(variance, 0.0))
-    return Figure(float(values.mean() + gaps.mean()), error, total, unit, protocol)
+    freedom = some - 1 if error else None
+    return Figure(float(values.mean() + gaps.mean()), error, total, unit, protocol, freedom)
 
 
 def _signed(text: str) -> str:
