@@ -328,7 +328,7 @@ def test_images_that_are_all_alike_do_not_come_out_as_good() -> None:
     found = generation_figures(test, features, sampler, known=train, sets=2)
     assert found["precision"].value == 1
     assert found["density"].value > 1
-    assert found["coverage"].value < 0.5
+    assert found["recall"].value < 0.1  # coverage, in 20 dimensions, is no help: 0.95
     assert list(found)[:2] == ["frechet", "frechet_floor"]
     assert found["frechet"].value > 3 * found["frechet_floor"].value
     weak, alike = generation_notes(found, features)

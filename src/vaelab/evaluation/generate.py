@@ -28,6 +28,9 @@ FEW, SURE = 1_000, 0.9
 """Images, and accuracy of the feature network, below which the figures mean little: the five
 nearest of 100 images are a twentieth of all, and a Fréchet distance is mostly the bias of few."""
 
+FAR = 3.0
+"""Fréchet distances in units of the floor from which on generated images are no real ones."""
+
 WEAK = "Feature metrics mean little here"
 _SEED = 3  # part of the seed: no other measure draws these numbers
 
@@ -123,15 +126,16 @@ def generation_notes(figures: Mapping[str, Figure], features: Features) -> tuple
             f"{WEAK}: {', and '.join(why)}. Look at the images, and at the Fréchet distance "
             "beside its floor."
         )
-    precision, density, coverage = (figures[name] for name in ("precision", "density", "coverage"))
-    if max(precision.value, density.value) >= SURE and coverage.value < 0.5:
-        floor = figures.get("frechet_floor")
-        beside = "" if floor is None else f" (of as many real images: {rounded(floor.value, None)})"
+    values = {name: figure.value for name, figure in figures.items()}
+    floor = values.get("frechet_floor")
+    far = values["recall"] < 0.5 if floor is None else values["frechet"] > FAR * floor
+    if far and max(values["precision"], values["density"]) >= SURE:
+        beside = "" if floor is None else f" (of as many real images: {rounded(floor, None)})"
         notes.append(
-            f"Precision {precision.value:.2f} and density {density.value:.2f} ask only whether "
-            "generated images lie among real ones, as images that are all alike can. What is "
-            f"missing shows in the coverage, {coverage.value:.2f}, and in the Fréchet distance, "
-            f"{rounded(figures['frechet'].value, None)}{beside}."
+            f"Precision {values['precision']:.2f} and density {values['density']:.2f} ask only "
+            "whether generated images lie among real ones, as images that are all alike can. What "
+            f"is missing shows in the recall, {values['recall']:.2f}, and in the Fréchet distance, "
+            f"{rounded(values['frechet'], None)}{beside}."
         )
     return tuple(notes)
 
