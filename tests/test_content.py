@@ -313,3 +313,13 @@ def test_a_ranking_of_other_images_says_which_were_trained_on(
     }
     assert {path.name for path in parts_of(trained)["test"]} <= names
     assert len(names) == 10  # and the header
+
+
+def test_so_few_images_that_none_is_held_out_are_training_images(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", noise(2, side=8))
+    told = {**TINY, "batch_size": 2, "epochs": 1}
+    vaelab.train("vae", tmp_path / "x.npy", out=tmp_path / "r", **told)
+    seen = Run(tmp_path / "r").seen()
+    assert seen is not None
+    assert seen.train.tolist() == seen.test.tolist()
+    assert seen.rows(seen.train) is None  # nothing to test on

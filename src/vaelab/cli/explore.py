@@ -289,7 +289,7 @@ def directions(
     """Find the direction of every attribute in the latent space, and show what it changes."""
     import torch
 
-    from vaelab.explore.directions import NO_ATTRIBUTES, check_how, find_direction
+    from vaelab.explore.directions import NO_ATTRIBUTES, check_how, find_direction, observed
     from vaelab.explore.edits import walks
     from vaelab.explore.grids import save_arrays, save_images, unknown_suffix
     from vaelab.training.run import Run
@@ -299,12 +299,10 @@ def directions(
     if path.suffix != ".npz":
         raise unknown_suffix(path, ".npz for arrays")
     splits = splits_of(Run(run), model, data)
-    if not splits.train.attribute_names:
+    names = observed(splits.train)
+    if not names:
         raise ConfigError(NO_ATTRIBUTES)
-    found = [
-        find_direction(model, splits.train, name, check_how(how))
-        for name in splits.train.attribute_names
-    ]
+    found = [find_direction(model, splits.train, name, check_how(how)) for name in names]
     save_arrays(path, **{each.name: each.vector.numpy() for each in found})
     rows = [("attribute", "below", "above", "found by")]
     rows += [(d.name, f"{d.means[0]:.2f}", f"{d.means[1]:.2f}", d.how) for d in found]

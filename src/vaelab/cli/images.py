@@ -80,13 +80,16 @@ def given_images(
         if not ((found.own or whole) and any(text in note for text in _OF_A_SPLIT)):
             output.say(note)
     if found.own:
-        output.say(f"{data}: images of {run} alone, split as for its training.")
+        output.say(f"{data}: its images are those of {run}, and are split as for its training.")
     elif whole and splits.test is splits.train and splits.validation is not splits.train:
         left = counted(len(splits.validation), "image")
         output.say(f"{data}: names no test part; {left} of its validation part left out.")
     if bare:
         return found
-    found = found.labelled_alike(model)
+    try:
+        found = found.labelled_alike(model)
+    except DataError as error:
+        raise DataError(f"{data}: {error}") from None
     for note in found.notes:
         output.say(note)
     return found

@@ -40,8 +40,11 @@ class Seen:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the hashes by the name of the part, to be kept in a file."""
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        # copies: parts may be one, and an empty array may have strides that no file holds
         return {
-            name: torch.from_numpy(getattr(self, name)) for name in ("train", "validation", "test")
+            name: torch.from_numpy(values.copy()) if len(values) else torch.zeros(0).long()
+            for name, values in parts.items()
         }
 
     def trained_on(self, images: ImageSet) -> Tensor:
