@@ -13,8 +13,9 @@ from vaelab.cli.images import (
     PartOf,
     RunPath,
     Split,
-    held_out_of,
+    given_images,
     part_of,
+    say_unfinished,
     splits_of,
 )
 from vaelab.cli.output import output, table
@@ -81,7 +82,7 @@ def evaluate(
         generation_figures,
         generation_notes,
     )
-    from vaelab.evaluation.record import verdict, write
+    from vaelab.evaluation.record import noted, verdict, write
     from vaelab.evaluation.samplers import find_sampler
     from vaelab.explore.directions import NO_ATTRIBUTES, all_attributes
     from vaelab.export.hub import write_figures
@@ -90,16 +91,20 @@ def evaluate(
 
     folder = Run(run)
     model = folder.load_model(find_device(device))
+    unfinished = folder.unfinished()
+    say_unfinished(folder)
     learns = generation or attributes  # from the training images of the data
-    splits = splits_of(folder, data, whole=split is None and not learns)
-    split = split or "test"
+    given = given_images(folder, model, data, whole=split is None and not learns)
+    splits, split = given.splits, split or "test"
     if attributes and not splits.train.attribute_names:  # before all that takes long
         raise ConfigError(NO_ATTRIBUTES)
     images = part_of(splits, split)
     if generation:
         check_enough(images, limit or IMAGES)
     part = {"train": "training"}.get(split, split)
-    held_out = held_out_of(folder, data, splits, images)
+    origin = given.origin(images, part, data is not None)
+    for note in origin.notes:
+        output.say(note)
     doubts: tuple[str, ...] = ()
     network = find_features(splits, features, progress=output.progress()) if generation else None
     with output.counter("measuring") as progress:
@@ -109,8 +114,9 @@ def evaluate(
             samples=samples,
             bound_images=bound_images,
             limit=limit,
-            held_out=held_out,
-            what=f"{part} images" + (f" of {splits.name}" if data else ""),
+            held_out=origin.held_out,
+            trained_on=origin.trained_on,
+            what=origin.what,
             seed=seed,
             progress=progress,
         )
@@ -120,7 +126,7 @@ def evaluate(
             network,
             find_sampler(sampler, model, splits.train, seed=seed),
             known=None if images is splits.train else splits.train,
-            held_out=held_out,
+            held_out=origin.held_out,
             limit=limit or IMAGES,
             seed=seed,
         )
@@ -132,12 +138,14 @@ def evaluate(
             model, splits, limit=limit or IMAGES, seed=seed, progress=output.progress()
         )
         result = replace(result, figures={**result.figures, **figures})
+    result = replace(result, notes=(*given.notes, *result.notes))
+    result = noted(result, unfinished, origin.notes)
     kept = data is None and split == "test" and sampler == "prior"
     if kept:
         write(folder, result)
         write_figures(folder, result)
     where = f" How each was measured: {folder.evaluation_file}" if kept else ""
-    rows = [(long_name(name), str(figure)) for name, figure in result.figures.items()]
+    rows = [(long_name(name, figure), str(figure)) for name, figure in result.figures.items()]
     said = verdict(result, folder.read_config().options, folder.steps())
     output.result(
         {"run": str(folder), "verdict": said, **asdict(result)},
@@ -151,7 +159,9 @@ def report(run: RunPath) -> None:
     from vaelab.training.run import Run
 
     folder = Run(run)
-    page = write_report(folder, splits_of(folder, None, option=None))
+    model = folder.load_model()
+    say_unfinished(folder)
+    page = write_report(folder, splits_of(folder, model, None, option=None))
     output.result({"report": str(page)}, [str(page)])
 
 
@@ -171,7 +181,8 @@ def explore(
     from vaelab.training.run import Run
 
     folder = Run(run)
-    splits = splits_of(folder, data)
+    say_unfinished(folder)
+    splits = splits_of(folder, folder.load_model(), data)
     with output.counter("encoding images") as progress:
         page = write_explorer(folder, splits, out, progress=progress)
     size = page.stat().st_size
@@ -212,7 +223,7 @@ def sample(
         temperature,
         seed,
         sampler=sampler,
-        images=None if alone else splits_of(Run(run), None, option=None).train,
+        images=None if alone else splits_of(Run(run), model, None, option=None).train,
         label=label,
         guidance=guidance,
         given=_given(given or []),
@@ -243,7 +254,7 @@ def edit(
 
     model, folder = _model(run)
     name, handle = _handle(Run(run), model, attribute, how)
-    shown = _first(_images(run, images, split, "IMAGES"), n)
+    shown = _first(_images(run, model, images, split, "IMAGES"), n)
     made = strips(model, shown, name, to, strength, handle)
     _save(made.flatten(0, 1), out or folder / f"edit-{_file(name)}.png", columns=made.shape[1] * 4)
 
@@ -266,7 +277,7 @@ def transfer(
 
     model, folder = _model(run)
     name, handle = _handle(Run(run), model, attribute, how)
-    images = _images(run, data, split)
+    images = _images(run, model, data, split)
     pair = torch.stack([_at(images, start, "--from"), _at(images, end, "--to")])
     made = transferred(model, pair[:1], pair[1:], name, handle)
     shown = torch.cat([model.as_images(pair), made])
@@ -286,7 +297,7 @@ def directions(
     """Find the direction of every attribute in the latent space, and show what it changes."""
     import torch
 
-    from vaelab.explore.directions import NO_ATTRIBUTES, check_how, find_direction
+    from vaelab.explore.directions import NO_ATTRIBUTES, check_how, find_direction, observed
     from vaelab.explore.edits import walks
     from vaelab.explore.grids import save_arrays, save_images, unknown_suffix
     from vaelab.training.run import Run
@@ -295,13 +306,11 @@ def directions(
     path = out or folder / "directions.npz"
     if path.suffix != ".npz":
         raise unknown_suffix(path, ".npz for arrays")
-    splits = splits_of(Run(run), data)
-    if not splits.train.attribute_names:
+    splits = splits_of(Run(run), model, data)
+    names = observed(splits.train)
+    if not names:
         raise ConfigError(NO_ATTRIBUTES)
-    found = [
-        find_direction(model, splits.train, name, check_how(how))
-        for name in splits.train.attribute_names
-    ]
+    found = [find_direction(model, splits.train, name, check_how(how)) for name in names]
     save_arrays(path, **{each.name: each.vector.numpy() for each in found})
     rows = [("attribute", "below", "above", "found by")]
     rows += [(d.name, f"{d.means[0]:.2f}", f"{d.means[1]:.2f}", d.how) for d in found]
@@ -325,7 +334,7 @@ def reconstruct(
     from vaelab.explore.pictures import reconstructions
 
     model, folder = _model(run)
-    pairs = reconstructions(model, _first(_images(run, data, split), n))
+    pairs = reconstructions(model, _first(_images(run, model, data, split), n))
     _save(pairs.flatten(0, 1), out or folder / "reconstructions.png", columns=min(8, 2 * n))
 
 
@@ -345,7 +354,7 @@ def interpolate(
     if how not in ("linear", "spherical"):
         raise ConfigError(f"--how {how!r}: choose linear or spherical.")
     model, folder = _model(run)
-    images = _images(run, data, split)
+    images = _images(run, model, data, split)
     first, last = _at(images, start, "--from"), _at(images, end, "--to")
     path = walk(model, first, last, steps, "linear" if how == "linear" else "spherical")
     _save(path, out or folder / "interpolation.png", columns=steps)
@@ -370,7 +379,7 @@ def traverse(
     from vaelab.explore.pictures import traverse as vary
 
     model, folder = _model(run)
-    code = None if image is None else _at(_images(run, data, split), image, "--image")
+    code = None if image is None else _at(_images(run, model, data, split), image, "--image")
     rows = vary(model, code, values=torch.linspace(-reach, reach, steps).tolist())
     _save(rows.flatten(0, 1), out or folder / "traversals.png", columns=steps)
 
@@ -386,7 +395,7 @@ def encode(
 
     model, _ = _model(run)
     path = out or run / "codes.npz"
-    encode_to_file(model, _images(run, data, split), path)
+    encode_to_file(model, _images(run, model, data, split), path)
     output.result({"out": str(path)}, [str(path)])
 
 
@@ -408,7 +417,7 @@ def _handle(run: Run, model: Vae, attribute: str | None, how: str) -> tuple[str,
     from vaelab.explore.directions import NO_ATTRIBUTES, check_how, find_direction
 
     known = editable(model)
-    images = None if known else splits_of(run, None, option=None).train
+    images = None if known else splits_of(run, model, None, option=None).train
     names = known or (images.attribute_names if images else ())
     if not names:
         raise ConfigError(NO_ATTRIBUTES)
@@ -424,7 +433,9 @@ def _model(path: Path) -> tuple[Vae, Path]:
     from vaelab.training.run import Run
 
     run = Run(path)
-    return run.load_model(), run.figures
+    model = run.load_model()
+    say_unfinished(run)
+    return model, run.figures
 
 
 def _file(name: str) -> str:
@@ -432,10 +443,12 @@ def _file(name: str) -> str:
     return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "attribute"
 
 
-def _images(run: Path, data: str | None, split: str, option: str = "--data") -> ImageSet:
+def _images(
+    run: Path, model: Vae, data: str | None, split: str, option: str = "--data"
+) -> ImageSet:
     from vaelab.training.run import Run
 
-    return part_of(splits_of(Run(run), data, bare=True, option=option), split)
+    return part_of(splits_of(Run(run), model, data, bare=True, option=option), split)
 
 
 def _first(images: ImageSet, n: int) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from vaelab.cli.images import RunPath
+from vaelab.cli.images import RunPath, say_unfinished
 from vaelab.cli.output import output
 from vaelab.errors import ConfigError
 
@@ -58,6 +58,7 @@ def export(
     if push and not os.environ.get("HF_TOKEN"):
         raise ConfigError("--push: needs a token of the Hub in the environment, as HF_TOKEN.")
     written: list[Path] = []
+    say_unfinished(folder)
     if hub is not None:
         written.append(export_hub(folder, hub, licence))
     if onnx:

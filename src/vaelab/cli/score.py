@@ -9,12 +9,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from vaelab.cli.explore import Seed
-from vaelab.cli.images import PART_NAMES, RunPath, SkipBad, splits_of, tell_fitted
+from vaelab.cli.images import (
+    PART_NAMES,
+    RunPath,
+    SkipBad,
+    given_images,
+    say_unfinished,
+    tell_fitted,
+)
 from vaelab.cli.output import output, table
 from vaelab.errors import ConfigError
 
 if TYPE_CHECKING:
     from vaelab.data.images import ImageSet
+    from vaelab.data.seen import Seen
     from vaelab.training.run import Run
 
 
@@ -61,6 +69,8 @@ def score(
     Scores, higher for odder images: improbability (-log p(x)), likelihood regret, reconstruction
     error, and distance of the code from those of training images.
     """
+    from dataclasses import replace
+
     from vaelab.evaluation.ranked import rank
     from vaelab.report.oddities import write_oddities
     from vaelab.training.backend import find_device
@@ -72,8 +82,12 @@ def score(
     if path.suffix != ".csv" or html.suffix != ".html":
         raise ConfigError(f"{path}, {html}: name a .csv for --out and a .html for --page.")
     model = folder.load_model(find_device(device))
-    splits = splits_of(folder, data)
-    images, names = _images(folder, spec, data, split, limit, skip_bad)
+    say_unfinished(folder)
+    given = given_images(folder, model, data)
+    splits = given.splits
+    moved = given.seen if data and spec is None and given.own else None
+    images, names = _images(folder, spec, data, split, limit, skip_bad, moved)
+    origin = replace(given, own=False).origin(images, split or "test", spec is not None)
     with output.counter("scoring") as progress:
         ranking = rank(
             model,
@@ -87,7 +101,8 @@ def score(
             progress=progress,
         )
     ranking.save(path)
-    for note in ranking.notes():
+    notes = [*(() if split in ("train", "validation") else origin.notes), *ranking.notes()]
+    for note in notes:
         output.say(note)
     of = spec or f"{split or 'test'} images of {splits.name}"
     told = ["vaelab", "score", str(run), *([spec] if spec else [])]
@@ -113,7 +128,7 @@ def score(
         "by": ranking.by,
         "images": len(ranking),
         "beyond": ranking.beyond(),
-        "notes": ranking.notes(),
+        "notes": [*folder.unfinished(), *notes],
         "oddest": [
             {
                 "name": ranking.names[k],
@@ -133,6 +148,7 @@ def _images(
     split: str | None,
     limit: int | None,
     skip_bad: bool,
+    moved: Seen | None = None,
 ) -> tuple[ImageSet, list[str]]:
     """Return the images to rank, in the shape that the model takes, and their names."""
     import torch
@@ -149,7 +165,7 @@ def _images(
     with output.counter("reading images") as progress:
         images, names, notes = load_named(
             spec or data or config.spec,
-            part=None if wanted is None else PART_NAMES.index(wanted),
+            part=None if moved or wanted is None else PART_NAMES.index(wanted),
             size=(height, width),
             channels=channels,
             fit=config.fit,
@@ -158,8 +174,13 @@ def _images(
             split_seed=config.split_seed,
             progress=progress,
         )
-    for note in notes:
-        output.say(note)
+    rows = moved.rows(images.hashes) if moved else None
+    if rows is not None and wanted is not None:  # split as for the training, wherever they are
+        some = rows[PART_NAMES.index(wanted)]
+        images, names = images.subset(some), [names[row] for row in some.tolist()]
+    else:
+        for note in notes:
+            output.say(note)
     if limit is not None and limit < len(images):
         images, names = images.subset(torch.arange(limit)), names[:limit]
     return images, names

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vaelab.config import DataConfig, Fit
+from vaelab.config import IN_MEMORY, DataConfig, Fit
 from vaelab.data import columns, toy
 from vaelab.data.arrays import idx_source, is_idx
 from vaelab.data.containers import file_source, refuse_pickled_images
@@ -31,6 +31,9 @@ from vaelab.data.split import check_shares, split_rows
 from vaelab.data.store import Stored, default_cache, store
 from vaelab.data.summary import repeats_note
 from vaelab.errors import ConfigError, DataError, refuse_pickle
+
+EMBEDDED = ("mnist", toy.NAME, IN_MEMORY)
+"""Data that no path leads to."""
 
 MNIST = Path(__file__).parent / "mnist"
 _MNIST_SHARES = (55 / 70, 5 / 70, 10 / 70)  # 55,000 + 5,000 of the 60,000 training images
@@ -47,6 +50,7 @@ def load_data(
     split_seed: int = 0,
     attributes: str | Sequence[str] = (),
     live: bool = False,
+    optional: bool = False,
     memory_budget: int | None = None,
     cache_dir: Path | None = None,
     progress: Progress | None = None,
@@ -73,6 +77,7 @@ def load_data(
             None named: the data's own.
         live: read the training images of a data set in Python anew in every epoch, as random
             transforms give them; validation and test images are read once.
+        optional: leave out attributes that are neither, in place of raising.
         memory_budget: bytes that loading may hold (twice the images); above, they stay in
             a file. Default: half of the free memory.
         cache_dir: folder of those files and of measured attributes. Default: ``$VAELAB_CACHE`` or
@@ -87,7 +92,7 @@ def load_data(
     geometry = Geometry(_height_width(size), channels, fit)
     names = [attributes] if isinstance(attributes, str) else list(attributes)
     found, stored, names = _read(
-        source, geometry, names, skip_bad, memory_budget, cache_dir, progress, live
+        source, geometry, names, skip_bad, memory_budget, cache_dir, progress, live, optional
     )
     images = _all_images(found, stored, cache_dir)
     if names:
@@ -157,11 +162,12 @@ def _read(
     cache: Path | None,
     progress: Progress | None,
     live: bool = False,
+    optional: bool = False,
 ) -> tuple[Source, Stored, list[str]]:
     with warnings.catch_warnings():  # of Pillow and NumPy on odd files; faults are errors here
         warnings.simplefilter("ignore")
         found = _source(source, geometry, live)
-        names = columns.choose(names, found.attribute_names)
+        names = columns.choose(names, found.attribute_names, optional)
         stored = store(found, budget, cache, progress)
     if found.bad and (not skip_bad or len(found.bad) == found.count):
         raise found.unreadable()
@@ -182,6 +188,7 @@ def load_config(
     config: DataConfig,
     source: Any = None,
     *,
+    optional: bool = False,
     memory_budget: int | None = None,
     cache_dir: Path | None = None,
     progress: Progress | None = None,
@@ -197,6 +204,7 @@ def load_config(
         split_seed=config.split_seed,
         attributes=config.attributes,
         live=config.live,
+        optional=optional,
         memory_budget=memory_budget,
         cache_dir=cache_dir,
         progress=progress,

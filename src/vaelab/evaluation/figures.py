@@ -22,6 +22,8 @@ _FIGURES = {
     "log_prob": ("log p(x)", "log p(x), importance-weighted bound", 1),
     "exact_log_prob": ("exact log p(x)", "log p(x) in closed form", 1),
     "posterior_gap": ("KL(q ‖ p(z|x))", "Gap of the ELBO: KL(q(z|x) ‖ p(z|x))", -1),
+    "elbo_joint": ("ELBO of x and class", "ELBO of x and its class, of log p(x, y)", 1),
+    "log_prob_joint": ("log p(x, y)", "log p(x, y), importance-weighted bound", 1),
     "distortion": ("distortion", "Distortion", -1),
     "rate": ("rate", "Rate", 0),
     "bits_per_dim": ("bits per dimension", "Bits per dimension", -1),
@@ -65,12 +67,22 @@ _FIGURES = {
 """Figure to its name where there is little room, its name where there is more, and whether more of
 it is better (1), less (−1), or neither."""
 
+GIVEN = "_given"
+"""End of the name of a figure of x given its labels, where others are of x alone."""
+
+_CONDITIONAL = {
+    "elbo": "ELBO of x given its labels",
+    "log_prob": "log p(x | labels given), importance-weighted bound",
+    "bits_per_dim": "Bits per dimension, of x given its labels",
+}
+
 _OF_CLASS = {"precision": ("precision", "Precision"), "recall": ("recall", "Recall")}
 """Both names of a classifier's figures of one class, ``recall:CLASS``."""
 
 
 def sense(figure: str) -> int:
     """Return 1 if more of a figure is better, −1 if less is, 0 if neither or it is unknown."""
+    figure = figure.removesuffix(GIVEN)
     if figure.startswith("iwae_"):
         return 1
     base, _ = of_attribute(figure)
@@ -97,12 +109,16 @@ def short_name(figure: str) -> str:
     return _named(figure, 0, "IWAE {:,}")
 
 
-def long_name(figure: str) -> str:
-    """Return what a figure is called where there is room."""
-    return _named(figure, 1, "Importance-weighted bound, {:,} draws")
+def long_name(name: str, figure: Figure | None = None) -> str:
+    """Return what a figure is called where there is room; one of x given its labels says so."""
+    if figure is not None and figure.given:
+        return _CONDITIONAL.get(name, f"{long_name(name)}, given labels")
+    return _named(name, 1, "Importance-weighted bound, {:,} draws")
 
 
 def _named(figure: str, which: int, bound: str) -> str:
+    if figure.endswith(GIVEN):
+        return f"{_named(figure.removesuffix(GIVEN), which, bound)} given labels"
     if figure.startswith("iwae_"):
         return bound.format(int(figure[5:]))
     base, attribute = of_attribute(figure)
@@ -159,6 +175,8 @@ class Figure:
         freedom: degrees of freedom of the standard error; None where they are many.
         ends: of the 95 % interval where it is not value ± `interval`, as of a share; the upper one
             is None where the value is a lower bound, the lower one where it is an upper bound.
+        given: names of the labels that a likelihood is conditioned on: it is of p(x|y), and does
+            not compare with one of p(x) as it is.
     """
 
     value: float
@@ -168,6 +186,7 @@ class Figure:
     protocol: str
     freedom: int | None = None
     ends: tuple[float | None, float | None] | None = None
+    given: tuple[str, ...] = ()
 
     @property
     def interval(self) -> float | None:

@@ -15,6 +15,7 @@ from vaelab.errors import DataError, counted
 from vaelab.evaluation.features import Features
 from vaelab.evaluation.figures import Figure, Share, rounded
 from vaelab.evaluation.generation import detail, frechet, kernel_distance, neighbourhoods
+from vaelab.evaluation.record import origin
 from vaelab.evaluation.samplers import Sampler
 from vaelab.models.model import seeded
 from vaelab.training.step import mix_seed
@@ -51,7 +52,7 @@ def generation_figures(
     sampler: Sampler,
     *,
     known: ImageSet | None = None,
-    held_out: bool = True,
+    held_out: bool | None = True,
     limit: int = IMAGES,
     sets: int = SETS,
     seed: int = 0,
@@ -86,11 +87,11 @@ def generation_figures(
         for name, value in found.items():
             drawn.setdefault(name, []).append(value)
         report(count)
-    origin = "that training did not see" if held_out else "that training used, some or all of them"
     how = (
-        f"{count:,} generated images against {count:,} real ones {origin}; mean over {sets} such "
-        f"sets, whose spread gives the standard error. Drawn from {sampler.name}. Features: "
-        f"{features.name}. Double precision, seed {seed}. Compare only figures made the same way."
+        f"{count:,} generated images against {count:,} real ones, {origin(held_out)}; mean over "
+        f"{sets} such sets, whose spread gives the standard error. Drawn from {sampler.name}. "
+        f"Features: {features.name}. Double precision, seed {seed}. Compare only figures made the "
+        "same way."
     )
     figures = {
         name: _figure(name, values, count, how + _ABOUT.get(name, ""))

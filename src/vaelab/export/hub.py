@@ -18,14 +18,14 @@ import re
 from pathlib import Path
 
 from vaelab import files
-from vaelab.config import IN_MEMORY, RunConfig, parse_config
+from vaelab.config import RunConfig, parse_config
+from vaelab.data.load import EMBEDDED
 from vaelab.errors import ConfigError, ExportError, RunError
 from vaelab.evaluation import record
 from vaelab.evaluation.record import Evaluation
 from vaelab.export.card import card, with_figures
 from vaelab.training.run import Run, visible
 
-EMBEDDED = ("mnist", "swiss-roll", IN_MEMORY)
 PARTS = (
     "model.safetensors",
     "config.yaml",

@@ -34,7 +34,7 @@ from vaelab.training.progress import duration
 
 Progress = Callable[[int, int], None]
 
-LIKELY = ("elbo", "log_prob")
+LIKELY = ("elbo", "elbo_given", "elbo_joint", "log_prob", "log_prob_given", "log_prob_joint")
 COLUMNS = (
     "distortion", "rate", "mse", "frechet", "frechet_floor", "kernel", "precision", "recall",
     "density", "coverage", "sharpness", "label_read", "recognized", "certainty", "recognized_back",
@@ -139,7 +139,7 @@ def _exhibit(results: Results, case: Case, data: Callable[[Case], Splits], count
     note = ""
     if case.key in means:
         value = verdict.amount(means[case.key])
-        note = f"{short_name(lead)} {value}{verdict.unit(results, lead)}"
+        note = f"{results.called(lead)} {value}{verdict.unit(results, lead)}"
     try:
         model = measured[0].job.run.load_model()
         images = data(case).test
@@ -226,7 +226,7 @@ def _table(results: Results) -> Table:
         size = runs[0].parameters if runs else 0
         cells.append(Cell(f"{size:,}" if runs else "–", str(size)))
         rows.append((case.name, len(runs), cells))
-    heads = [(short_name(name), verdict.unit(results, name).strip()) for name in columns]
+    heads = [(results.called(name), verdict.unit(results, name).strip()) for name in columns]
     return Table("All cases", [*heads, ("training", "time"), ("parameters", "")], rows)
 
 
@@ -288,7 +288,7 @@ def _lines(
     left = 16 + max(6 * len(number(tick)) for tick in ticks(low, high))
     plot = Plot((0, last), (low, high), (420, 300), (left, 24, 12, 38))
     plot.axes(axis)
-    label = short_name(results.plan.lead)
+    label = results.called(results.plan.lead)
     plot.write(4, 13, f"validation {label}", "strong")
     plot.write(plot.box[2], 13, verdict.unit(results, results.plan.lead).strip(), "axis end")
     for index, case in enumerate(results.plan.cases):
