@@ -8,9 +8,7 @@ cannot run code.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import os
 import struct
@@ -246,27 +244,6 @@ def _cell(value: object) -> str:
             text = f"'{value}"
     quoted = text.replace('"', '""')
     return f'"{quoted}"' if any(mark in text for mark in ',"\r\n') else text  # csv leaves \r bare
-
-
-def csv_text(rows: Iterable[Iterable[object]]) -> str:
-    """Return rows as CSV, None as an empty cell.
-
-    Text that a spreadsheet would take for a formula (OWASP, CSV injection) gets an apostrophe in
-    front; numbers stay as they are, whether they are given as such or as text.
-    """
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(map(_plain_cell, row) for row in rows)
-    return text.getvalue()
-
-
-def _plain_cell(value: object) -> object:
-    if not isinstance(value, str) or not value.lstrip(" ").startswith(_FORMULA):
-        return value
-    try:
-        float(value)
-    except ValueError:
-        return f"'{value}"
-    return value
 
 
 def _parse(path: Path, data: bytes, where: str = "content") -> dict[str, Any]:

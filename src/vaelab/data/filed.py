@@ -107,8 +107,9 @@ class PixelFile:
 
 def sums_of(images: NDArray[np.uint8]) -> NDArray[np.uint32]:
     """CRC-32 of each image, ``(N,)``."""
-    rows = memoryview(np.ascontiguousarray(images).reshape(len(images), -1))
-    return np.fromiter((zlib.crc32(rows[n]) for n in range(len(images))), "<u4", len(images))
+    flat, size = memoryview(np.ascontiguousarray(images).reshape(-1)), prod(images.shape[1:])
+    each = (zlib.crc32(flat[n * size : (n + 1) * size]) for n in range(len(images)))
+    return np.fromiter(each, "<u4", len(images))
 
 
 class FileImages:
