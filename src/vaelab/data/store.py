@@ -1,6 +1,6 @@
 """Where images are kept once read: in memory, or, larger than a budget, in a file.
 
-A cache file holds the pixels, then a CRC-32 of each image, then a JSON description, then a fixed
+A cache file holds the pixels, then a checksum of each image, then a JSON description, then a fixed
 footer with the description's length and checksum. It is written beside its place and renamed, so a
 file with a sound footer and the right length is complete. Its name says which source and options it
 is for, its digest whether the source still is what it was. An image is checked when it is first
@@ -119,8 +119,8 @@ def _open_cache(path: Path, source: Source, folder: Path) -> Stored | None:
             size = file.seek(0, os.SEEK_END)
             file.seek(size - _FOOTER.size)
             magic, length, checksum = _FOOTER.unpack(file.read())
-            start = file.seek(size - _FOOTER.size - length - 4 * source.count)
-            sums = np.frombuffer(file.read(4 * source.count), "<u4")
+            start = file.seek(size - _FOOTER.size - length - 8 * source.count)
+            sums = np.frombuffer(file.read(8 * source.count), "<u8")
             text = file.read(length)
         if magic != _MAGIC or zlib.crc32(text, zlib.crc32(sums.tobytes())) != checksum:
             return None
@@ -141,7 +141,7 @@ def _images(
     file: Path,
     source: Source,
     shape: Shape,
-    sums: NDArray[np.uint32],
+    sums: NDArray[np.uint64],
     path: Path | None,
     folder: Path,
 ) -> FileImages:
@@ -192,9 +192,9 @@ def _write_cache(
 
 def _write(
     file: BinaryIO, source: Source, shape: Shape, progress: Progress | None
-) -> tuple[int, NDArray[np.uint32]]:
+) -> tuple[int, NDArray[np.uint64]]:
     brightest = done = 0
-    sums = np.zeros(source.count, "<u4")
+    sums = np.zeros(source.count, "<u8")
     for chunk in _chunks(source, progress):
         rows = np.ascontiguousarray(chunk)
         file.write(rows.data)
