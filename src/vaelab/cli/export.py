@@ -48,6 +48,7 @@ def export(
     """
     from vaelab.export.hub import export_hub, push_hub
     from vaelab.export.onnx import export_onnx
+    from vaelab.files import inside
     from vaelab.training.run import Run
 
     folder = Run(run)
@@ -62,7 +63,8 @@ def export(
     if hub is not None:
         written.append(export_hub(folder, hub, licence))
     if onnx:
-        written += export_onnx(folder.load_model(), out or (hub or run) / "onnx")
+        home = hub or run
+        written += export_onnx(folder.load_model(), out or inside(home, home / "onnx"))
     facts = {"written": [str(path) for path in written]}
     lines = [str(path) for path in written]
     if push and hub is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import operator
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -255,6 +256,8 @@ def _path_source(path: Path, geometry: Geometry) -> Source:
             return file_source(path, geometry)
     except (OSError, ValueError) as error:  # permissions, a name that is too long or holds NUL
         raise DataError(f"{path}: cannot be read ({error}). Check the path.") from None
+    if os.path.lexists(path):
+        raise DataError(f"{path}: is a pipe, a device or a broken link, not a file. Pass a file.")
     raise DataError(f"{path}: does not exist. Check the path, or pass mnist or swiss-roll.")
 
 

@@ -19,6 +19,7 @@ from vaelab.data.pixels import Geometry
 from vaelab.data.readers import decoding, in_memory
 from vaelab.data.store import default_budget
 from vaelab.errors import DataError
+from vaelab.opening import open_regular
 
 _BYTES = {
     **dict.fromkeys(("int8", "uint8", "logical"), 1),
@@ -33,7 +34,7 @@ def mat_source(path: Path, geometry: Geometry) -> ArraySource:
     """Images of a .mat file. Numbers alone are read: no object, no function."""
     from scipy.io import loadmat, whosmat
 
-    with path.open("rb") as file:
+    with open_regular(path, error=DataError) as file:
         head = file.read(128)
     if head.startswith(b"MATLAB 7.3") or head.startswith(b"\x89HDF"):
         from vaelab.data.hdf5 import hdf5_source

@@ -21,6 +21,7 @@ from vaelab.data.named import PART_NAMES
 from vaelab.data.pixels import MAX_PIXELS, Geometry
 from vaelab.data.readers import Array, in_memory
 from vaelab.errors import DataError
+from vaelab.opening import open_regular
 
 _LABELS = (*LABEL_KEYS, "emotion", "category", "character", "species")
 _NUMBERS = ("", "id", "index", "row", "unnamed: 0", "imageid")  # columns that count rows
@@ -225,7 +226,7 @@ def _objects(labels: Any) -> NDArray[Any]:
 
 def _lines(path: Path) -> Iterator[str]:
     """Lines that are not empty."""
-    with path.open("rb") as file:
+    with open_regular(path, error=DataError) as file:
         yield from _decoded(file, path)
 
 

@@ -140,7 +140,13 @@ class Ranking:
     def table(self) -> str:
         """Return the ranking as CSV: ``rank,name,…scores,…shares,reason``, the oddest first."""
         shares = {name: self.shares(name) for name in self.scores}
-        head = ["rank", "name", *self.scores, *(f"{name}_share" for name in shares), "reason"]
+        head: list[object] = [
+            "rank",
+            "name",
+            *self.scores,
+            *(f"{name}_share" for name in shares),
+            "reason",
+        ]
         rows: list[list[object]] = [head]
         for place, number in enumerate(self.order(), 1):
             values = [f"{float(values[number]):.6g}" for values in self.scores.values()]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 
 from vaelab import files
 from vaelab.errors import RunError, counted
@@ -95,20 +96,13 @@ def read(run: Run, path: Path | None = None) -> Evaluation:
             f"{run}: is not evaluated as it is now. Measure it with: vaelab evaluate {run}"
         )
     values = files.read_json(path)
+    values.pop("weights")
     try:
-        del values["weights"]
-        figures = {name: _figure(**figure) for name, figure in values["figures"].items()}
-        notes = tuple(values["notes"])
-        return Evaluation(**{**values, "figures": figures, "notes": notes})
-    except (KeyError, TypeError, AttributeError) as error:
-        why = f"not an evaluation: {error}"
-        raise files.damaged(path, why) from None
-
-
-def _figure(
-    ends: list[float | None] | None = None, given: Iterable[str] = (), **values: Any
-) -> Figure:
-    return Figure(**values, ends=None if ends is None else (ends[0], ends[1]), given=tuple(given))
+        return TypeAdapter(Evaluation).validate_python(values)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(map(str, fault["loc"]))
+        raise files.damaged(path, f"not an evaluation: {where}: {fault['msg']}") from None
 
 
 def verdict(evaluation: Evaluation, options: Iterable[str] = (), steps: int | None = None) -> str:

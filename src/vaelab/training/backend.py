@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from vaelab.config import TrainingConfig
 from vaelab.errors import ConfigError
+from vaelab.files import inside
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -139,6 +141,8 @@ def _accelerator(config: TrainingConfig, folder: str | None) -> Accelerator:
     if missing:
         names = ", ".join(sorted(missing))
         raise ConfigError(f"training.trackers: {names} not installed; pip install {names}.")
+    if config.trackers and folder is not None:
+        inside(Path(folder), Path(folder) / "vaelab")  # where TensorBoard writes
     return Accelerator(
         cpu=config.device == "cpu" or not torch.cuda.is_available(),
         log_with=list(config.trackers) or None,
