@@ -295,6 +295,7 @@ class Stream(IterableDataset[Any]):
         (lambda: (image for image in IMAGES), r"Read them into a list first: list\(data\)"),
         (Stream, r"Stream: gives its items in one order alone.*list\(data\)"),
         (lambda: {"a": 1}, "has the keys a. Name its parts train, validation and test"),
+        (lambda: [("a.png", 1)] * 12, "item 0 is the text 'a.png'.*PIL.Image.open"),
         (lambda: [(IMAGES[0], object())] * 12, "item 0 has a label of type object"),
     ],
 )
