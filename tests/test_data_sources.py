@@ -322,7 +322,8 @@ def test_what_cannot_be_indexed_is_refused_with_the_line_that_helps(
 )
 def test_names_that_people_give_arrays(names: str, tmp_path: Path) -> None:
     arrays = (IMAGES[:21], KINDS[:21, None], IMAGES[21:], KINDS[21:, None])
-    np.savez(tmp_path / "a.npz", **dict(zip(names.split(), arrays, strict=True)), extra=np.ones(3))
+    named: dict[str, Any] = dict(zip(names.split(), arrays, strict=True))
+    np.savez(tmp_path / "a.npz", **named, extra=np.ones(3))
     splits = load_data(tmp_path / "a.npz")
     expect(splits, ["0", "1", "2"])
     assert len(splits.test) == 9
@@ -515,8 +516,9 @@ def test_hdf5_files_and_matlab_7_3(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["train/images"], file["train/labels"] = IMAGES[:20], KINDS[:20] + 1
         file["test/images"], file["test/labels"] = IMAGES[20:], KINDS[20:] + 1
+        file["class_names"] = np.array([b"fig", b"oak", b"yew"])
     splits = load_data(tmp_path / "a.h5")
-    expect(splits, ["1", "2", "3"])
+    expect(splits, ["fig", "oak", "yew"])
     assert len(splits.test) == 10
     with h5py.File(tmp_path / "b.mat", "w", userblock_size=512) as file:
         file["X"], file["y"] = IMAGES.transpose(0, 3, 2, 1), KINDS[None]
