@@ -56,6 +56,12 @@ def repeated(times: int) -> Iterator[None]:
         yield
 
 
+def share() -> float:
+    """Return which share of the global batch the local one is; 1 without other processes."""
+    shard = _shard.get()
+    return 1.0 if shard is None else (shard[1] - shard[0]) / shard[2]
+
+
 def normal(
     shape: Sequence[int],
     *,
@@ -84,6 +90,22 @@ def uniform(
         ValueError: when the batch is not the local one that `sharded` announced.
     """
     return _draw(torch.rand, shape, batch_dim, device, dtype)
+
+
+def mask(shape: Sequence[int], keep: float, *, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Draw 1 with probability ``keep`` and 0 otherwise, for the rows of a layer's input.
+
+    Rows are the local batch or, as where a decoder gets S samples of each image, S times that.
+
+    Raises:
+        ValueError: when they are not.
+    """
+    start, stop, total = _shard.get() or (0, shape[0], shape[0])
+    samples, rest = divmod(shape[0], stop - start)
+    if rest:
+        raise ValueError(f"a mask of shape {tuple(shape)} has no batch of {stop - start}")
+    whole = torch.empty((samples, total, *shape[1:]), device=device, dtype=dtype)
+    return whole.bernoulli_(keep)[:, start:stop].reshape(tuple(shape))
 
 
 def _draw(
