@@ -38,7 +38,7 @@ CASES: dict[str, dict[str, Any]] = {
         "decoder": {"normalization": "group"}, "free_bits": 0.6,
     },
     "beta-vae": {"free_bits": 0.3, "warmup": 0.5},
-    "annealed-vae": {"capacity": 3.0, "gamma": 20.0},
+    "annealed-vae": {"capacity": 2.0, "growth": 0.0, "gamma": 20.0},
     "iwae": {"samples": 3, "binarize": "dynamic"},
     "cvae": {"given": ["label", "size"], "dropout": 0.3, "learned_prior": True},
     "cvae-info": {"given": ["label", "size"], "critic_steps": 2, "critic_lr": 1e-3},

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 _shard: ContextVar[tuple[int, int, int] | None] = ContextVar("shard", default=None)
+_rows: ContextVar[list[torch.Generator] | None] = ContextVar("rows", default=None)
 
 
 def seed(number: int, device: torch.device) -> None:
@@ -54,6 +55,19 @@ def repeated(times: int) -> Iterator[None]:
     start, stop, total = shard
     with sharded(start * times, stop * times, total * times):
         yield
+
+
+@contextmanager
+def row_by_row(seeds: Sequence[int]) -> Iterator[None]:
+    """Within this context the noise of every row of the local batch follows from its own seed.
+
+    So a result for a row depends on nothing but the row, and different rows get independent noise.
+    """
+    token = _rows.set([torch.Generator().manual_seed(seed) for seed in seeds])
+    try:
+        yield
+    finally:
+        _rows.reset(token)
 
 
 def share() -> float:
@@ -115,6 +129,13 @@ def _draw(
     device: torch.device | str | None,
     dtype: torch.dtype,
 ) -> Tensor:
+    generators = _rows.get()
+    if generators is not None:
+        if shape[batch_dim] != len(generators):
+            raise ValueError(f"{shape[batch_dim]} rows, but seeds for {len(generators)}")
+        one = [size for place, size in enumerate(shape) if place != batch_dim % len(shape)]
+        each = [sampler(one, generator=generator, dtype=dtype) for generator in generators]
+        return torch.stack(each, batch_dim % len(shape)).to(device)
     shard = _shard.get()
     if shard is None:
         return sampler(tuple(shape), device=device, dtype=dtype)
