@@ -20,6 +20,7 @@ from vaelab.data.summary import fingerprint
 from vaelab.errors import BusyError, RunError
 from vaelab.models.classifier import Classifier
 from vaelab.recipes import resolve
+from vaelab.training.backend import alone
 from vaelab.training.progress import Progress, Silent
 from vaelab.training.run import Run, check_same
 
@@ -80,7 +81,8 @@ def trained_judge(
         progress.say(f"Training a classifier of {splits.name}, which will judge images:")
     while True:
         try:
-            train_config(config, splits, run, progress or Silent())
+            with alone():  # one process trains it, those beside it wait
+                train_config(config, splits, run, progress or Silent())
             break
         except BusyError:  # another process trains it
             time.sleep(1)
