@@ -207,3 +207,24 @@ def test_what_each_player_of_an_adversarial_autoencoder_pays(kind: AdversarialLo
     fooled = float(fool_loss(of, kind))
     assert found["model"].total.item() == pytest.approx(float(distortion) + 10 * fooled, rel=1e-5)
     assert float(found["model"].figures["loss/fool"]) == pytest.approx(10 * fooled, rel=1e-5)
+
+
+def test_the_losses_of_a_vae_gan_are_larsens_with_the_weights_that_are_stated() -> None:
+    """The table of docs/discriminator.md: γ = 2/λ, and generated images of half the weight."""
+    judge, model, gamma = Seen(), small("vae-gan"), 0.4
+    found = losses(VaeGan(judge, "minimax", 2 / gamma, 0.0, 1.0, 0.0), model)
+    x = batch().images
+    with torch.no_grad(), seeded(4, CPU):
+        posterior, _ = model.distributions(batch())
+        rebuilt = model.decode(posterior.rsample()).mean
+        drawn = model.decode(torch.randn(1, 6, 2)[0]).mean
+        alike = 0.5 * (judge.features(x) - judge.features(rebuilt)).square().sum(1).mean()
+        kl = 0.5 * (posterior.mean**2 + posterior.variance - 1 - posterior.variance.log()).sum(1)
+        real, near, far = (judge(images).double().sigmoid() for images in (x, rebuilt, drawn))
+        decoder = gamma * alike - near.log().mean() - far.log().mean()
+        spotted = (-(1 - near).log().mean() - (1 - far).log().mean()) / 2
+    assert found["encoder"].total.item() == pytest.approx(float(kl.mean() + alike), rel=1e-5)
+    assert gamma * found["decoder"].total.item() == pytest.approx(float(decoder), rel=1e-5)
+    assert found["discriminator"].total.item() == pytest.approx(
+        float(-real.log().mean() + spotted), rel=1e-4
+    )

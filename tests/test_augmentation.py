@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from scipy import stats
 
 from tests.test_cli import vaelab
 from vaelab.config import merge
@@ -32,7 +31,7 @@ from vaelab.studies.arms import ARMS, WITHOUT_LABELS
 from vaelab.studies.mixture import labelled_part, mixed, tiled
 from vaelab.studies.plan import Plan, make_plan, read_study, with_lead
 from vaelab.studies.results import Result, Results, read_results
-from vaelab.studies.statistics import Estimate, blocked
+from vaelab.studies.statistics import Estimate
 from vaelab.studies.study import Study
 from vaelab.studies.work import work
 from vaelab.training.fit import train_config
@@ -462,72 +461,6 @@ def test_what_is_said_to_look_at_no_label_does_not(recipe: str) -> None:
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_two_blocked_groups_are_a_paired_t_test() -> None:
-    one, other = [1.0, 2.5, 2.0, 4.0], [0.5, 1.5, 2.5, 2.0]
-    groups = {"a": dict(enumerate(one)), "b": dict(enumerate(other))}
-    gap = blocked(groups, [("a", "b")])["a", "b"]
-    low, high = stats.ttest_rel(one, other).confidence_interval(0.95)
-    assert gap.value == pytest.approx((low + high) / 2)
-    assert gap.interval == pytest.approx((high - low) / 2)
-    assert blocked({"a": {0: 1.0}, "b": {0: 2.0}}, [("a", "b")])["a", "b"].interval is None
-    assert blocked({"a": {0: 1.0}, "b": {1: 2.0}}, [("a", "b")]) == {}
-
-
-def test_what_a_seed_does_to_all_arms_drops_out() -> None:
-    generator = np.random.default_rng(0)
-    misses, count = 0, 400
-    for _ in range(count):
-        luck = 10 * generator.normal(size=5)
-        groups = {
-            name: dict(enumerate(mean + luck + generator.normal(size=5)))
-            for name, mean in (("a", 0.0), ("b", 1.0), ("c", 1.0), ("d", 1.0))
-        }
-        gaps = blocked(groups, [("b", "a"), ("c", "a"), ("d", "a")])
-        for gap in gaps.values():
-            assert gap.interval is not None
-            assert gap.interval < 5  # the luck of the seeds would give more than 10
-        misses += any(abs(g.value - 1) > (g.interval or 0) for g in gaps.values())
-    assert misses / count < 0.08
-
-
-def test_noisy_arms_widen_no_interval_but_their_own() -> None:
-    generator = np.random.default_rng(1)
-    noise = [0.3] * 4 + [4.0] * 2 + [1.0] * 6
-    misses, count, quiet, noisy = 0, 200, [], []
-    pairs = [(str(arm), "0") for arm in range(1, len(noise))]
-    for _ in range(count):
-        luck = 5 * generator.normal(size=3)
-        groups = {
-            str(arm): dict(enumerate(luck + size * generator.normal(size=3)))
-            for arm, size in enumerate(noise)
-        }
-        gaps = blocked(groups, pairs)
-        misses += any(abs(gap.value) > (gap.interval or 0) for gap in gaps.values())
-        quiet.append(gaps["1", "0"].interval or 0)
-        noisy.append(gaps["4", "0"].interval or 0)
-    assert misses / count < 0.1  # with one variance for all: a fifth
-    assert np.median(quiet) < 0.5 * np.median(noisy)
-
-
-def test_a_known_trend_of_the_noise_narrows_intervals_that_still_hold() -> None:
-    generator = np.random.default_rng(2)
-    noise = np.geomspace(0.1, 5, 14)
-    pairs = [(str(arm), "0") for arm in range(1, len(noise))]
-    trend = {str(arm): math.log(size) for arm, size in enumerate(noise)}
-    misses, count, narrow, wide = 0, 200, [], []
-    for _ in range(count):
-        groups = {
-            str(arm): dict(enumerate(size * generator.normal(size=3)))
-            for arm, size in enumerate(noise)
-        }
-        gaps = blocked(groups, pairs, trend=trend)
-        misses += any(abs(gap.value) > (gap.interval or 0) for gap in gaps.values())
-        narrow.append(gaps["1", "0"].interval or 0)
-        wide.append(blocked(groups, pairs)["1", "0"].interval or 0)
-    assert misses / count < 0.1
-    assert np.median(narrow) < 0.6 * np.median(wide)
-
-
 def test_a_study_runs_goes_on_and_tells(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -620,7 +553,7 @@ def test_the_headline_counts_only_honest_arms_that_are_decided(tmp_path: Path) -
         "than chance could."
     )
     said = " ".join(gains.sentences(found))
-    assert "At 30 labels (10 a class), real images alone reach 75" in said
+    assert "At 30 labels (10 a class), real images alone reach 80 ± 60 %." in said  # two seeds
     assert "classical augmentation raises it by 5 ±" in said
     assert "leaky" in said
     found = told(plan, {**base, generated: [0.95, 0.851], leaky: [0.99, 0.89]}, tmp_path)

@@ -271,7 +271,7 @@ def test_all_of_other_images_are_measured_unless_they_name_a_test_part(
     )  # fmt: skip
     assert measured() == (6, "Over 6 test images held out from training.")
     assert measured("-d", str(photos))[0] == 6  # some of the run's own were trained on
-    assert "that training used" in measured("-d", str(photos), "--split", "train")[1]
+    assert "training used 48 of them" in measured("-d", str(photos), "--split", "train")[1]
 
 
 def test_no_image_that_may_have_been_trained_on_is_called_held_out(
@@ -298,11 +298,14 @@ def test_no_image_that_may_have_been_trained_on_is_called_held_out(
     assert "15 test images" in protocol("-d", str(parts / "test"))
     assert "held out" in protocol("-d", str(parts / "test"))
     assert "held out" in protocol("-d", str(parts / "train" / ".."))
-    assert "that training used, some or all of them" in protocol("-d", str(parts / "train"))
+    assert "training used 40 of them" in protocol("-d", str(parts / "train"))
     seen = next((parts / "train").rglob("*.png"))
     shutil.copy(seen, parts / "test" / seen.parent.name / "new.png")
-    assert "some or all of them" in protocol("-d", str(parts), "--split", "validation")
-    assert "some or all of them" in protocol("-d", str(parts))  # no longer what was trained on
+    assert "15 test images" in protocol("-d", str(parts))  # the copy is an image to train on
+    strange = parts / "test" / seen.parent.name / "strange.png"
+    Image.fromarray(255 - np.asarray(Image.open(seen))).save(strange)
+    assert "Over 17 images" in protocol("-d", str(parts))
+    assert "training used" in protocol("-d", str(parts))
 
 
 def test_broken_images_can_be_left_out(
@@ -348,6 +351,8 @@ def test_an_unfinished_classifier_is_said_to_be_one(
     tensors, meta = files.load_tensors(state)
     meta["position"]["finished"] = False
     files.save_tensors(state, tensors, meta)
-    said = "Training is not finished (2 of 3 epochs). Go on with: vaelab classify train --resume"
+    step = meta["position"]["step"]
+    said = f"Training is not finished (2 of 3 epochs, step {step}): these are the weights of a "
+    said += "checkpoint. Go on with: vaelab classify train --resume"
     assert said in vaelab(capsys, "classify", "evaluate", path)[1]
     assert said in Run(path).report_file.read_text()

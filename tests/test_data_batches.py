@@ -95,10 +95,11 @@ def test_shards_put_together_are_the_batches_of_one_process() -> None:
     assert max(len(part[0]) for part in shards) - min(len(part[0]) for part in shards) <= 1
 
 
-def test_a_last_batch_that_cannot_feed_all_processes_is_left_out() -> None:
+def test_a_last_batch_of_fewer_images_than_processes_goes_to_each_of_them() -> None:
     images = image_set(101)
     shards = [drawn(images, rank=rank, world=2) for rank in range(2)]
-    assert [len(shard) for shard in shards] == [10, 10]
+    assert [len(shard) for shard in shards] == [11, 11]
+    assert shards[0][-1] == shards[1][-1] == drawn(images)[-1]
     with pytest.raises(DataError, match="cannot feed 11 processes"):
         Batches(images, 10, device="cpu", world=11)
 

@@ -160,6 +160,8 @@ def test_evaluation_of_a_known_model(stretch: float) -> None:
     )
     told, wasted = figures["mutual_information"], figures["marginal_kl"]
     assert told.standard_error is not None
+    assert wasted.number.startswith("≤ ")
+    assert "upper bound" in wasted.protocol
     assert told.value + wasted.value == pytest.approx(rate, abs=0.1)
 
 

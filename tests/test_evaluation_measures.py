@@ -22,7 +22,7 @@ def test_mean_and_its_standard_error() -> None:
     figure = mean(torch.tensor([1.0, 2.0, 3.0, 4.0]), "nats", "by hand")
     assert figure.value == 2.5
     assert figure.standard_error == pytest.approx(math.sqrt(5 / 3) / 2)
-    assert figure.interval == pytest.approx(1.96 * math.sqrt(5 / 3) / 2)
+    assert figure.interval == pytest.approx(3.1824 * math.sqrt(5 / 3) / 2, rel=1e-4)  # t of 3
     assert (figure.n, figure.unit, figure.protocol) == (4, "nats", "by hand")
     assert mean(torch.tensor([1.0]), "", "").standard_error is None
 
@@ -177,3 +177,30 @@ def test_information_of_two_overlapping_posteriors(monkeypatch: pytest.MonkeyPat
     one, two = (torch.exp(-0.5 * (grid - m) ** 2) / math.sqrt(2 * math.pi) for m in (-1, 1))
     known = float(torch.trapezoid(one * (one / (0.5 * (one + two))).log(), grid))
     assert float(told.mean()) == pytest.approx(known, abs=4 * float(told.std()) / math.sqrt(6000))
+
+
+@pytest.mark.parametrize("count", [5, 40])
+def test_the_parts_of_the_rate_bound_those_of_the_distribution(count: int) -> None:
+    """x ~ N(0, 1), q(z|x) = N(x, s²): then q(z) = N(0, 1 + s²) and both parts are known."""
+    scale = 0.2
+    known_information = 0.5 * math.log(1 + scale**-2)
+    known_rest = 0.5 * (scale**2 - math.log(1 + scale**2))
+    torch.manual_seed(1)
+    prior = StandardNormal(torch.zeros(1))
+    told, wasted = [], []
+    for _ in range(300):
+        posterior = DiagonalNormal(torch.randn(count, 1), torch.full((count, 1), scale))
+        one, other = split_rate(posterior, prior, posterior.sample())
+        told.append(float(one.mean()))
+        wasted.append(float(other.mean()))
+    error = 2 * float(np.std(wasted)) / math.sqrt(300)
+    assert np.mean(told) < known_information < math.log(count) + 1
+    assert np.mean(wasted) > known_rest + error  # an upper bound, never exact for few images
+    rate = np.mean(told) + np.mean(wasted)
+    assert rate == pytest.approx(known_information + known_rest, abs=6 / math.sqrt(300 * count))
+
+
+def test_an_upper_bound_is_written_as_one() -> None:
+    figure = Figure(11.49, 0.04, 100, "nats per image", "how", ends=(None, 11.49))
+    assert figure.number == "≤ 11.49 ± 0.08"
+    assert Figure(11.49, None, 100, "nats per image", "how", ends=(None, 11.49)).number == "≤ 11.49"

@@ -18,7 +18,7 @@ from vaelab import api
 from vaelab.data.images import ImageSet, Splits
 from vaelab.errors import ConfigError, DataError
 from vaelab.evaluation.features import Features, find_features
-from vaelab.evaluation.generate import generation_figures
+from vaelab.evaluation.generate import WEAK, generation_figures, generation_notes
 from vaelab.evaluation.generation import detail, frechet, kernel_distance, nearest, neighbourhoods
 from vaelab.evaluation.neighbours import neighbour_figures, vote
 from vaelab.evaluation.samplers import Sampler, find_sampler
@@ -307,3 +307,59 @@ def test_images_without_classes_need_a_network(spots: Splits) -> None:
     plain = api.load_data(np.zeros((40, 8, 8), np.uint8))
     with pytest.raises(ConfigError, match=r"--features NETWORK\.onnx"):
         find_features(plain)
+
+
+def test_images_that_are_all_alike_do_not_come_out_as_good() -> None:
+    """A collapsed generator: every image is close to the mean of the real ones."""
+    real, count = torch.Generator().manual_seed(0), 120
+    images = (torch.rand(2 * count, 1, 4, 5, generator=real) * 255).to(torch.uint8)
+    test, train = ImageSet(images[:count]), ImageSet(images[count:])
+    mean = images.float().mean(0) / 255
+
+    class Blobs:
+        device = torch.device("cpu")
+
+        def decoded(self, z: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+            return (mean + 0.01 * torch.randn(len(z), 1, 4, 5)).clamp(0, 1)
+
+    blobs: Any = Blobs()
+    sampler = Sampler("blobs", blobs, lambda n: (torch.zeros(n, 1), torch.zeros(n, 0)))
+    features = Features("pixels", lambda x: _unit(x).flatten(1), images=60, accuracy=0.62)
+    found = generation_figures(test, features, sampler, known=train, sets=2)
+    assert found["precision"].value == 1
+    assert found["density"].value > 1
+    assert found["recall"].value < 0.1  # coverage, in 20 dimensions, is no help: 0.95
+    assert list(found)[:2] == ["frechet", "frechet_floor"]
+    assert found["frechet"].value > 3 * found["frechet_floor"].value
+    weak, alike = generation_notes(found, features)
+    assert weak.startswith(WEAK)
+    assert "only 120 real images" in weak
+    assert "trained on 60 images" in weak
+    assert "62%" in weak
+    assert "Precision 1.00 and density" in alike
+    assert "all alike" in alike
+    assert "120 generated images against 120 real ones" in found["frechet"].protocol
+    assert "Biased upwards for few images" in found["frechet"].protocol
+
+
+def test_a_perfect_generator_reaches_the_floor_and_is_not_doubted() -> None:
+    count = 1_000
+    images = (torch.rand(2 * count, 1, 2, 3, generator=torch.Generator().manual_seed(1)) * 255).to(
+        torch.uint8
+    )
+    test, train = ImageSet(images[:count]), ImageSet(images[count:])
+
+    class Perfect:
+        device = torch.device("cpu")
+
+        def decoded(self, z: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
+            return torch.rand(len(z), 1, 2, 3)
+
+    perfect: Any = Perfect()
+    sampler = Sampler("perfect", perfect, lambda n: (torch.zeros(n, 1), torch.zeros(n, 0)))
+    features = Features("pixels", lambda x: _unit(x).flatten(1), images=5_000, accuracy=0.97)
+    found = generation_figures(test, features, sampler, known=train, sets=20)
+    # of independent sets from one distribution both are the bias of a thousand images
+    assert found["frechet"].value == pytest.approx(found["frechet_floor"].value, rel=0.6)
+    assert found["frechet"].value < 0.01 * float(_unit(images).var(0).sum())
+    assert generation_notes(found, features) == ()

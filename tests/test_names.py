@@ -45,9 +45,10 @@ def thirds(n: int = 180) -> ImageSet:
 def parts() -> Splits:
     whole = thirds()
     rows = torch.arange(180)
-    return Splits(
-        "thirds", *(whole.subset(some) for some in (rows[:120], rows[120:150], rows[150:]))
+    train, validation, test = (
+        whole.subset(some) for some in (rows[:120], rows[120:150], rows[150:])
     )
+    return Splits("thirds", train, validation, test)
 
 
 @pytest.fixture(scope="module")

@@ -234,7 +234,7 @@ def test_interrupted_run_says_how_to_go_on(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         train("vae", splits, run.path, progress=Stopper(), **{**SMALL, "epochs": 3, "log_every": 1})
     page = Page(write_report(run, splits).read_text(encoding="utf-8"))
-    assert "Training is not finished (1 of 3 epochs)" in page.text
+    assert "Training is not finished (1 of 3 epochs, step " in page.text
     assert f"vaelab train --resume --out {run}" in page.text
     run.log_file.unlink()
     with pytest.raises(RunError, match=r"log\.jsonl: is missing, .* Restore it"):

@@ -86,6 +86,35 @@ def test_m2_costs_what_the_equation_says() -> None:
     torch.testing.assert_close(found["loss/labelled"], bound - 7 * log_q.mean())
 
 
+def test_the_loss_is_kingmas_sum_over_all_images() -> None:
+    """An image that has a label is in L, no other is; the sum over images divided by their number.
+
+    With α times N in the place of the paper's α.
+    """
+    model, objective = built("m2", few=LABELLED, alpha=0.1, **PLAIN)
+    model.eval()
+    labels = torch.full((32,), -1)
+    labels[:5] = torch.tensor([0, 1, 1, 0, 1])
+    some = replace(batch(), labels=labels)
+    with seeded(3, torch.device("cpu")), torch.no_grad():
+        found = objective(model, some, 0).figures
+    with seeded(3, torch.device("cpu")), torch.no_grad():
+        q = model.labeler(some.images).softmax(1)
+        x = some.images.repeat_interleave(2, 0)
+        trace = model.trace(Batch(x, x, None, None, torch.arange(64)), torch.eye(2).repeat(32, 1))
+        each = (trace.rate - trace.log_px)[0].view(32, 2) + math.log(2)
+        u = (q * (each + q.log())).sum(1)
+        beside = objective.draw(model, some)
+        assert beside.labels is not None
+        trace = model.trace(beside, torch.nn.functional.one_hot(beside.labels, 2).float())
+        bounds = (trace.rate - trace.log_px)[0] + math.log(2)
+        costs = -model.labeler(beside.images).log_softmax(1)[torch.arange(32), beside.labels]
+    count = 32.0  # as if the batch were all images; 4 of 300 and so on for the labelled ones
+    summed = u[5:].sum() / count + objective.share * bounds.mean() + 0.1 * costs.mean()
+    torch.testing.assert_close(found["loss"], summed)
+    assert abs(float(u[:5].sum() / count)) > 0.1  # so that to count them too would show
+
+
 def test_the_bound_of_few_labels_weighs_what_they_are() -> None:
     model, objective = built("m2", few=LABELLED, alpha=0.0, **PLAIN)
     model.eval()

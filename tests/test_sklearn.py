@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.stats import multivariate_normal
 from sklearn.decomposition import PCA
 from sklearn.model_selection import GridSearchCV
 from sklearn.neighbors import KNeighborsClassifier
@@ -19,6 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from tests.conftest import blobs
+from vaelab.models.model import seeded
 from vaelab.sklearn import VAE
 
 QUICK: dict[str, Any] = {"hidden": (8,), "epochs": 2, "batch_size": 16, "draws": 10}
@@ -78,6 +80,90 @@ def test_score_is_the_importance_weighted_bound(fitted: VAE) -> None:
     np.testing.assert_allclose(many.score_samples(x[inside]), expected, atol=0.25)
 
 
+@pytest.fixture(scope="module")
+def linear() -> VAE:
+    """A linear decoder with one σ: p(x) is normal, N(b, W Wᵀ + σ² I)."""
+    return VAE(hidden=(), epochs=15, batch_size=16, draws=20, lr=1e-2, random_state=1).fit(plane())
+
+
+def log_density(model: VAE, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return log p(x) of a linear model in closed form (Tipping and Bishop, 1999)."""
+    offset = model.inverse_transform(np.zeros((1, 2)))[0]
+    weight = (model.inverse_transform(np.eye(2)) - offset).T
+    sigma = float(model.model_.decode(torch.zeros(1, 2)).base_dist.scale.detach()[0, 0, 0, 0])
+    covariance = weight @ weight.T + np.diag((sigma * model.scale_) ** 2)
+    found: np.ndarray[Any, Any] = multivariate_normal(offset, covariance).logpdf(rows)
+    return found
+
+
+def test_the_error_of_the_score_is_small_and_falls_with_the_number_of_rows(linear: VAE) -> None:
+    rows = plane(1024, seed=9)
+    exact = log_density(linear, rows)
+    many = VAE(**linear.get_params()).set_params(draws=4000)
+    many.__dict__.update({k: v for k, v in vars(linear).items() if k.endswith("_")})
+    error = many.score_samples(rows[:200]) - exact[:200]
+    assert np.median(np.abs(error)) < 0.02
+    assert -0.06 < error.mean() < 0.02  # a bound, which few rows of a coarse posterior keep low
+    errors = []
+    for seed in range(12):
+        linear.seed_ = seed
+        errors.append(linear.score_samples(rows) - exact)
+    each = np.stack(errors)  # (seeds, rows): the noise of a row differs with the seed
+    single = each.std(0).mean()
+    of_means = each.mean(1).std(ddof=1)
+    assert single > 0.05
+    # Were the noise of rows alike, this would be about `single` for any number of rows.
+    assert of_means < 3 * single / math.sqrt(len(rows))
+
+
+@pytest.mark.parametrize(
+    ("posterior", "prior", "by"),
+    [("diagonal", "nice", 0.1), ("full", "mixture", 0.6), ("flow", "mixture", 0.6)],
+)
+def test_score_and_samples_are_of_the_models_own_distributions(
+    posterior: str, prior: str, by: float
+) -> None:
+    torch.manual_seed(0)
+    settings = {"prior": prior, "prior_components": 3, "posterior": posterior, "sigma": 0.5}
+    model = VAE(**QUICK, likelihood="gaussian", random_state=2, settings=settings)
+    model.set_params(draws=3000).fit(plane(60))
+    own = model.model_.prior
+    with torch.no_grad():
+        for parameter in own.parameters():  # away from N(0, I)
+            parameter.add_(by * torch.randn_like(parameter))
+    rows = plane(4, seed=3)
+    scaled = torch.from_numpy((rows - model.offset_) / model.scale_).view(-1, 1, 1, 5)
+    whole, step = torch.linspace(-9, 9, 361).double(), 18 / 360  # ∫ p(x|z) p(z) dz on a grid
+    grid = torch.cartesian_prod(whole, whole)
+    network = model.model_.double().eval()
+    with torch.no_grad():
+        log_prior = own().log_prob(grid)
+        found, moved = [], 0.0
+        for x in scaled:
+            log_px = torch.cat([network.decode(z).log_prob(x) for z in grid.split(20_000)])
+            found.append(torch.logsumexp(log_px + log_prior, 0) + 2 * math.log(step))
+            other = torch.logsumexp(log_px - grid.square().sum(1) / 2, 0) - math.log(2 * math.pi)
+            moved = max(moved, abs(float(found[-1] - other - 2 * math.log(step))))
+        assert moved > 0.3  # so that to take N(0, I) for the prior would show
+    assert torch.logsumexp(log_prior, 0) + 2 * math.log(step) == pytest.approx(0, abs=0.03)
+    network.float()
+    expected = torch.stack(found).numpy() - np.log(model.scale_).sum()
+    np.testing.assert_allclose(model.score_samples(rows), expected, atol=0.15)
+    drawn = model.sample(2000, random_state=4)
+    with seeded(7, torch.device("cpu")):
+        means = model.inverse_transform(own.sample(2000).numpy())
+    spread = np.sqrt(2 / 2000) * means.std(0)
+    assert (np.abs(drawn.mean(0) - means.mean(0)) < 4.5 * spread).all()
+
+
+def test_a_score_does_not_depend_on_the_rows_beside_it(fitted: VAE) -> None:
+    rows = plane(30, seed=8)
+    whole = fitted.score_samples(rows)
+    parts = np.concatenate([fitted.score_samples(part) for part in np.split(rows[::-1], 6)])
+    np.testing.assert_allclose(parts[::-1], whole, rtol=1e-12)
+    assert not np.allclose(fitted.score_samples(rows[:1] + 1e-9), whole[:1], rtol=1e-6, atol=0)
+
+
 def test_codes_go_back_to_rows(fitted: VAE) -> None:
     x = plane()
     back = fitted.inverse_transform(fitted.transform(x))
@@ -127,13 +213,15 @@ def test_images_are_rows_with_a_shape() -> None:
     [
         ({"likelihood": "bernoulli"}, r"needs features in \[0, 1\]"),
         ({"likelihood": "poisson"}, "choose one of gaussian"),
+        ({"draws": 0}, "draws: must be 1 to 1,000,000"),
+        ({"settings": {"lr": 0.1}}, "settings: lr is an argument of VAE"),
         ({"image_shape": (1, 2, 2)}, "does not hold 5 features"),
         ({"image_shape": (5, 1, 1)}, r"is \(C, H, W\), channels first, and C must be 1, 3 or 4"),
     ],
 )
 def test_what_cannot_be_fitted_is_said(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        VAE(**QUICK, **settings).fit(plane(20))
+        VAE(**{**QUICK, **settings}).fit(plane(20))
 
 
 def test_a_copy_by_scikit_learn_means_gives_the_same(fitted: VAE) -> None:

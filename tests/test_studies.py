@@ -31,7 +31,6 @@ from vaelab.recipes import resolve
 from vaelab.studies import verdict
 from vaelab.studies.plan import make_plan, read_study, shipped
 from vaelab.studies.results import Result, Results, as_csv, read_results
-from vaelab.studies.statistics import Variance, common_variance, differences, means, moderated
 from vaelab.studies.study import Study
 from vaelab.studies.watch import THREADS, State
 from vaelab.studies.work import prepare, work
@@ -160,107 +159,6 @@ def test_shipped_studies_can_be(name: str, preset: str) -> None:
 
 
 # What is claimed
-
-
-def test_the_common_variance_is_found_again() -> None:
-    generator = np.random.default_rng(0)
-    freedom, groups = 4, 4000
-    true = 2.5 * 8 / generator.chisquare(8, groups)  # d₀ = 8, s₀² = 2.5
-    found = true * generator.chisquare(freedom, groups) / freedom
-    common = common_variance([Variance(float(s), freedom) for s in found])
-    assert common.freedom == pytest.approx(8, rel=0.15)
-    assert common.value == pytest.approx(2.5, rel=0.05)
-
-
-def test_a_trend_of_the_variance_is_found_again() -> None:
-    generator = np.random.default_rng(0)
-    freedom, x = 4, generator.uniform(-2, 4, 4000)
-    true = (
-        2.5 * np.exp(1.5 * x) * 8 / generator.chisquare(8, len(x))
-    )  # d₀ = 8, s₀² = 2.5 exp(1.5 x)
-    found = true * generator.chisquare(freedom, len(x)) / freedom
-    known = [Variance(float(s), freedom) for s in found]
-    common = common_variance(known, x.tolist())
-    assert common.slope == pytest.approx(1.5, abs=0.03)
-    assert common.freedom == pytest.approx(8, rel=0.15)
-    assert common.at(3.0) == pytest.approx(2.5 * np.exp(4.5), rel=0.1)
-    assert common_variance(known).freedom < 2  # without it they tell little of each other
-    assert common_variance(known[:5], x[:5].tolist()).slope == 0  # too few for a line
-
-
-def test_variances_are_moderated_by_hand() -> None:
-    groups = {"a": [0.0, 2.0], "b": [0.0, 2.0], "c": [1.0, 3.0]}  # all of variance 2: pooled
-    assert moderated(groups) == dict.fromkeys("abc", Variance(2.0, 3))
-    wild = {"a": [0.0, 1e-6], "b": [0.0, 1.0], "c": [0.0, 1e6], "d": [5.0]}
-    found = moderated(wild)
-    prior = common_variance([Variance(v, 1) for v in (0.5e-12, 0.5, 0.5e12)])
-    assert found["b"].value == pytest.approx(
-        (prior.freedom * prior.value + 0.5) / (prior.freedom + 1)
-    )
-    assert found["d"].freedom == pytest.approx(prior.freedom)
-    assert moderated({"a": [1.0, 1.0], "b": [2.0, 2.0]})["a"] == Variance(0, 0)  # nothing is known
-    assert moderated({"a": [1.0, 3.0], "b": [2.0]})["a"] == Variance(2.0, 1)  # nothing but itself
-
-
-@pytest.mark.parametrize("spread", [0.0, 1.0])
-@pytest.mark.parametrize("seeds", [2, 3, 6])
-def test_intervals_hold_as_often_as_they_say(seeds: int, spread: float) -> None:
-    generator = np.random.default_rng(1)
-    held = total = 0
-    for _ in range(400):
-        deviations = np.exp(spread * generator.standard_normal(8))
-        draws = deviations[:, None] * generator.standard_normal((8, seeds))
-        for estimate in means({str(k): row.tolist() for k, row in enumerate(draws)}).values():
-            assert estimate.interval is not None
-            held += abs(estimate.value) <= estimate.interval
-            total += 1
-    # deviations that differ by factors of e, known from two seeds each, are the hardest case
-    assert held / total == pytest.approx(0.95, abs=0.05 if (seeds, spread) == (2, 1.0) else 0.03)
-
-
-@pytest.mark.parametrize(("cases", "seeds"), [(2, 2), (3, 2), (12, 2), (8, 3)])
-def test_comparisons_with_one_baseline_hold_together(cases: int, seeds: int) -> None:
-    generator = np.random.default_rng(2)
-    names = [str(k) for k in range(cases)]
-    pairs = [(name, "0") for name in names[1:]]
-    held = 0
-    for _ in range(1500):
-        draws = generator.standard_normal((cases, seeds))
-        groups = {name: dict(enumerate(row)) for name, row in zip(names, draws, strict=True)}
-        held += all(not estimate.decided for estimate in differences(groups, pairs).values())
-    assert 0.935 < held / 1500 < 0.99  # comparisons with one baseline depend: on the safe side
-
-
-def test_a_baseline_that_varies_more_is_not_taken_for_an_effect() -> None:
-    generator = np.random.default_rng(3)
-    held = 0
-    for _ in range(1000):
-        draws = generator.standard_normal((12, 2))
-        draws[0] *= 4
-        groups = {str(k): dict(enumerate(row)) for k, row in enumerate(draws)}
-        found = differences(groups, [(str(k), "0") for k in range(1, 12)])
-        held += all(not estimate.decided for estimate in found.values())
-    assert held / 1000 > 0.75  # two seeds cannot tell it; docs/studies.md says so
-
-
-def test_one_seed_decides_nothing() -> None:
-    found = means({"a": [1.0], "b": [2.0]})
-    assert found["a"].interval is None
-    assert not found["a"].decided
-
-
-def test_equal_values_decide_nothing() -> None:
-    found = differences({"a": {0: 2.0, 1: 2.0}, "b": {0: 3.0, 1: 3.0}}, [("a", "b")])
-    assert found["a", "b"].interval is None
-    assert not found["a", "b"].decided
-
-
-def test_comparisons_are_of_the_same_seeds() -> None:
-    groups = {"a": {0: 5.0, 1: 7.0, 2: 1.0}, "b": {1: 4.0, 0: 1.0, 3: 9.0}, "c": {7: 1.0}}
-    found = differences(groups, [("a", "b"), ("a", "c")])
-    assert found["a", "b"].value == 3.5
-    assert found["a", "b"].n == 2
-    assert ("a", "c") not in found
 
 
 def results(values: Mapping[str, Sequence[float]], lead: str = "elbo") -> Results:

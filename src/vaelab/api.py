@@ -133,19 +133,22 @@ def settings_to_config(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_data(
-    config: RunConfig, data: Any = None, progress: Callable[[int, int], None] | None = None
+    config: RunConfig,
+    data: Any = None,
+    progress: Callable[[int, int], None] | None = None,
+    optional: bool = False,
 ) -> Splits:
-    """Return the images of a configuration, or those given in their place."""
+    """Return the images of a configuration, or those given in their place; see `load_data`."""
     if isinstance(data, Splits):
         return data
     if data is not None and not isinstance(data, (str, Path)):
-        return load_config(config.data, data, progress=progress)
+        return load_config(config.data, data, progress=progress, optional=optional)
     if config.data.spec == IN_MEMORY:
         raise ConfigError(
             "data.spec: this run was trained on images in memory. Pass them as `data`, or on the "
             "command line as --data PATH."
         )
-    return load_config(config.data, progress=progress)
+    return load_config(config.data, progress=progress, optional=optional)
 
 
 def load(path: Path | str, device: str = "cpu") -> Vae:
@@ -176,7 +179,12 @@ def write_explorer(path: Path | str, data: Any = None, out: Path | str | None = 
     run = Run(path)
     config = run.read_config()
     named = isinstance(data, (str, Path))
-    splits = load_config(config.data, data) if named else read_data(config, data)
+    other = data is not None
+    splits = (
+        load_config(config.data, data, optional=True)
+        if named
+        else read_data(config, data, optional=other)
+    )
     return write_page(run, splits, None if out is None else Path(out))
 
 

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 _FORMAT = "1"  # of the safetensors files: raised when an older vaelab could not read them
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 _YAML_HEAD = "# Written by vaelab; checked on reading. To change it, copy it. sha256: "
 
 

@@ -31,6 +31,11 @@ _OWN = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O
 _AT_ONCE = getattr(os, "O_NONBLOCK", 0)  # a pipe without a writer would be waited for
 _swept: set[str] = set()
 
+DEVICES = frozenset(
+    {"con", "prn", "aux", "nul"} | {f"{port}{n}" for port in ("com", "lpt") for n in range(10)}
+)
+"""Names that no file or folder can have on Windows, in small letters, whatever their ending."""
+
 
 def shown(path: str | Path) -> str:
     """Return a path for messages: names that are no valid text must not break printing them."""
@@ -245,8 +250,8 @@ def _written(entry: os.DirEntry[str]) -> bool:
     """Tell whether a part is held by whoever writes it."""
     if not entry.is_file(follow_symlinks=False):
         return False
-    with os.fdopen(os.open(entry.path, os.O_RDONLY | _OWN | _NO_LINK | _AT_ONCE), "rb") as file:
-        return not _lock(file)
+    with os.fdopen(os.open(entry.path, os.O_RDWR | _OWN | _NO_LINK | _AT_ONCE), "r+b") as file:
+        return _lock(file) is False
 
 
 @contextmanager

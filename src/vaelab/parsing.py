@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, ClassVar
+from typing import Any
 
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
@@ -19,14 +19,9 @@ _MERGE = "tag:yaml.org,2002:merge"
 class _Loader(yaml.SafeLoader):
     """The safe loader, without dates, for which no setting has a use, and without twice a key."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
-        first: [(tag, pattern) for tag, pattern in found if tag != _DATE]
-        for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
     def compose_mapping_node(self, anchor: Any) -> MappingNode:
         """Return the node of a mapping; raises `ConstructorError` for a key given twice."""
-        node: MappingNode = super().compose_mapping_node(anchor)  # type: ignore[no-untyped-call]
+        node: MappingNode = super().compose_mapping_node(anchor)
         seen = set()
         for key, _ in node.value:
             name = (key.tag, key.value) if isinstance(key, ScalarNode) else None
@@ -43,6 +38,12 @@ class _Loader(yaml.SafeLoader):
         super().flatten_mapping(node)
         if len(node.value) > _MERGED:
             raise _refused(f"a mapping of more than {_MERGED:,} keys", node)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in found if tag != _DATE]
+    for first, found in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def _refused(why: str, node: Node) -> yaml.constructor.ConstructorError:
@@ -63,7 +64,7 @@ def parse_yaml(text: str | bytes) -> Any:
         try:
             values = loader.get_single_data()
         finally:
-            loader.dispose()  # type: ignore[no-untyped-call]
+            loader.dispose()
         _size(values, 0, {})
     except RecursionError:
         raise ValueError("nested too deeply") from None

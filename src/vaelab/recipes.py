@@ -427,9 +427,9 @@ def m2(
 ) -> Built:
     """Semi-supervised M2 (Kingma et al., 2014): a classifier from few labels; y is summed over.
 
-    loss = E U(x) + E_labelled [w L(x, y) − `alpha` log q(y|x)], U = Σ_y q(y|x) (L(x, y) +
-    log q(y|x)), w the share of labelled images; q(y|x) learns from images that are shifted, turned,
-    zoomed and bent by chance
+    loss = 1/N (Σ_unlabelled U(x) + Σ_labelled L(x, y)) − `alpha` E_labelled log q(y|x), as
+    published for `alpha` = 0.1; U = Σ_y q(y|x) (L(x, y) + log q(y|x)); q(y|x) learns from images
+    that are shifted, turned, zoomed and bent at random
     """
     _needs_density(setup, "m2")
     _needs_classes(len(setup.told.class_names))

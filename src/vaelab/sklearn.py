@@ -9,6 +9,7 @@ learn in, and every density that it reports is that of the numbers as they were 
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
@@ -22,10 +23,11 @@ from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from torch import Tensor
 
 from vaelab import api
+from vaelab.data.batches import Batch
 from vaelab.data.images import ImageSet, Splits
 from vaelab.data.pixels import CHANNELS
-from vaelab.models.model import evaluating
-from vaelab.models.posteriors import DiagonalNormal
+from vaelab.models import noise
+from vaelab.models.model import evaluating, seeded
 from vaelab.models.vae import Vae
 
 SCALED = ("gaussian", "gaussian-scalar", "gaussian-pixel", "laplace")
@@ -36,6 +38,9 @@ WITHIN = ("bernoulli", "continuous-bernoulli")
 
 STEPS = 5_000
 """Of a training that is not told how long to be: few rows need many passes."""
+
+MOST_DRAWS = 1_000_000
+"""Of the code for a row: they are in memory at once."""
 
 Array = NDArray[np.floating[Any]]
 
@@ -61,11 +66,12 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         lr: learning rate of Adam.
         draws: of the code for each row, in `score_samples`.
         random_state: seed, or a generator of seeds; None draws one.
-        settings: any other settings of `vaelab.train`, by name.
+        settings: any other settings of `vaelab.train`, by name: ``{"prior": "mixture"}``.
 
     Attributes:
         model_: the trained `vaelab.Vae`.
         n_features_in_: features of a row.
+        seed_: of the training, and of the noise in `score_samples`.
 
     Raises:
         ValueError: X holds NaN, has another number of features than in ``fit``, or values that the
@@ -113,9 +119,10 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
                 "or 4. Rows of (H, W, C) images: X.reshape(-1, H, W, C).transpose(0, 3, 1, 2)"
                 ".reshape(len(X), -1)."
             )
+        self._check_arguments()
         self._set_scale(rows)
         images = ImageSet(self._as_images(rows).float())
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        self.seed_ = int(check_random_state(self.random_state).randint(2**31 - 1))
         network: dict[str, Any] = {"hidden": list(self.hidden)}
         network["kind"] = "mlp" if self.image_shape is None else "conv"
         settings: dict[str, Any] = {
@@ -126,12 +133,12 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             "epochs": self.epochs or max(10, -(-STEPS * self.batch_size // len(rows))),
             "batch_size": self.batch_size,
             "lr": self.lr,
-            "seed": seed,
+            "seed": self.seed_,
             "device": "cpu",
             **(self.settings or {}),
         }
         splits = Splits("rows", images, images, images, held_out=False)
-        self.model_ = api.train("vae", splits, **settings)
+        self.model_ = api.train("vae", splits, **settings).cpu()
         self._n_features_out = self.latent_dim
         return self
 
@@ -160,24 +167,29 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         return self._as_given(found * self._scale() + torch.as_tensor(self.offset_), codes)
 
     def sample(self, n_samples: int = 1, random_state: Any = None) -> Array:
-        """Return the rows of draws from the prior, ``(n_samples, features)``.
+        """Return the rows of draws from the model's prior p(z), ``(n_samples, features)``.
 
         They are means of p(x|z), without the noise around them.
         """
         check_is_fitted(self)
         if n_samples < 1:
             raise ValueError(f"n_samples: must be 1 or more (got {n_samples}).")
-        generator = check_random_state(random_state)
-        return self.inverse_transform(generator.standard_normal((n_samples, self.latent_dim)))
+        seed = int(check_random_state(random_state).randint(2**31 - 1))
+        with seeded(seed, self.model_.device):
+            codes = self.model_.draw(torch.zeros(n_samples, 0))
+        return self.inverse_transform(codes.double().numpy())
 
     def score_samples(self, X: Any) -> Array:
         """Return the importance-weighted bound of log p(x) of each row, ``(n,)`` nats.
 
-            log p(x) ≥ E[log 1/K Σ_k p(x|z_k) p(z_k) / q(z_k|x)],  z_k = μ(x) + σ(x) ε_k
+            log p(x) ≥ E[log 1/K Σ_k p(x|z_k) p(z_k) / q(z_k|x)],  z_k ~ q(z|x)
 
-        The noise ε_k is the same for every row and every call, so that the score of a row depends
-        on nothing but the row. It is the density of the features as they were given (their scale is
-        taken into account) or, under ``bernoulli``, the probability of features that are 0 or 1.
+        with the model's own prior p(z) and posterior q(z|x), whichever they are. The noise of a row
+        follows from ``random_state`` of `fit` and from the numbers in the row: so its score depends
+        on nothing else, and the noise of different rows is independent. The standard error of the
+        mean over n rows falls as 1/√n. It is the density of the features as they were given (their
+        scale is taken into account) or, under ``bernoulli``, the probability of features that are 0
+        or 1. Source: Burda, Grosse and Salakhutdinov, 2016.
         """
         rows = self._rows(X)
         if self.likelihood == "bernoulli" and not np.isin(rows, (0, 1)).all():
@@ -185,22 +197,25 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
                 "bernoulli: is a probability of features that are 0 or 1, and X holds others. Cut "
                 "them in two, or choose continuous-bernoulli."
             )
-        generator = torch.Generator().manual_seed(0)
-        noise = torch.randn(self.draws, 1, self.latent_dim, generator=generator).double()
 
         def bound(x: Tensor) -> Tensor:
-            posterior = self.model_.infer(x, None)
-            assert isinstance(posterior, DiagonalNormal)
-            z = posterior.loc + posterior.scale * noise
-            log_q = -0.5 * noise.square().sum(-1) - posterior.scale.log().sum(-1)
-            log_p = -0.5 * z.square().sum(-1)  # both without D/2 log 2π
-            log_px = self.model_.decode(z).log_prob(x)
-            return torch.logsumexp(log_px + log_p - log_q, 0) - math.log(self.draws)
+            batch = Batch(x, x, None, None, torch.arange(len(x)))
+            with noise.row_by_row(self._seeds(x)):
+                log_w = self.model_.trace(batch, None, self.draws).log_w
+            return torch.logsumexp(log_w, 0) - math.log(self.draws)
 
         found = self._apply(bound, self._as_images(rows), max(1, 2**16 // self.draws))
         jacobian = float(np.log(np.broadcast_to(self.scale_, rows.shape[1:])).sum())
         values: Array = (found - jacobian).numpy()
         return values
+
+    def _seeds(self, x: Tensor) -> list[int]:
+        """Return a seed for each row, of the row's numbers and of the seed of `fit`."""
+        key = self.seed_.to_bytes(8, "big")
+        rows = (row.tobytes() for row in x.numpy() + 0.0)  # where −0 is 0
+        return [
+            int.from_bytes(hashlib.blake2b(row, digest_size=7, key=key).digest()) for row in rows
+        ]
 
     def score(self, X: Any, y: Any = None) -> float:
         """Return the mean of `score_samples`, nats per row: more is better."""
@@ -211,6 +226,13 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+    def _check_arguments(self) -> None:
+        twice = sorted(set(self.settings or {}) & set(self.get_params(deep=False)))
+        if twice:
+            raise ValueError(f"settings: {twice[0]} is an argument of VAE; give it there.")
+        if not 1 <= self.draws <= MOST_DRAWS:
+            raise ValueError(f"draws: must be 1 to {MOST_DRAWS:,} (got {self.draws}).")
 
     def _set_scale(self, rows: Array) -> None:
         """Set ``offset_`` and ``scale_`` of features, numbers or ``(features,)``."""

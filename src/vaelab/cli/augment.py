@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from vaelab.cli.explore import Seed
-from vaelab.cli.images import RunPath, splits_of
+from vaelab.cli.images import RunPath, say_unfinished, splits_of
 from vaelab.cli.output import output, table
 from vaelab.errors import counted
 
@@ -55,8 +55,9 @@ def augment(
     check_empty(out)
     folder = Run(run)
     model = folder.load_model()
+    say_unfinished(folder)
     config = folder.read_config()
-    splits = splits_of(folder, None, option=None)
+    splits = splits_of(folder, model, None, option=None)
     seen = splits.train
     if config.training.labelled is not None:
         seen = with_few_labels(seen, config.training.labelled, config.training.seed)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from vaelab.cli.images import PART_NAMES, part_of, splits_of
+from vaelab.cli.images import PART_NAMES, given_images, part_of, splits_of
 from vaelab.cli.output import output
 from vaelab.errors import ConfigError
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vaelab.data.images import ImageSet
+    from vaelab.models.vae import Vae
     from vaelab.training.run import Run
 
 Images = Annotated[
@@ -96,6 +97,7 @@ def _read(run: Run, source: str | list[str], skip_bad: bool) -> ImageSet:
 
 def images_of(
     run: Run,
+    model: Vae,
     sources: Sequence[str],
     data: str | None,
     split: str | None,
@@ -106,6 +108,7 @@ def images_of(
 
     Arguments:
         run: the run.
+        model: its model.
         sources: files, folders and arrays, if any were named.
         data: what was named by ``--data``.
         split: the part, ``--split``; without it all of other images, and the run's test images.
@@ -120,7 +123,7 @@ def images_of(
     if len(named) > 1:
         raise ConfigError("--split: takes a part of one data set, and several were named.")
     spec = named[0] if named else None
-    splits = splits_of(run, spec, bare=True, option=option, skip_bad=skip_bad)
+    splits = splits_of(run, model, spec, bare=True, option=option, skip_bad=skip_bad)
     return part_of(splits, split or "test")
 
 
@@ -144,12 +147,16 @@ class Chooser:
 
     Arguments:
         run: the run.
+        model: its model.
         data: what was named by ``--data``; the run's own images otherwise.
         split: the part to look in; by default the test part for numbers and all for names.
     """
 
-    def __init__(self, run: Run, data: str | None, split: str | None, skip_bad: bool) -> None:
-        self._run, self._data, self._split, self._bad = run, data, split, skip_bad
+    def __init__(
+        self, run: Run, model: Vae, data: str | None, split: str | None, skip_bad: bool
+    ) -> None:
+        self._run, self._model, self._data = run, model, data
+        self._split, self._bad = split, skip_bad
         self._parts: dict[str, ImageSet] | None = None
 
     def pick(self, which: str, option: str) -> Chosen:
@@ -179,7 +186,10 @@ class Chooser:
             if self._data is not None and self._split is None:
                 self._parts = {self._data: read_all(self._run, [self._data], self._bad)}
             else:
-                splits = splits_of(self._run, self._data, bare=True, skip_bad=self._bad)
+                given = given_images(
+                    self._run, self._model, self._data, bare=True, skip_bad=self._bad
+                )
+                splits = given.splits
                 self._parts = {name: part_of(splits, name) for name in PART_NAMES}
                 if self._split is not None:
                     self._parts = {self._split: part_of(splits, self._split)}

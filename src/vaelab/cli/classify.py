@@ -14,9 +14,9 @@ from vaelab.cli.images import (
     PartOf,
     RunPath,
     SkipBad,
-    held_out_of,
+    given_images,
     part_of,
-    splits_of,
+    say_unfinished,
 )
 from vaelab.cli.keep import OutJson, check_json, keep
 from vaelab.cli.output import output, table
@@ -178,38 +178,39 @@ def evaluate(
     Figures on the run's own test images are kept in evaluation.json and report.html; others are
     only printed. With --out figures.json both are kept there, the report as figures.html.
     """
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     from vaelab.evaluation.classification import classified, verdict
     from vaelab.evaluation.figures import long_name
+    from vaelab.evaluation.record import noted
     from vaelab.report.classifier import write_classifier_report
-    from vaelab.report.words import unfinished
     from vaelab.training.backend import find_device
     from vaelab.training.run import Run
 
     check_json(out)
     folder = Run(run)
     model = folder.load_classifier(find_device(device))
-    splits = splits_of(folder, data, whole=split is None, skip_bad=skip_bad)
-    split = split or "test"
+    unfinished = folder.unfinished()
+    given = given_images(folder, model, data, whole=split is None, skip_bad=skip_bad)
+    splits, split = given.splits, split or "test"
     images = part_of(splits, split)
-    held_out = held_out_of(folder, data, splits, images)
+    origin = given.origin(images, {"train": "training"}.get(split, split), data is not None)
     kept = data is None and split == "test"
     result, chances = classified(
         model,
         images,
-        held_out=held_out,
-        looked_at=data is None and split == "validation" and splits.held_out,
-        what=f"{split if split != 'train' else 'training'} images"
-        + (f" of {splits.name}" if data else ""),
+        held_out=origin.held_out,
+        trained_on=origin.trained_on,
+        looked_at=given.own and split == "validation" and splits.held_out,
+        what=origin.what,
     )
+    result = replace(result, notes=(*folder.diverged(), *given.notes, *result.notes))
+    result = noted(result, unfinished, origin.notes)
     page = None
     if keep(folder, result, out, kept) and kept:
         html = None if out is None else out.with_suffix(".html")
         page = write_classifier_report(folder, splits, result, chances, html)
     rows = [(long_name(name), str(figure)) for name, figure in result.figures.items()]
-    told = [*folder.diverged(), *result.notes]
-    told += unfinished(folder, folder.read_config(), folder.read_log("epoch"))
     output.result(
         {
             "run": str(folder),
@@ -217,7 +218,7 @@ def evaluate(
             **asdict(result),
             "report": str(page) if page else None,
         },
-        [verdict(result), *told, *table(rows), *([f"report  {page}"] if page else [])],
+        [verdict(result), *result.notes, *table(rows), *([f"report  {page}"] if page else [])],
     )
 
 
@@ -244,6 +245,7 @@ def predict(
         raise unknown_suffix(out, ".csv")
     folder = Run(run)
     model = folder.load_classifier(find_device(device))
+    say_unfinished(folder)
     classes = folder.classes()
     found = read_all(folder, images, skip_bad or folder.read_config().data.skip_bad)
     lines: list[list[object]] = [["image", "class", "probability", *classes]]

@@ -14,8 +14,9 @@ from vaelab.cli.images import (
     PartOf,
     RunPath,
     SkipBad,
-    held_out_of,
+    given_images,
     part_of,
+    say_unfinished,
     splits_of,
 )
 from vaelab.cli.keep import OutJson, check_json, keep
@@ -86,8 +87,13 @@ def evaluate(
     from vaelab.evaluation.evaluate import evaluate as measure
     from vaelab.evaluation.features import find_features
     from vaelab.evaluation.figures import long_name
-    from vaelab.evaluation.generate import IMAGES, check_enough, generation_figures
-    from vaelab.evaluation.record import verdict
+    from vaelab.evaluation.generate import (
+        IMAGES,
+        check_enough,
+        generation_figures,
+        generation_notes,
+    )
+    from vaelab.evaluation.record import noted, verdict
     from vaelab.evaluation.samplers import find_sampler
     from vaelab.explore.directions import NO_ATTRIBUTES, all_attributes
     from vaelab.export.hub import write_figures
@@ -97,16 +103,22 @@ def evaluate(
     check_json(out)
     folder = Run(run)
     model = folder.load_model(find_device(device))
+    unfinished = folder.unfinished()
+    say_unfinished(folder)
     learns = generation or attributes  # from the training images of the data
-    splits = splits_of(folder, data, whole=split is None and not learns, skip_bad=skip_bad)
-    split = split or "test"
+    whole = split is None and not learns
+    given = given_images(folder, model, data, whole=whole, skip_bad=skip_bad)
+    splits, split = given.splits, split or "test"
     if attributes and not splits.train.attribute_names:  # before all that takes long
         raise ConfigError(NO_ATTRIBUTES)
     images = part_of(splits, split)
     if generation:
         check_enough(images, limit or IMAGES)
     part = {"train": "training"}.get(split, split)
-    held_out = held_out_of(folder, data, splits, images)
+    origin = given.origin(images, part, data is not None)
+    for note in origin.notes:
+        output.say(note)
+    doubts: tuple[str, ...] = ()
     network = find_features(splits, features, progress=output.progress()) if generation else None
     with output.counter("measuring") as progress:
         result = measure(
@@ -115,8 +127,9 @@ def evaluate(
             samples=samples,
             bound_images=bound_images,
             limit=limit,
-            held_out=held_out,
-            what=f"{part} images" + (f" of {splits.name}" if data else ""),
+            held_out=origin.held_out,
+            trained_on=origin.trained_on,
+            what=origin.what,
             seed=seed,
             progress=progress,
         )
@@ -126,27 +139,31 @@ def evaluate(
             network,
             find_sampler(sampler, model, splits.train, seed=seed),
             known=None if images is splits.train else splits.train,
-            held_out=held_out,
+            held_out=origin.held_out,
             limit=limit or IMAGES,
             seed=seed,
         )
-        result = replace(result, figures={**result.figures, **figures})
+        doubts = generation_notes(figures, network)
+        notes = (*result.notes, *doubts)
+        result = replace(result, figures={**result.figures, **figures}, notes=notes)
     if attributes:
         figures = all_attributes(
             model, splits, limit=limit or IMAGES, seed=seed, progress=output.progress()
         )
         result = replace(result, figures={**result.figures, **figures})
+    result = replace(result, notes=(*given.notes, *result.notes))
+    result = noted(result, unfinished, origin.notes)
     own = data is None and split == "test" and sampler == "prior"
     place = keep(folder, result, out, own)
     if own and place == folder.evaluation_file:
         write_figures(folder, result)
     where = [f"How each was measured: {place}"] if place else []
-    rows = [(long_name(name), str(figure)) for name, figure in result.figures.items()]
+    rows = [(long_name(name, figure), str(figure)) for name, figure in result.figures.items()]
     said = verdict(result, folder.read_config().options, folder.steps())
     said = " ".join([said, *folder.diverged()])
     output.result(
         {"run": str(folder), "verdict": said, **asdict(result)},
-        [said, *table(rows), *where],
+        [said, *table(rows), *doubts, *where],
     )
 
 
@@ -162,7 +179,9 @@ def report(
     from vaelab.training.run import Run
 
     folder = Run(run)
-    page = write_report(folder, splits_of(folder, None, option=None), out)
+    model = folder.load_model()
+    say_unfinished(folder)
+    page = write_report(folder, splits_of(folder, model, None, option=None), out)
     output.result({"report": str(page)}, [str(page)])
 
 
@@ -182,7 +201,8 @@ def explore(
     from vaelab.training.run import Run
 
     folder = Run(run)
-    splits = splits_of(folder, data)
+    say_unfinished(folder)
+    splits = splits_of(folder, folder.load_model(), data)
     with output.counter("encoding images") as progress:
         page = write_explorer(folder, splits, out, progress=progress)
     size = page.stat().st_size
@@ -223,7 +243,7 @@ def sample(
         temperature,
         seed,
         sampler=sampler,
-        images=None if alone else splits_of(Run(run), None, option=None).train,
+        images=None if alone else splits_of(Run(run), model, None, option=None).train,
         label=label,
         guidance=guidance,
         given=_given(given or []),
@@ -253,7 +273,7 @@ def edit(
 
     model, folder = _model(run)
     name, handle = _handle(Run(run), model, attribute, how)
-    found = images_of(Run(run), images or [], data, split, skip_bad, option="IMAGES")
+    found = images_of(Run(run), model, images or [], data, split, skip_bad, option="IMAGES")
     path = out or folder / f"edit-{_file(name)}.png"
     shown = _some(found, n, 16, bool(images or data), path)
     made = strips(model, shown.take(_all(shown)), name, to, strength, handle)
@@ -279,7 +299,7 @@ def transfer(
 
     model, folder = _model(run)
     name, handle = _handle(Run(run), model, attribute, how)
-    chooser = Chooser(Run(run), data, split, skip_bad)
+    chooser = Chooser(Run(run), model, data, split, skip_bad)
     first, last = chooser.pick(start, "--from"), chooser.pick(end, "--to")
     pair = torch.stack([first.image, last.image])
     made = transferred(model, pair[:1], pair[1:], name, handle)
@@ -301,7 +321,7 @@ def directions(
     """Find the direction of every attribute in the latent space, and show what it changes."""
     import torch
 
-    from vaelab.explore.directions import NO_ATTRIBUTES, check_how, find_direction
+    from vaelab.explore.directions import NO_ATTRIBUTES, check_how, find_direction, observed
     from vaelab.explore.edits import walks
     from vaelab.explore.grids import save_arrays, save_images, unknown_suffix
     from vaelab.training.run import Run
@@ -310,13 +330,11 @@ def directions(
     path = out or folder / "directions.npz"
     if path.suffix != ".npz":
         raise unknown_suffix(path, ".npz for arrays")
-    splits = splits_of(Run(run), data)
-    if not splits.train.attribute_names:
+    splits = splits_of(Run(run), model, data)
+    names = observed(splits.train)
+    if not names:
         raise ConfigError(NO_ATTRIBUTES)
-    found = [
-        find_direction(model, splits.train, name, check_how(how))
-        for name in splits.train.attribute_names
-    ]
+    found = [find_direction(model, splits.train, name, check_how(how)) for name in names]
     save_arrays(path, **{each.name: each.vector.numpy() for each in found})
     rows = [("attribute", "below", "above", "found by")]
     rows += [(d.name, f"{d.means[0]:.2f}", f"{d.means[1]:.2f}", d.how) for d in found]
@@ -343,7 +361,7 @@ def reconstruct(
     from vaelab.training.run import Run
 
     model, folder = _model(run)
-    found = images_of(Run(run), images or [], data, split, skip_bad)
+    found = images_of(Run(run), model, images or [], data, split, skip_bad)
     path = out or folder / "reconstructions.png"
     shown = _some(found, n, 32, bool(images or data), path)
     pairs = reconstructions(model, shown.take(_all(shown)))
@@ -368,7 +386,7 @@ def interpolate(
     if how not in ("linear", "spherical"):
         raise ConfigError(f"--how {how!r}: choose linear or spherical.")
     model, folder = _model(run)
-    chooser = Chooser(Run(run), data, split, skip_bad)
+    chooser = Chooser(Run(run), model, data, split, skip_bad)
     first, last = chooser.pick(start, "--from"), chooser.pick(end, "--to")
     kind: Literal["linear", "spherical"] = "linear" if how == "linear" else "spherical"
     path = walk(model, first.image, last.image, steps, kind)
@@ -400,7 +418,7 @@ def traverse(
     model, folder = _model(run)
     code, told = None, {}
     if image is not None:
-        chosen = Chooser(Run(run), data, split, skip_bad).pick(image, "--image")
+        chosen = Chooser(Run(run), model, data, split, skip_bad).pick(image, "--image")
         code, told = chosen.image, {"image": chosen.name}
     rows = vary(model, code, values=torch.linspace(-reach, reach, steps).tolist())
     _save(rows.flatten(0, 1), out or folder / "traversals.png", steps, **told)
@@ -426,7 +444,7 @@ def encode(
 
     model, _ = _model(run)
     path = out or run / "codes.npz"
-    found = images_of(Run(run), images or [], data, split, skip_bad)
+    found = images_of(Run(run), model, images or [], data, split, skip_bad)
     encode_to_file(model, found, path)
     rows = {"out": str(path), "images": len(found)}
     output.result(rows, [f"{counted(len(found), 'image')} encoded.", str(path)])
@@ -450,7 +468,7 @@ def _handle(run: Run, model: Vae, attribute: str | None, how: str) -> tuple[str,
     from vaelab.explore.directions import NO_ATTRIBUTES, check_how, find_direction
 
     known = editable(model)
-    images = None if known else splits_of(run, None, option=None).train
+    images = None if known else splits_of(run, model, None, option=None).train
     names = known or (images.attribute_names if images else ())
     if not names:
         raise ConfigError(NO_ATTRIBUTES)
@@ -466,7 +484,9 @@ def _model(path: Path) -> tuple[Vae, Path]:
     from vaelab.training.run import Run
 
     run = Run(path)
-    return run.load_model(), run.figures
+    model = run.load_model()
+    say_unfinished(run)
+    return model, run.figures
 
 
 def _file(name: str) -> str:

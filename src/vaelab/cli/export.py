@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from vaelab.cli.images import RunPath
+from vaelab.cli.images import RunPath, say_unfinished
 from vaelab.cli.output import output
 from vaelab.errors import ConfigError
 
@@ -48,6 +48,7 @@ def export(
     """
     from vaelab.export.hub import export_hub, push_hub
     from vaelab.export.onnx import export_onnx
+    from vaelab.files import inside
     from vaelab.training.run import Run
 
     folder = Run(run)
@@ -58,10 +59,12 @@ def export(
     if push and not os.environ.get("HF_TOKEN"):
         raise ConfigError("--push: needs a token of the Hub in the environment, as HF_TOKEN.")
     written: list[Path] = []
+    say_unfinished(folder)
     if hub is not None:
         written.append(export_hub(folder, hub, licence))
     if onnx:
-        written += export_onnx(folder.load_model(), out or (hub or run) / "onnx")
+        home = hub or run
+        written += export_onnx(folder.load_model(), out or inside(home, home / "onnx"))
     facts = {"written": [str(path) for path in written]}
     lines = [str(path) for path in written]
     if push and hub is not None:

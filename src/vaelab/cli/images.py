@@ -12,6 +12,8 @@ from vaelab.errors import ConfigError, DataError, RunError, counted
 
 if TYPE_CHECKING:
     from vaelab.data.images import ImageSet, Splits
+    from vaelab.evaluation.given import Given
+    from vaelab.models.model import Model
     from vaelab.training.run import Run
 
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")]
@@ -32,43 +34,101 @@ PartOf = Annotated[
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave unreadable images out.")]
 
 
-def splits_of(
+_OF_A_SPLIT = ("drawn from the training images", "images are the training images")
+"""Notes that would mislead where images are not split as `load_data` does."""
+
+
+def given_images(
     run: Run,
+    model: Model,
     data: str | None,
     bare: bool = False,
     option: str | None = "--data",
     whole: bool = False,
     skip_bad: bool = False,
-) -> Splits:
-    """Return the images of a run, or others brought to the shape that its model takes.
+) -> Given:
+    """Return the images of a run, or others brought to the shape and names of its model.
+
+    Other images are compared with those that the run was trained on, by content. If they are
+    among these, they are split as for its training, whatever their names and places.
 
     Arguments:
         run: the run.
+        model: its model.
         data: other images, if any.
-        bare: these need not have the attributes that the model was told: they are only looked at.
+        bare: these are only looked at: they need no labels, and any will do.
         option: how the command is told of others, for messages; None if it takes none.
         whole: others that name no test images are all taken as these, for none is to be trained on.
         skip_bad: leave unreadable ones out.
     """
-    from vaelab.config import IN_MEMORY, merge
-    from vaelab.data.summary import fingerprint
+    from vaelab.data.seen import Seen
+    from vaelab.data.summary import is_same
+    from vaelab.evaluation.given import Given, known_again
+
+    if data is None:
+        splits = _own_images(run, option, skip_bad)
+        return Given(splits, True, Seen.of(splits))
+    seen = run.seen()
+    splits = _read_other(run, data, bare, skip_bad, alone=whole and seen is not None)
+    if seen is None and is_same(splits, run.trained_on()[1]):
+        found = Given(splits, True, Seen.of(splits))
+    else:
+        if seen is None and whole:
+            splits = _read_other(run, data, bare, skip_bad, alone=True)
+        found = known_again(splits, seen)
+    for note in splits.notes:
+        if not ((found.own or whole) and any(text in note for text in _OF_A_SPLIT)):
+            output.say(note)
+    if found.own:
+        output.say(f"{data}: its images are those of {run}, and are split as for its training.")
+    elif whole and splits.test is splits.train and splits.validation is not splits.train:
+        left = counted(len(splits.validation), "image")
+        output.say(f"{data}: names no test part; {left} of its validation part left out.")
+    if bare:
+        return found
+    try:
+        found = found.labelled_alike(model)
+    except DataError as error:
+        raise DataError(f"{data}: {error}") from None
+    for note in found.notes:
+        output.say(note)
+    return found
+
+
+def say_unfinished(run: Run) -> None:
+    """Say that a run is not trained to its end, if it is not."""
+    for note in run.unfinished():
+        output.say(note)
+
+
+def splits_of(run: Run, model: Model, data: str | None, **options: Any) -> Splits:
+    """Return the images of `given_images`."""
+    return given_images(run, model, data, **options).splits
+
+
+def _read_other(run: Run, data: str, bare: bool, skip_bad: bool, alone: bool) -> Splits:
+    from vaelab.api import read_data
+    from vaelab.config import merge
     from vaelab.recipes import resolve
 
     config = run.read_config()
-    (channels, height, width), known = run.trained_on()
-    if data is not None:
-        fit: dict[str, Any] = {"spec": data, "size": [height, width], "channels": channels}
-        fit |= {"attributes": []} if bare else {}
-        fit |= {"skip_bad": True} if skip_bad else {}
-        alone = whole and not _related(run, data)
-        fit |= {"split": [1.0, 0.0, 0.0]} if alone else {}
-        tell_fitted(run, data)
-        resolved = resolve(merge(config.model_dump(), {"data": fit}), "--data")
-        splits = output.images(resolved, "images are the training images" if alone else None)
-        if alone and splits.test is splits.train and splits.validation is not splits.train:
-            left = counted(len(splits.validation), "image")
-            output.say(f"{data}: names no test part; {left} of its validation part left out.")
-        return splits
+    (channels, height, width), _ = run.trained_on()
+    fit: dict[str, Any] = {"spec": data, "size": [height, width], "channels": channels}
+    fit |= {"attributes": []} if bare else {}
+    fit |= {"skip_bad": True} if skip_bad else {}
+    fit |= {"split": [1.0, 0.0, 0.0]} if alone else {}
+    tell_fitted(run, data)
+    resolved = resolve(merge(config.model_dump(), {"data": fit}), "--data")
+    with output.counter("reading images") as progress:
+        return read_data(resolved, progress=progress, optional=True)
+
+
+def _own_images(run: Run, option: str | None, skip_bad: bool) -> Splits:
+    from vaelab.config import IN_MEMORY
+    from vaelab.data.summary import is_same
+
+    config = run.read_config()
+    known = run.trained_on()[1]
     if option is None and config.data.spec == IN_MEMORY:
         raise ConfigError(
             f"{run}: was trained on images in memory, and this command needs them. Save them as "
@@ -82,9 +142,9 @@ def splits_of(
     except DataError as error:
         here = " Run this in the folder where it was trained."
         here = "" if Path(spec).is_absolute() or Path(spec).exists() else here
-        other = f" {option} names other images." if option else ""
+        other = f" If they were moved or renamed, name them with {option}." if option else ""
         raise DataError(f"{error} {run} was trained on it.{here}{other}") from None
-    if fingerprint(splits) != known:
+    if not is_same(splits, known):
         other = f", or name images with {option}" if option else ""
         raise RunError(
             f"{config.data.spec}: has changed since {run} was trained on it, was split otherwise "
@@ -95,46 +155,13 @@ def splits_of(
     return splits
 
 
-def held_out_of(run: Run, data: str | None, splits: Splits, images: ImageSet) -> bool:
-    """Tell whether no image of a part was trained on, as far as paths and fingerprints tell.
-
-    Arguments:
-        run: the run.
-        data: what was named in place of its own images, if anything.
-        splits: what was read.
-        images: the part of it.
-    """
-    from vaelab.data.summary import fingerprint
-
-    if data is not None and not _related(run, data):
-        return True
-    known = data is None or fingerprint(splits) == run.trained_on()[1]
-    return known and images is not splits.train
-
-
-def _related(run: Run, data: str) -> bool:
-    """Tell whether images may be the run's own: the same path, or one inside the other.
-
-    The test part of a folder that names its parts is none that was trained on.
-    """
-    from vaelab.export.hub import EMBEDDED
-
-    spec = run.read_config().data.spec
-    if data == spec or {data, spec} & set(EMBEDDED):
-        return data == spec
-    one, other = (Path(p).expanduser().resolve() for p in (data, _found(run, spec)))
-    if one.is_relative_to(other) and (other / "train").is_dir():
-        return one.relative_to(other).parts[:1] != ("test",)
-    return one.is_relative_to(other) or other.is_relative_to(one)
-
-
 def _found(run: Run, spec: str) -> str:
     """Return where a run's data is: a path that is not here may be beside or above the run.
 
     It was given in the folder where training started, which usually holds the runs too. Whether
     it is the same data is for the caller to check.
     """
-    from vaelab.export.hub import EMBEDDED
+    from vaelab.data.load import EMBEDDED
 
     if spec in EMBEDDED or Path(spec).is_absolute() or Path(spec).exists():
         return spec

@@ -14,6 +14,7 @@ import typer
 
 from vaelab.cli import augment, classify, explore, export, inspect, score, study, train, tune
 from vaelab.cli.output import output
+from vaelab.cli.streams import prepare, quit_while_importing
 from vaelab.errors import VaelabError
 
 app = typer.Typer(
@@ -57,10 +58,18 @@ _ANYWHERE = ("--quiet", "-q", "--json", "--debug")
 
 def run(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line; flags for the output are accepted anywhere."""
+    quit_while_importing()
+    prepare()
     given = sys.argv[1:] if arguments is None else arguments
     flags = [text for text in given if text in _ANYWHERE]
     rest = [text for text in given if text not in _ANYWHERE]
-    sys.exit(_guarded([*flags, *rest], "--debug" in flags))
+    code = _guarded([*flags, *rest], "--debug" in flags)
+    try:
+        sys.stdout.flush()
+    except OSError as error:  # such as a full disk
+        print(f"error: standard output: {error.strerror}.", file=sys.stderr)
+        code = 1
+    sys.exit(code)
 
 
 def _guarded(arguments: list[str], debug: bool) -> int:
@@ -73,9 +82,6 @@ def _guarded(arguments: list[str], debug: bool) -> int:
             traceback.print_exc()
         print("Stopped.", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except Exception as error:
         if hasattr(error, "show") and hasattr(
             error, "exit_code"
@@ -89,12 +95,32 @@ def _guarded(arguments: list[str], debug: bool) -> int:
         return 1
 
 
+_OUT_OF_MEMORY = (
+    "out of memory: more was needed at once than there is. Lower the batch size (train: "
+    "--batch-size 32), the size of the images (train: --size 64) or of the networks "
+    "(model.encoder.widths, model.latent_dim); elsewhere the number of images (--limit, --n)."
+)
+_NO_MEMORY = (
+    "out of memory",
+    "defaultcpuallocator",
+    "alloc_failed",
+    "bad_alloc",
+    "cannot allocate",
+)
+
+
+def _is_about_memory(error: BaseException) -> bool:
+    """Tell whether memory ran out: PyTorch says so by the text of a RuntimeError alone."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(words in text for words in _NO_MEMORY)
+
+
 def _told(error: Exception) -> str:
     if isinstance(error, VaelabError):
         return str(error)
+    if _is_about_memory(error):
+        return _OUT_OF_MEMORY
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename or 'system'}: {error.strerror}."
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
-        return "out of memory. Try a smaller training.batch_size, or fewer --samples."
     kind = type(error).__name__
     return f"unexpected {kind}: {error}. Run again with --debug to see where, and please report it."

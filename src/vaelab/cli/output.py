@@ -55,18 +55,14 @@ class Output:
             task = bar.add_task(what, total=None)
             yield lambda done, total: bar.update(task, completed=done, total=total)
 
-    def images(self, config: RunConfig, unsaid: str | None = None) -> Splits:
-        """Read the images of a configuration, showing how far it is, and say what was noted.
-
-        Notes that hold ``unsaid`` are left out, where they would mislead.
-        """
+    def images(self, config: RunConfig) -> Splits:
+        """Read the images of a configuration, showing how far it is, and say what was noted."""
         from vaelab.api import read_data
 
         with self.counter("reading images") as progress:
             splits = read_data(config, progress=progress)
         for note in splits.notes:
-            if unsaid is None or unsaid not in note:
-                self.say(note)
+            self.say(note)
         return splits
 
 

@@ -10,13 +10,14 @@ import typer
 
 from vaelab.cli.chosen import Images, images_of
 from vaelab.cli.explore import Seed
-from vaelab.cli.images import PART_NAMES, RunPath, SkipBad, part_of, splits_of
+from vaelab.cli.images import PART_NAMES, RunPath, SkipBad, given_images, part_of, say_unfinished
 from vaelab.cli.keep import written
 from vaelab.cli.output import output, table
 from vaelab.errors import ConfigError
 
 if TYPE_CHECKING:
     from vaelab.data.images import ImageSet, Splits
+    from vaelab.models.vae import Vae
     from vaelab.training.run import Run
 
 
@@ -67,6 +68,8 @@ def score(
     Scores, higher for odder images: improbability (-log p(x)), likelihood regret, reconstruction
     error, and distance of the code from those of training images.
     """
+    from dataclasses import replace
+
     import torch
 
     from vaelab.evaluation.detection import rows as detection_rows
@@ -82,8 +85,11 @@ def score(
     if path.suffix != ".csv" or html.suffix != ".html":
         raise ConfigError(f"{path}, {html}: name a .csv for --out and a .html for --page.")
     model = folder.load_model(find_device(device))
-    splits = splits_of(folder, data, skip_bad=skip_bad)
-    images = _images(folder, spec or [], data, splits, split, skip_bad)
+    say_unfinished(folder)
+    given = given_images(folder, model, data, skip_bad=skip_bad)
+    splits = given.splits
+    images = _images(folder, model, spec or [], splits, split, skip_bad)
+    origin = replace(given, own=False).origin(images, split or "test", bool(spec))
     if limit is not None and limit < len(images):
         images = images.subset(torch.arange(limit))
     names = _names(images, None if spec else split or "test")
@@ -102,7 +108,8 @@ def score(
             progress=progress,
         )
     saved = written(folder, lambda: ranking.save(path), out)
-    for note in ranking.notes():
+    notes = [*(() if split in ("train", "validation") else origin.notes), *ranking.notes()]
+    for note in notes:
         output.say(note)
     of = ", ".join(spec[:3]) if spec else f"{split or 'test'} images of {splits.name}"
     told = ["vaelab", "score", str(run), *(spec or [])]
@@ -133,7 +140,7 @@ def score(
         "beyond": ranking.beyond(),
         "normal": list(good),
         "detection": {name: score.facts() for name, score in found.items()},
-        "notes": ranking.notes(),
+        "notes": [*folder.unfinished(), *folder.diverged(), *notes],
         "oddest": [
             {
                 "name": ranking.names[k],
@@ -165,8 +172,8 @@ def _normal(images: ImageSet, splits: Splits, given: list[str]) -> tuple[str, ..
 
 def _images(
     run: Run,
+    model: Vae,
     spec: list[str],
-    data: str | None,
     splits: Splits,
     split: str | None,
     skip_bad: bool,
@@ -175,7 +182,7 @@ def _images(
     if split is not None and split not in PART_NAMES:
         raise ConfigError(f"--split {split!r}: choose {', '.join(PART_NAMES)}.")
     if spec:
-        return images_of(run, spec, None, split, skip_bad)
+        return images_of(run, model, spec, None, split, skip_bad)
     return part_of(splits, split or "test")
 
 

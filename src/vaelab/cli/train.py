@@ -222,17 +222,20 @@ def free_folder(config: RunConfig) -> Path:
 
 def _train(config: RunConfig, splits: Splits, run: Run) -> None:
     from vaelab.api import train_config
+    from vaelab.data.images import with_labels
     from vaelab.recipes import find_recipe
     from vaelab.training.fit import few_steps_note
     from vaelab.training.interrupt import Interrupted
 
-    if not run.exists and (note := few_steps_note(config.training, len(splits.train))):
+    train, classifies = splits.train, find_recipe(config.recipe).classifies
+    count = len(with_labels(train)) if classifies else len(train)
+    if not run.exists and (note := few_steps_note(config.training, count)):
         output.say(note)
     try:
         train_config(config, splits, run, output.progress())
     except Interrupted as error:
         output.say(f"Saved after step {error.args[0]}. Go on with:")
-        command = "classify train" if find_recipe(config.recipe).classifies else "train"
+        command = "classify train" if classifies else "train"
         output.say(f"vaelab {command} --resume --out {run}")
         raise typer.Exit(130) from None
 

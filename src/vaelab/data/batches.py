@@ -128,7 +128,12 @@ def resident(images: ImageSet, device: torch.device | str) -> ImageSet:
 
 
 def shard(size: int, rank: int, world: int) -> tuple[int, int]:
-    """First and last-plus-one row of process ``rank`` in a batch of ``size`` images."""
+    """First and last-plus-one row of process ``rank`` in a batch of ``size`` images.
+
+    All of them where there are fewer images than processes: each then computes the same.
+    """
+    if size < world:
+        return 0, size
     each, rest = divmod(size, world)
     start = rank * each + min(rank, rest)
     return start, start + each + (rank < rest)
@@ -144,8 +149,8 @@ class Batches:
         seed, epoch: choose the order; see `epoch_order`.
         start: first batch of the pass, to resume within it.
         shuffle: false for the order of the set, as it was read once.
-        rank, world: each of ``world`` processes gets contiguous shard ``rank`` of every batch. A
-            last batch of fewer images than processes is left out.
+        rank, world: each of ``world`` processes gets contiguous shard ``rank`` of every batch; see
+            `shard`.
     """
 
     def __init__(
@@ -174,7 +179,7 @@ class Batches:
         n = len(images)
         order = epoch_order(n, seed, epoch) if shuffle else torch.arange(n)
         full, rest = divmod(n, batch_size)
-        ends = [end * batch_size for end in range(1, full + 1)] + [n] * (rest >= world)
+        ends = [end * batch_size for end in range(1, full + 1)] + [n] * (rest > 0)
         self._rows = [
             order[end - size : end][slice(*shard(size, rank, world))]
             for end, size in ((end, end % batch_size or batch_size) for end in ends[start:])

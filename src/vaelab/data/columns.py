@@ -20,8 +20,13 @@ from vaelab.errors import ConfigError, RunError
 ALL = "all"
 
 
-def choose(names: Sequence[str], own: Sequence[str]) -> list[str]:
+def choose(names: Sequence[str], own: Sequence[str], optional: bool = False) -> list[str]:
     """Check names of attributes against the data's own and the measured; spells out ``all``.
+
+    Arguments:
+        names: of attributes.
+        own: those of the data.
+        optional: leave out names that are neither, in place of raising.
 
     Raises:
         ConfigError: a name is unknown, or given twice.
@@ -29,6 +34,8 @@ def choose(names: Sequence[str], own: Sequence[str]) -> list[str]:
     known = list(dict.fromkeys([*own, *MEASURES]))
     if list(names) == [ALL] and ALL not in known:
         return known
+    if optional:
+        names = [name for name in names if name in known]
     for name in names:
         if name not in known:
             close = difflib.get_close_matches(name, known, 1, 0.6)

@@ -15,6 +15,7 @@ from vaelab.data.pixels import Geometry
 from vaelab.data.readers import npy, npz
 from vaelab.data.source import Source
 from vaelab.errors import DataError, PickleError
+from vaelab.opening import open_regular
 
 
 def npy_source(path: Path, geometry: Geometry) -> ArraySource:
@@ -120,5 +121,5 @@ def refuse_pickled_images(path: Path) -> None:
 
 
 def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
+    with open_regular(path, error=DataError) as file:
         return file.read(16)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -42,9 +43,18 @@ def read_item(data: Any, index: int) -> Item:
     Raises:
         Misnamed: it holds no image under a usual name, or a label that is none.
     """
-    item = data[index]
+    found = _read(data[index], index, getattr(data, "features", None))
+    if isinstance(found.image, (str, PathLike)):
+        raise Misnamed(
+            f"item {index} is the text {str(found.image)[:60]!r} where its image is looked for. "
+            "Open it, PIL.Image.open(path), or pass a folder or a list of paths alone."
+        )
+    return found
+
+
+def _read(item: Any, index: int, features: Any) -> Item:
     if isinstance(item, Mapping):
-        return _of_mapping(item, index, getattr(data, "features", None))
+        return _of_mapping(item, index, features)
     if _is_tuple(item):
         first, *rest = item
         label = _label(rest[0], index) if rest else None

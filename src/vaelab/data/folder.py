@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import os
 import stat
 from collections import Counter
@@ -17,9 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from vaelab.data.inflight import DECODING
 from vaelab.data.pixels import Geometry, Pixels, Shape, native_shape
-from vaelab.data.source import Source
+from vaelab.data.source import Source, stamp
 from vaelab.errors import DataError, counted
+from vaelab.opening import open_regular
 
 T = TypeVar("T")
 
@@ -30,6 +33,7 @@ _SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff"}
 _PARTS = {"train": 0, "val": 1, "valid": 1, "validation": 1, "test": 2}
 _THREADS = min(16, os.cpu_count() or 1)
 _AHEAD = 4096  # files that wait for a thread
+_DEEPEST = 64  # folders below one another
 
 
 class FolderSource(Source):
@@ -43,7 +47,7 @@ class FolderSource(Source):
         others = []
         for name, status in _walk(root):
             if PurePosixPath(name).suffix.lower() in _SUFFIXES:
-                line = f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n"
+                line = f"{name}\0{stamp(status)}\n"
                 digest.update(line.encode(errors="surrogateescape"))
                 self._files.append(name)
             elif name != ATTRIBUTES:
@@ -146,7 +150,8 @@ class FolderSource(Source):
             native_shape(image)  # refuses a decompression bomb before it goes off
             if self.geometry.size is not None:  # a JPEG decodes faster at a fraction of its size
                 image.draft(None, (2 * max(self.geometry.size),) * 2)
-            return self.geometry.image(image)
+            with DECODING.share(prod(image.size)):
+                return self.geometry.image(image)
 
         return self._try(name, decode)
 
@@ -156,7 +161,10 @@ class FolderSource(Source):
         try:
             if not stat.S_ISREG(path.stat().st_mode):
                 return "not a regular file"
-            with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
+            with (
+                open_regular(path, error=DataError) as file,
+                Image.open(file, formats=FORMATS) as image,
+            ):
                 return use(image)
         except DataError as error:
             return str(error)
@@ -182,6 +190,8 @@ def _parallel(function: Callable[[str], T], names: Sequence[str], ahead: int) ->
 def _walk(top: Path, below: str = "") -> Iterator[tuple[str, os.stat_result]]:
     """Visible files of a folder by name, with links followed to files inside it alone."""
     root = top.resolve()
+    if below.count("/") > _DEEPEST:
+        raise DataError(f"{_shown(top)}: goes deeper than {_DEEPEST} folders. Name one inside it.")
     try:
         with os.scandir(top / below) as found:
             entries = sorted(found, key=lambda entry: entry.name)
@@ -220,7 +230,10 @@ def _attributes(path: Path, files: Sequence[str]) -> tuple[tuple[str, ...], NDAr
     rows = {name: row for row, name in enumerate(files)}
     seen = set()
     try:
-        with path.open(encoding="utf-8-sig", newline="") as text:
+        with (
+            open_regular(path, path.parent, DataError) as file,
+            io.TextIOWrapper(file, "utf-8-sig", newline="") as text,
+        ):
             lines = csv.reader(text, strict=True)
             first, *names = next(lines, [""])
             if first != "file" or not names or "" in names or len({*names}) < len(names):

@@ -1,6 +1,7 @@
 """Images of HDF5 files, if h5py is installed; MATLAB's version 7.3 is HDF5 with its axes reversed.
 
 Only what the file itself holds is read: no link, external or virtual data set leads out of it.
+Text of variable length is left alone: in a damaged file the HDF5 library looks for it for ever.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def hdf5_source(path: Path, geometry: Geometry, matlab: bool = False) -> ArraySo
         texts = {
             name: _text(found[name], f"{where}[{name}]")
             for name in found
-            if found[name].dtype.kind in "SO" and len(found[name].shape or ()) == 1
+            if found[name].dtype.kind == "S" and len(found[name].shape or ()) == 1
         }
     if matlab:
         from vaelab.data.matlab import matlab_source
@@ -86,8 +87,8 @@ def _array(h5py: Any, path: Path, name: str, shape: tuple[int, ...], dtype: np.d
 
 def _text(item: Any, where: str) -> Array:
     """Names as an array of text, read when they are asked for, if they are few."""
-    if item.shape[0] > 2**20:
+    if item.shape[0] * item.dtype.itemsize > 2**26:
         raise DataError(f"{where}: holds {item.shape[0]:,} texts. Number the classes.")
-    words = [w.decode(errors="replace") if isinstance(w, bytes) else str(w) for w in item[:]]
+    words = [word.decode(errors="replace") for word in item[:].tolist()]
     values = np.array(words, str)
     return Array(where, values.shape, values.dtype, lambda _: iter([values]))

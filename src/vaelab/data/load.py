@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import operator
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vaelab.config import DataConfig, Fit
+from vaelab.config import IN_MEMORY, DataConfig, Fit
 from vaelab.data import columns, toy
 from vaelab.data.arrays import idx_source, is_idx
 from vaelab.data.containers import file_source, refuse_pickled_images
@@ -34,6 +35,9 @@ from vaelab.data.summary import repeats_note
 from vaelab.data.titles import titles
 from vaelab.errors import ConfigError, DataError, refuse_pickle
 
+EMBEDDED = ("mnist", toy.NAME, IN_MEMORY)
+"""Data that no path leads to."""
+
 MNIST = Path(__file__).parent / "mnist"
 _MNIST_SHARES = (55 / 70, 5 / 70, 10 / 70)  # 55,000 + 5,000 of the 60,000 training images
 
@@ -49,6 +53,7 @@ def load_data(
     split_seed: int = 0,
     attributes: str | Sequence[str] = (),
     live: bool = False,
+    optional: bool = False,
     memory_budget: int | None = None,
     cache_dir: Path | None = None,
     progress: Progress | None = None,
@@ -75,6 +80,7 @@ def load_data(
             None named: the data's own.
         live: read the training images of a data set in Python anew in every epoch, as random
             transforms give them; validation and test images are read once.
+        optional: leave out attributes that are neither, in place of raising.
         memory_budget: bytes that loading may hold (twice the images); above, they stay in
             a file. Default: half of the free memory.
         cache_dir: folder of those files and of measured attributes. Default: ``$VAELAB_CACHE`` or
@@ -89,7 +95,7 @@ def load_data(
     geometry = Geometry(_height_width(size), channels, fit)
     names = [attributes] if isinstance(attributes, str) else list(attributes)
     found, stored, names = _read(
-        source, geometry, names, skip_bad, memory_budget, cache_dir, progress, live
+        source, geometry, names, skip_bad, memory_budget, cache_dir, progress, live, optional
     )
     images = _all_images(found, stored, cache_dir)
     if names:
@@ -124,11 +130,12 @@ def _read(
     cache: Path | None,
     progress: Progress | None,
     live: bool = False,
+    optional: bool = False,
 ) -> tuple[Source, Stored, list[str]]:
     with warnings.catch_warnings():  # of Pillow and NumPy on odd files; faults are errors here
         warnings.simplefilter("ignore")
         found = _source(source, geometry, live)
-        names = columns.choose(names, found.attribute_names)
+        names = columns.choose(names, found.attribute_names, optional)
         stored = store(found, budget, cache, progress)
     if found.bad and (not skip_bad or len(found.bad) == found.count):
         raise found.unreadable()
@@ -149,6 +156,7 @@ def load_config(
     config: DataConfig,
     source: Any = None,
     *,
+    optional: bool = False,
     memory_budget: int | None = None,
     cache_dir: Path | None = None,
     progress: Progress | None = None,
@@ -164,6 +172,7 @@ def load_config(
         split_seed=config.split_seed,
         attributes=config.attributes,
         live=config.live,
+        optional=optional,
         memory_budget=memory_budget,
         cache_dir=cache_dir,
         progress=progress,
@@ -217,6 +226,8 @@ def _path_source(path: Path, geometry: Geometry) -> Source:
             return FileListSource([path], geometry) if one else file_source(path, geometry)
     except (OSError, ValueError) as error:  # permissions, a name that is too long or holds NUL
         raise DataError(f"{path}: cannot be read ({error}). Check the path.") from None
+    if os.path.lexists(path):
+        raise DataError(f"{path}: is a pipe, a device or a broken link, not a file. Pass a file.")
     raise DataError(f"{path}: does not exist. Check the path, or pass mnist or swiss-roll.")
 
 

@@ -5,7 +5,6 @@ SVHN has ``X`` (32, 32, 3, N) and ``y`` (N, 1). Which axis counts the images is 
 
 from __future__ import annotations
 
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -13,47 +12,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaelab.data.arrays import ArraySource
+from vaelab.data.mat5 import MatFile
 from vaelab.data.named import IMAGES, LABELS, named_source, sort_names
-from vaelab.data.pixel_table import square_side
+from vaelab.data.pixel_table import square_side, whole
 from vaelab.data.pixels import Geometry
 from vaelab.data.readers import decoding, in_memory
 from vaelab.data.store import default_budget
 from vaelab.errors import DataError
-
-_BYTES = {
-    **dict.fromkeys(("int8", "uint8", "logical"), 1),
-    **dict.fromkeys(("int16", "uint16"), 2),
-    **dict.fromkeys(("int32", "uint32", "single"), 4),
-    **dict.fromkeys(("int64", "uint64", "double"), 8),
-}
-_RATIO = 1100  # no deflate stream expands more than 1032 times
+from vaelab.opening import open_regular
 
 
 def mat_source(path: Path, geometry: Geometry) -> ArraySource:
     """Images of a .mat file. Numbers alone are read: no object, no function."""
-    from scipy.io import loadmat, whosmat
-
-    with path.open("rb") as file:
+    with open_regular(path, error=DataError) as file:
         head = file.read(128)
-    if head.startswith(b"MATLAB 7.3") or head.startswith(b"\x89HDF"):
+    if head.startswith((b"MATLAB 7.3", b"\x89HDF")):
         from vaelab.data.hdf5 import hdf5_source
 
         return hdf5_source(path, geometry, matlab=True)
     where = str(path)
     with decoding(where):
-        listed = {name: (shape, kind) for name, shape, kind in whosmat(path)}
-        plain = {name: shape for name, (shape, kind) in listed.items() if kind in _BYTES}
-        size = sum(prod(shape) * _BYTES[listed[name][1]] for name, shape in plain.items())
-        if size > path.stat().st_size * _RATIO:
-            raise DataError(f"{where}: is truncated or damaged. Copy or download it again.")
+        file_ = MatFile(path)
+        plain = [entry for entry in file_.entries if entry.dtype is not None and entry.shape]
+        size = sum(entry.size for entry in plain)
         if 2 * size > default_budget():
             raise DataError(
                 f"{where}: needs {2 * size / 1e9:.1f} GB of memory, more than is free. Save it as "
                 '.npy: numpy.save("images.npy", scipy.io.loadmat(PATH)["X"]).'
             )
-        loaded = loadmat(path, variable_names=list(plain), mat_dtype=False)
-        values = {name: np.asarray(loaded[name]) for name in plain if name in loaded}
-    return matlab_source(where, values, geometry, path, sorted({*listed} - {*plain}))
+        values = {entry.name: file_.read(entry) for entry in plain}
+    others = sorted({entry.name for entry in file_.entries if entry.name} - {*values})
+    return matlab_source(where, values, geometry, path, others)
 
 
 def matlab_source(
@@ -78,6 +67,7 @@ def matlab_source(
             labels = values.get(found.get((part, LABELS), ""))
             array, said = images_first(array, None if labels is None else labels.size, name)
             notes.append(f"{where}: {said}")
+            array = whole(array)
         elif kind == LABELS and min(array.shape, default=0) == 1:
             array = array.ravel()
         prefix = ("", "val_", "test_")[part]

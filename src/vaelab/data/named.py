@@ -57,7 +57,8 @@ def sort_names(names: list[str]) -> Named:
     found: dict[tuple[int, str], str] = {}
     named: dict[str, str] = {}
     others = []
-    for name in sorted(names, key=lambda name: (len(_words(name)), name)):
+    plainest = sorted(names, key=lambda name: ("data" in _words(name), len(_words(name)), name))
+    for name in plainest:
         words = _words(name)
         kind, part = _kind(words), _part(words)
         if " ".join(words) in _NAMES:

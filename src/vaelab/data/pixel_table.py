@@ -19,8 +19,9 @@ from vaelab.data.arrays import ArraySource, Piece
 from vaelab.data.fields import LABEL_KEYS
 from vaelab.data.named import PART_NAMES
 from vaelab.data.pixels import MAX_PIXELS, Geometry
-from vaelab.data.readers import Array, in_memory
+from vaelab.data.readers import Array, decoding, in_memory
 from vaelab.errors import DataError
+from vaelab.opening import open_regular
 
 _LABELS = (*LABEL_KEYS, "emotion", "category", "character", "species")
 _NUMBERS = ("", "id", "index", "row", "unnamed: 0", "imageid")  # columns that count rows
@@ -59,6 +60,8 @@ def layout(where: str, names: Sequence[str] | None, rows: Sequence[Sequence[str]
         DataError: the columns make no square image.
     """
     width = len(names if names is not None else rows[0])
+    for number, row in enumerate(rows, 1 if names is None else 2):
+        _check_width(where, number, row, width)
     if names is None:
         return _unnamed(where, width, rows)
     lower = [name.strip().lower() for name in names]
@@ -112,6 +115,13 @@ def _number(text: str) -> bool:
     return True
 
 
+def _check_width(where: str, number: int, row: Sequence[str], width: int) -> None:
+    if len(row) != width:
+        raise DataError(
+            f"{where}: row {number} has {len(row)} columns, not {width}. Mend or remove it."
+        )
+
+
 def _check_square(where: str, count: int) -> None:
     if not square_side(count) or count > MAX_PIXELS:
         raise DataError(
@@ -144,13 +154,13 @@ def frame_source(frame: Any, geometry: Geometry) -> ArraySource:
     side = square_side(values.shape[1])
     if not side or values.dtype.kind not in "buif":
         raise DataError(f"{where}: its columns hold {values.dtype}, no pixels. Pass numbers.")
-    images = in_memory(_whole(values).reshape(-1, side, side), where)
+    images = in_memory(whole(values).reshape(-1, side, side), where)
     labels = None if about.label is None else frame[frame.columns[about.label]]
     usage = None if about.usage is None else [str(each) for each in frame[names[about.usage]]]
     return _source(where, images, labels, usage, geometry, about.notes)
 
 
-def _whole(values: NDArray[Any]) -> NDArray[Any]:
+def whole(values: NDArray[Any]) -> NDArray[Any]:
     """Numbers that are whole and in [0, 255], with one above 1, as 8 bits; others as they are."""
     if values.dtype.kind == "f" and values.size and values.max() > 1:
         if values.min() >= 0 and values.max() <= 255 and (values == np.rint(values)).all():
@@ -165,11 +175,13 @@ def csv_source(path: Path, geometry: Geometry) -> ArraySource:
     if not head or not head[0].strip():
         raise DataError(f"{where}: is empty. Pass a table with one row an image.")
     comma = max(",;\t", key=head[0].count)
-    rows = list(csv.reader(head, delimiter=comma))
+    with decoding(where):
+        rows = list(csv.reader(head, delimiter=comma))
     named = not all(_number(cell) for cell in rows[0]) and not _text_row(rows)
     about = layout(where, rows[0] if named else None, rows[1:] if named else rows)
     table = _Table(path, comma, about, int(named), len(rows[0]))
-    table.survey()
+    with decoding(where):
+        table.survey()
     images = Array(where, (table.count, table.side, table.side), table.dtype, table.chunks)
     return _source(where, images, table.labels, table.usages, geometry, about.notes, path)
 
@@ -225,7 +237,7 @@ def _objects(labels: Any) -> NDArray[Any]:
 
 def _lines(path: Path) -> Iterator[str]:
     """Lines that are not empty."""
-    with path.open("rb") as file:
+    with open_regular(path, error=DataError) as file:
         yield from _decoded(file, path)
 
 
@@ -279,18 +291,16 @@ class _Table:
     def chunks(self, size: int) -> Iterator[NDArray[Any]]:
         """All images in order, ``size`` at a time."""
         for rows in self._rows(size):
-            yield self._values(rows).astype(self.dtype).reshape(-1, self.side, self.side)
+            with decoding(str(self._path)):
+                values = self._values(rows)
+            yield values.astype(self.dtype).reshape(-1, self.side, self.side)
 
     def _rows(self, size: int) -> Iterator[list[list[str]]]:
         rows: list[list[str]] = []
         for number, row in enumerate(csv.reader(_lines(self._path), delimiter=self._comma)):
             if number < self._skip:
                 continue
-            if len(row) != self._width:
-                raise DataError(
-                    f"{self._path}: row {number + 1} has {len(row)} columns, not {self._width}. "
-                    "Mend or remove it."
-                )
+            _check_width(str(self._path), number + 1, row, self._width)
             rows.append(row)
             if len(rows) == size:
                 yield rows

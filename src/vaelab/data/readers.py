@@ -15,13 +15,14 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vaelab.data.pixels import as_array
 from vaelab.errors import DataError
+from vaelab.opening import inside, open_regular
 
 Opener = Callable[[], AbstractContextManager[IO[bytes]]]
 
@@ -95,10 +96,16 @@ def _stream(
     return Array(where, shape, dtype, chunks)
 
 
+def _open(path: Path) -> BinaryIO:
+    return open_regular(path, error=DataError)
+
+
 def _check_length(where: str, shape: tuple[int, ...], itemsize: int, limit: int) -> None:
     """Refuse a header that claims more bytes than its file can hold, before memory is asked for."""
     if not shape or any(not isinstance(side, int) or side < 0 for side in shape):
         raise DataError(f"{where}: has shape {shape}. Save one row an image.")
+    if 0 in shape[1:]:
+        raise DataError(f"{where}: has shape {shape}, so an image has no pixels. Check the file.")
     if prod(shape) * itemsize > limit:
         raise DataError(f"{where}: is truncated (shape {shape}). Copy or download it again.")
 
@@ -106,12 +113,13 @@ def _check_length(where: str, shape: tuple[int, ...], itemsize: int, limit: int)
 def idx(path: Path, where: str) -> Array:
     """An IDX file, gzipped or not, as MNIST and its kin come in (LeCun et al., 1998)."""
     with decoding(where):
-        with path.open("rb") as file:
+        inside(path.parent, path, DataError)
+        with _open(path) as file:
             packed = file.read(2) == b"\x1f\x8b"
 
         @contextlib.contextmanager
         def opened() -> Iterator[IO[bytes]]:
-            with path.open("rb") as file:
+            with _open(path) as file:
                 yield cast(IO[bytes], gzip.GzipFile(fileobj=file)) if packed else file
 
         with opened() as stream:
@@ -151,12 +159,12 @@ def _npy(where: str, opened: Opener, limit: int) -> Array:
 def npy(path: Path, where: str) -> Array:
     """A .npy file."""
     with decoding(where):
-        return _npy(where, lambda: path.open("rb"), path.stat().st_size)
+        return _npy(where, lambda: _open(path), path.stat().st_size)
 
 
 def npz(path: Path, where: str) -> dict[str, Array]:
     """The arrays of a .npz file by name."""
-    with decoding(where), zipfile.ZipFile(path) as archive:
+    with decoding(where), _open(path) as file, zipfile.ZipFile(file) as archive:
         return {
             member.filename.removesuffix(".npy"): _member(path, member, where)
             for member in archive.infolist()
@@ -171,7 +179,8 @@ def _member(path: Path, member: zipfile.ZipInfo, where: str) -> Array:
 
     @contextlib.contextmanager
     def opened() -> Iterator[IO[bytes]]:
-        with zipfile.ZipFile(path) as archive, archive.open(member.filename) as file:
-            yield file
+        with _open(path) as whole, zipfile.ZipFile(whole) as archive:
+            with archive.open(member.filename) as file:
+                yield file
 
     return _npy(where, opened, min(member.file_size, path.stat().st_size * _DEFLATE_RATIO))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -161,12 +162,20 @@ def _middle(sizes: Mapping[tuple[int, int], int]) -> tuple[int, int]:
 
 
 def fingerprint(files: Iterable[Path]) -> str:
-    """Digest of path, size and time of change of each file."""
+    """Digest of name, size, times of change and inode of each file."""
     digest = hashlib.sha256()
     for path in files:
-        status = path.stat()
-        digest.update(f"{path.name}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        digest.update(f"{path.name}\0{stamp(path.stat())}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
+
+
+def stamp(status: os.stat_result) -> str:
+    """Return what tells a file from one that took its place.
+
+    Size and time of change can be set to what they were; the inode and the time at which it was
+    changed cannot.
+    """
+    return f"{status.st_size}\0{status.st_mtime_ns}\0{status.st_ctime_ns}\0{status.st_ino}"
 
 
 def check_names(names: Any, count: int, where: str) -> tuple[str, ...]:

@@ -1,9 +1,10 @@
 """Where images are kept once read: in memory, or, larger than a budget, in a file.
 
-A cache file holds the pixels, then a JSON description, then a fixed footer with the description's
-length and checksum. It is written beside its place and renamed, so a file with a sound footer
-and the right length is complete. Its name says which source and options it is for, its digest
-whether the source still is what it was.
+A cache file holds the pixels, then a checksum of each image, then a JSON description, then a fixed
+footer with the description's length and checksum. It is written beside its place and renamed, so a
+file with a sound footer and the right length is complete. Its name says which source and options it
+is for, its digest whether the source still is what it was. An image is checked when it is first
+read; where it is damaged, the cache is written anew from the source.
 """
 
 from __future__ import annotations
@@ -25,17 +26,19 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from vaelab.data.filed import FileImages, PixelFile
+from vaelab.data.filed import FileImages, PixelFile, sums_of
 from vaelab.data.pixels import Pixels, Shape
 from vaelab.data.source import Progress, Source
 from vaelab.errors import DataError
+from vaelab.opening import open_regular
 
 CHUNK_BYTES = 16 * 2**20  # of pixels read at a time
 
 _FOOTER = struct.Struct("<8sQI")
-_MAGIC = b"vaelab\0\1"
+_MAGIC = b"vaelab\0\2"
 _TEMPORARY = ".pixels.tmp"
 _ABANDONED = 3600.0  # seconds without a write after which a temporary file has no writer
 
@@ -78,7 +81,7 @@ def store(
     """
     folder = default_cache() if cache is None else cache
     path = _cache_path(source, folder)
-    stored = None if path is None else _open_cache(path, source)
+    stored = None if path is None else _open_cache(path, source, folder)
     if stored is not None:
         return stored
     shape = source.measure()
@@ -109,26 +112,46 @@ def _cache_path(source: Source, folder: Path) -> Path | None:
     return folder / f"{key.hexdigest()[:32]}.pixels"
 
 
-def _open_cache(path: Path, source: Source) -> Stored | None:
+def _open_cache(path: Path, source: Source, folder: Path) -> Stored | None:
     """The images in a cache file, or None unless it is whole and still true of the source."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(size - _FOOTER.size)
             magic, length, checksum = _FOOTER.unpack(file.read())
-            start = file.seek(size - _FOOTER.size - length)
+            start = file.seek(size - _FOOTER.size - length - 8 * source.count)
+            sums = np.frombuffer(file.read(8 * source.count), "<u8")
             text = file.read(length)
-        if magic != _MAGIC or zlib.crc32(text) != checksum:
+        if magic != _MAGIC or zlib.crc32(text, zlib.crc32(sums.tobytes())) != checksum:
             return None
         about = json.loads(text)
-        shape = (source.count, *(int(side) for side in about["shape"]))
-        if len(shape) != 4 or about["digest"] != source.digest or prod(shape) != start:
+        channels, height, width = map(int, about["shape"])
+        shape = (channels, height, width)
+        if about["digest"] != source.digest or source.count * prod(shape) != start:
             return None
         source.conversion = str(about["conversion"])
         source.bad = {int(index): str(fault) for index, fault in about["bad"].items()}
-        return Stored(FileImages(PixelFile(path, shape)), int(about["brightest"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, struct.error):
+        images = _images(path, source, shape, sums, path, folder)
+        return Stored(images, int(about["brightest"]))
+    except Exception:  # whatever is wrong with it: it is written anew
         return None
+
+
+def _images(
+    file: Path,
+    source: Source,
+    shape: Shape,
+    sums: NDArray[np.uint64],
+    path: Path | None,
+    folder: Path,
+) -> FileImages:
+    def again() -> PixelFile:
+        images = _write_cache(source, shape, path, folder, None).images
+        assert isinstance(images, FileImages)
+        return images.file
+
+    repair = None if path is None else again
+    return FileImages(PixelFile(file, (source.count, *shape), sums, repair))
 
 
 def _write_cache(
@@ -152,8 +175,8 @@ def _write_cache(
         beside = Path(name)
         try:
             with os.fdopen(handle, "wb") as file:
-                brightest = _write(file, source, shape, progress)
-            images = FileImages(PixelFile(beside, (source.count, *shape)))
+                brightest, sums = _write(file, source, shape, progress)
+            images = _images(beside, source, shape, sums, path, folder)
             if path is not None:
                 beside.replace(path)
             return Stored(images, brightest)
@@ -167,10 +190,16 @@ def _write_cache(
         ) from None
 
 
-def _write(file: BinaryIO, source: Source, shape: Shape, progress: Progress | None) -> int:
-    brightest = 0
+def _write(
+    file: BinaryIO, source: Source, shape: Shape, progress: Progress | None
+) -> tuple[int, NDArray[np.uint64]]:
+    brightest = done = 0
+    sums = np.zeros(source.count, "<u8")
     for chunk in _chunks(source, progress):
-        file.write(np.ascontiguousarray(chunk).data)
+        rows = np.ascontiguousarray(chunk)
+        file.write(rows.data)
+        sums[done : done + len(rows)] = sums_of(rows)
+        done += len(rows)
         brightest = max(brightest, int(chunk.max()))
     about = {
         "shape": shape,
@@ -180,10 +209,11 @@ def _write(file: BinaryIO, source: Source, shape: Shape, progress: Progress | No
         "brightest": brightest,
     }
     text = json.dumps(about).encode()
-    file.write(text + _FOOTER.pack(_MAGIC, len(text), zlib.crc32(text)))
+    checksum = zlib.crc32(text, zlib.crc32(sums.tobytes()))
+    file.write(sums.tobytes() + text + _FOOTER.pack(_MAGIC, len(text), checksum))
     file.flush()
     os.fsync(file.fileno())
-    return brightest
+    return brightest, sums
 
 
 def _remove_abandoned(folder: Path) -> None:

@@ -13,7 +13,7 @@ from torch.distributions import Independent, MultivariateNormal, Normal
 from vaelab.data.batches import Batch, binarize, epoch_order
 from vaelab.data.images import ImageSet
 from vaelab.evaluation.figures import Figure, mean
-from vaelab.evaluation.likelihood import NATS, describe_bound
+from vaelab.evaluation.likelihood import NATS, describe_bound, given_labels
 from vaelab.evaluation.measure import batches
 from vaelab.models import noise
 from vaelab.models.model import evaluating, seeded
@@ -58,6 +58,7 @@ def bound_figures(
     """
     if isinstance(model.encoder.family, DiracPosterior):
         return {}
+    images, _ = model.matched(images)
     most = max(draws)
     index = epoch_order(len(images), seed, 0)[:limit].sort().values
     found: dict[int, list[Tensor]] = {k: [] for k in draws}
@@ -90,7 +91,7 @@ def bound_figures(
         figures["posterior_gap"] = mean(
             gap, NATS, f"KL(q(z|x) ‖ p(z|x)) as {name} less the ELBO, image by image. {how}"
         )
-    return figures
+    return given_labels(figures, model, images, index)
 
 
 def binary_target(model: Vae, batch: Batch) -> Batch:

@@ -14,7 +14,7 @@ from torch import Tensor
 from vaelab.data.images import ImageSet, with_labels
 from vaelab.errors import DataError
 from vaelab.evaluation.figures import Figure, Share, mean, share
-from vaelab.evaluation.record import Evaluation
+from vaelab.evaluation.record import Evaluation, origin, subject
 from vaelab.models.classifier import Classifier
 from vaelab.training.calibration import described
 
@@ -74,7 +74,8 @@ def classified(
     model: Classifier,
     images: ImageSet,
     *,
-    held_out: bool = True,
+    held_out: bool | None = True,
+    trained_on: Tensor | None = None,
     looked_at: bool = False,
     what: str = "test images",
 ) -> tuple[Evaluation, Tensor]:
@@ -86,7 +87,9 @@ def classified(
     Arguments:
         model: a classifier.
         images: labelled; classes are found by their names.
-        held_out: whether they were kept from training; every protocol says it.
+        held_out: whether they were kept from training, None where it is not known; every protocol
+            says it.
+        trained_on: which of them are training images, bool ``(N,)``, where it is known.
         looked_at: whether they are validation images, by which probabilities may be calibrated and
             training ended; every protocol says it.
         what: the part and the data set that they are, for the verdict.
@@ -98,6 +101,9 @@ def classified(
         raise DataError(
             "these images have no labels to compare with. `vaelab classify predict` needs none."
         )
+    if trained_on is not None:
+        trained_on = trained_on[images.labels.cpu() >= 0]
+    before = None if trained_on is None else int(trained_on.sum())
     images = with_labels(model.matched(images)[0])
     if images.labels is None or not len(images):
         raise DataError(f"{what}: none has a label, so nothing can be measured.")
@@ -105,10 +111,7 @@ def classified(
     chances = torch.cat([model.predict(part).cpu() for part in images.chunks()])
     said = chances.argmax(1)
     counts = confusion(labels, said, len(names))
-    origin = "held out from training" if held_out else "that training used, some or all of them"
-    if looked_at:
-        origin += ", though calibration and patience may look at them"
-    how = f"Over {len(labels):,} {what} {origin}."
+    how = f"Over {len(labels):,} {what} {origin(held_out, before, looked_at)}."
     log_p = chances.double().clamp(min=_LEAST).log()[torch.arange(len(labels)), labels]
     scaled = f"{described(float(model.temperature))} {how}"
     figures = {
@@ -128,9 +131,8 @@ def classified(
             if part.total:
                 figures[f"{key}:{name}"] = part.figure("share of images", how)
     rows = counts.tolist()
-    evaluation = Evaluation(
-        figures, {}, _notes(counts, names), len(labels), held_out, 0, what, rows
-    )
+    notes = _notes(counts, names)
+    evaluation = Evaluation(figures, {}, notes, len(labels), held_out, 0, what, rows, before)
     return evaluation, chances
 
 
@@ -175,11 +177,10 @@ def uneven(there: Sequence[int]) -> bool:
 def verdict(evaluation: Evaluation) -> str:
     """Say in a sentence how often the classifier is right, and how sure that is."""
     figure = evaluation.figures["accuracy"]
-    part, _, of = evaluation.what.partition(" images")
-    start = part.capitalize() if evaluation.held_out else "Training-set"
+    start, images = subject(evaluation, "accuracy", evaluation.images)
     wrong = evaluation.images - round(figure.value * evaluation.images)
     low, high = Share(evaluation.images - wrong, evaluation.images).interval
     return (
-        f"{start} accuracy {100 * figure.value:.2f} % (95 % interval {100 * low:.2f} to "
-        f"{100 * high:.2f}; {wrong:,} of {evaluation.images:,} images{of} wrong)."
+        f"{start} {100 * figure.value:.2f} % (95 % interval {100 * low:.2f} to "
+        f"{100 * high:.2f}; {wrong:,} of {images or f'{evaluation.images:,} images'} wrong)."
     )

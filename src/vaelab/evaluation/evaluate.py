@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -26,10 +26,12 @@ from vaelab.evaluation.likelihood import (
     describe_bound,
     describe_target,
     elbo_figures,
+    given_labels,
+    joint_figures,
     log_prob_figure,
 )
 from vaelab.evaluation.measure import Observed, Report, batches, observe, split_rate
-from vaelab.evaluation.record import Evaluation
+from vaelab.evaluation.record import Evaluation, origin
 from vaelab.models.conditioning import LABEL
 from vaelab.models.model import evaluating, seeded
 from vaelab.models.posteriors import DiracPosterior
@@ -60,7 +62,8 @@ def evaluate(
     samples: int | None = None,
     bound_images: int | None = None,
     limit: int | None = None,
-    held_out: bool = True,
+    held_out: bool | None = True,
+    trained_on: Tensor | None = None,
     what: str = "test images",
     seed: int = 0,
     progress: Progress | None = None,
@@ -76,7 +79,9 @@ def evaluate(
         bound_images: number of images, drawn by chance, that the bound is measured on; by default
             as many as take well under a minute.
         limit: measure on this many images drawn by chance, not on all.
-        held_out: whether these images were kept from training; every protocol says it.
+        held_out: whether these images were kept from training, None where it is not known; every
+            protocol says it.
+        trained_on: which of them are training images, bool ``(N,)``, where it is known.
         what: the part and the data set that the images are, for the verdict.
         seed: of every draw: the same seed gives the same figures.
         progress: told how far it is.
@@ -101,7 +106,9 @@ def evaluate(
         )
     images, lacking = model.matched(images)
     plan = _plan(model, len(images), samples, bound_images, limit, seed)
-    index, where = plan.index, _where(len(plan.index), len(images), held_out, seed)
+    index = plan.index
+    seen_before = None if trained_on is None else int(trained_on[index].sum())
+    where = _where(len(index), len(images), origin(held_out, seen_before), seed)
     point = isinstance(model.encoder.family, DiracPosterior)
     decodings = len(index) * (plan.draws + 1) + (0 if point else len(plan.bound) * plan.samples)
     report = _counter(progress, decodings)
@@ -116,17 +123,22 @@ def evaluate(
                 gaps = bound_gaps(model, some, plan.samples, report)
             elbo, over = seen.log_px - seen.rate, f"{describe_bound(model)} {where}"
             figures["log_prob"] = log_prob_figure(elbo, gaps, plan.bound, plan.samples, over)
+            prior = _log_prior(model, images, index)
+            if prior is not None:
+                figures |= joint_figures(elbo, gaps, plan.bound, plan.samples, prior, over)
             if model.transport is None:  # else every pair of images is a transport of its own
                 with seeded(mix_seed(seed, _MIX), model.device):
                     mixed = split_rate(model, images, index[plan.mixed])
                 figures |= _information(*mixed, where)
         figures |= _read(model, images, index, where)
     figures |= _use(seen, where) | _fidelity(model, seen, where)
-    kept, notes = finite(figures)
+    kept, notes = finite(given_labels(figures, model, images, index))
     notes = (*lacking, *notes)
     if point:
         notes = (POINT, *notes)
-    return Evaluation(kept, _latent(seen), notes, len(index), held_out, seed, what)
+    return Evaluation(
+        kept, _latent(seen), notes, len(index), held_out, seed, what, trained_on=seen_before
+    )
 
 
 @dataclass(frozen=True)
@@ -174,13 +186,8 @@ def _counter(progress: Progress | None, total: int) -> Report:
     return report
 
 
-def _where(n: int, of: int, held_out: bool, seed: int) -> str:
+def _where(n: int, of: int, origin: str, seed: int) -> str:
     chosen = "" if n == of else f", drawn by chance from {of:,}"
-    origin = (
-        "held out from training"
-        if held_out
-        else "NOT held out: training used some or all of them, so expect worse on new images"
-    )
     count = "1 image" if n == 1 else f"{n:,} images"
     return f"Over {count}{chosen}, {origin}; single precision, seed {seed}."
 
@@ -197,6 +204,13 @@ def _likelihood(model: Vae, seen: Observed, draws: int, where: str) -> dict[str,
     return elbo_figures(seen.log_px, seen.rate, measure, math.prod(model.shape), protocol)
 
 
+def _log_prior(model: Vae, images: ImageSet, index: Tensor) -> Tensor | None:
+    """Return log p(y) of each image, where its class is all that a likelihood is conditioned on."""
+    if model.conditions != (LABEL,) or model.conditioning is None or images.labels is None:
+        return None
+    return model.conditioning.log_prior(images.labels.cpu()[index])
+
+
 def _information(told: Tensor, wasted: Tensor, where: str) -> dict[str, Figure]:
     n = len(told)
     how = (
@@ -204,7 +218,7 @@ def _information(told: Tensor, wasted: Tensor, where: str) -> dict[str, Figure]:
         f"{n:,} of the images, one draw of z for each. "
     )
     cap = math.log(n)
-    near = f"At most log {n:,} = {cap:.2f} nats, and near that an underestimate. "
+    near = f"A lower bound in expectation, at most log {n:,} = {cap:.2f} nats. "
     said = mean(told, NATS, how + near + where)
     if said.value > cap - AT_CAP:
         near = (
@@ -212,8 +226,9 @@ def _information(told: Tensor, wasted: Tensor, where: str) -> dict[str, Figure]:
         )
         protocol = f"{how}{near}{where}"
         said = Figure(said.value, None, n, NATS, protocol, ends=(said.value, None))
-        how += "An upper bound, as the mutual information is at its cap. "
-    return {"mutual_information": said, "marginal_kl": mean(wasted, NATS, how + where)}
+    how += "An upper bound in expectation: few images fill q(z) less than all would. "
+    rest = mean(wasted, NATS, how + where)
+    return {"mutual_information": said, "marginal_kl": replace(rest, ends=(None, rest.value))}
 
 
 def _use(seen: Observed, where: str) -> dict[str, Figure]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -20,6 +21,7 @@ from torch.nn.functional import interpolate
 from vaelab.data.images import Splits
 from vaelab.errors import ConfigError, DataError, refuse_pickle
 from vaelab.models.model import Images
+from vaelab.opening import open_regular
 from vaelab.training.judge import trained_judge
 from vaelab.training.progress import Progress, Silent
 
@@ -31,10 +33,14 @@ class Features:
     Arguments:
         name: which network it is, for the protocol.
         of: images ``(N, C, H, W)``, 8-bit or in [0, 1], to features ``(N, F)``.
+        images: number of images that the network was trained on, if known.
+        accuracy: of the network as a classifier, on validation images, if known.
     """
 
     name: str
     of: Callable[[Images], Tensor]
+    images: int | None = None
+    accuracy: float | None = None
 
 
 def find_features(
@@ -62,7 +68,8 @@ def find_features(
 def classifier_features(splits: Splits, cache: Path | None, progress: Progress) -> Features:
     """Return the last hidden layer of a small classifier of these images; see `trained_judge`."""
     judge = trained_judge(splits, cache, progress)
-    return Features(f"last hidden layer of {judge.name}", judge.classifier.features)
+    name = f"last hidden layer of {judge.name}"
+    return Features(name, judge.classifier.features, judge.images, judge.accuracy)
 
 
 def onnx_features(path: Path) -> Features:
@@ -82,7 +89,8 @@ def onnx_features(path: Path) -> Features:
             f"{path}: ONNX networks need onnxruntime. Install it with: pip install vaelab[onnx]"
         ) from None
     try:
-        content = path.read_bytes()
+        with open_regular(path, error=ConfigError) as file:
+            content = file.read()
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}).") from None
     try:
@@ -93,6 +101,8 @@ def onnx_features(path: Path) -> Features:
     inputs = session.get_inputs()
     if len(inputs) != 1 or len(inputs[0].shape) != 4:
         raise ConfigError(f"{path}: needs one input of images, (N, C, H, W).")
+    if any(isinstance(side, int) and side < 1 for side in inputs[0].shape):
+        raise ConfigError(f"{path}: its input has shape {inputs[0].shape}, which holds no image.")
     name = f"{path.name}, sha256 {_digest(content)}"
     return Features(name, lambda images: _run(session, inputs[0], images))
 
@@ -117,7 +127,9 @@ def _run(session: Any, inputs: Any, images: Images, rows: int = 256) -> Tensor:
         except Exception as error:  # onnxruntime has its own, by kind of fault
             why = " ".join(str(error).split())
             raise DataError(f"features: the network cannot take these images ({why}).") from None
-        parts.append(torch.from_numpy(out)[: len(x)].flatten(1))
+        if not isinstance(out, np.ndarray) or out.ndim < 2 or len(out) < len(x):
+            raise DataError("features: the network does not give a row of numbers an image.")
+        parts.append(torch.from_numpy(out)[: len(x)].flatten(1).float())
     return torch.cat(parts)
 
 

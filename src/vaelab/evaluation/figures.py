@@ -22,11 +22,13 @@ _FIGURES = {
     "log_prob": ("log p(x)", "log p(x), importance-weighted bound", 1),
     "exact_log_prob": ("exact log p(x)", "log p(x) in closed form", 1),
     "posterior_gap": ("KL(q ‖ p(z|x))", "Gap of the ELBO: KL(q(z|x) ‖ p(z|x))", -1),
+    "elbo_joint": ("ELBO of x and class", "ELBO of x and its class, of log p(x, y)", 1),
+    "log_prob_joint": ("log p(x, y)", "log p(x, y), importance-weighted bound", 1),
     "distortion": ("distortion", "Distortion", -1),
     "rate": ("rate", "Rate", 0),
     "bits_per_dim": ("bits per dimension", "Bits per dimension", -1),
     "mutual_information": ("mutual information", "Mutual information of image and code", 0),
-    "marginal_kl": ("marginal KL", "Aggregate posterior from prior (KL)", -1),
+    "marginal_kl": ("marginal KL, at most", "Aggregate posterior from prior (KL), at most", -1),
     "active_units": ("active units", "Active latent dimensions", 0),
     "mse": ("squared error", "Reconstruction error (MSE)", -1),
     "psnr": ("PSNR", "Peak signal-to-noise ratio", 1),
@@ -41,7 +43,7 @@ _FIGURES = {
     "path_length": ("path length", "Length of interpolations", -1),
     "path_jump": ("largest step", "Largest step of interpolations", -1),
     "frechet": ("Fréchet distance", "Fréchet distance of generated images", -1),
-    "frechet_floor": ("Fréchet floor", "Fréchet distance of training images", 0),
+    "frechet_floor": ("Fréchet floor", "Fréchet distance of as many real images (floor)", 0),
     "kernel": ("kernel distance", "Kernel distance of generated images (KID)", -1),
     "precision": ("precision", "Precision: generated images near real ones", 1),
     "recall": ("recall", "Recall: real images near generated ones", 1),
@@ -65,12 +67,22 @@ _FIGURES = {
 """Figure to its name where there is little room, its name where there is more, and whether more of
 it is better (1), less (−1), or neither."""
 
+GIVEN = "_given"
+"""End of the name of a figure of x given its labels, where others are of x alone."""
+
+_CONDITIONAL = {
+    "elbo": "ELBO of x given its labels",
+    "log_prob": "log p(x | labels given), importance-weighted bound",
+    "bits_per_dim": "Bits per dimension, of x given its labels",
+}
+
 _OF_CLASS = {"precision": ("precision", "Precision"), "recall": ("recall", "Recall")}
 """Both names of a classifier's figures of one class, ``recall:CLASS``."""
 
 
 def sense(figure: str) -> int:
     """Return 1 if more of a figure is better, −1 if less is, 0 if neither or it is unknown."""
+    figure = figure.removesuffix(GIVEN)
     if figure.startswith("iwae_"):
         return 1
     base, _ = of_attribute(figure)
@@ -97,12 +109,16 @@ def short_name(figure: str) -> str:
     return _named(figure, 0, "IWAE {:,}")
 
 
-def long_name(figure: str) -> str:
-    """Return what a figure is called where there is room."""
-    return _named(figure, 1, "Importance-weighted bound, {:,} draws")
+def long_name(name: str, figure: Figure | None = None) -> str:
+    """Return what a figure is called where there is room; one of x given its labels says so."""
+    if figure is not None and figure.given:
+        return _CONDITIONAL.get(name, f"{long_name(name)}, given labels")
+    return _named(name, 1, "Importance-weighted bound, {:,} draws")
 
 
 def _named(figure: str, which: int, bound: str) -> str:
+    if figure.endswith(GIVEN):
+        return f"{_named(figure.removesuffix(GIVEN), which, bound)} given labels"
     if figure.startswith("iwae_"):
         return bound.format(int(figure[5:]))
     base, attribute = of_attribute(figure)
@@ -158,7 +174,9 @@ class Figure:
         protocol: how it was measured, in plain sentences.
         freedom: degrees of freedom of the standard error; None where they are many.
         ends: of the 95 % interval where it is not value ± `interval`, as of a share; the upper one
-            is None where the value is a lower bound.
+            is None where the value is a lower bound, the lower one where it is an upper bound.
+        given: names of the labels that a likelihood is conditioned on: it is of p(x|y), and does
+            not compare with one of p(x) as it is.
     """
 
     value: float
@@ -167,7 +185,8 @@ class Figure:
     unit: str
     protocol: str
     freedom: int | None = None
-    ends: tuple[float, float | None] | None = None
+    ends: tuple[float | None, float | None] | None = None
+    given: tuple[str, ...] = ()
 
     @property
     def interval(self) -> float | None:
@@ -188,6 +207,8 @@ class Figure:
         if self.ends is None:
             return rounded(self.value, reach or None)  # an error of 0 is no certainty
         low, high = self.ends
+        if low is None:
+            return f"≤ {rounded(self.value, reach or None)}"
         if high is None:
             return f"≥ {rounded(low, None)}"
         if self.n >= FEW and reach and self.value - reach >= 0 and self.value + reach <= 1:
@@ -216,12 +237,13 @@ def share(hits: Tensor, protocol: str, unit: str = "share of images") -> Figure:
 def mean(values: Tensor, unit: str, protocol: str) -> Figure:
     """Return the mean of one value per image ``(N,)`` with its standard error s/√N.
 
-    The standard error of a single image is unknown, hence None.
+    The standard error of a single image is unknown, hence None; that of few has few degrees of
+    freedom, N − 1.
     """
     values = values.double()
     n = len(values)
     error = float(values.std()) / math.sqrt(n) if n > 1 else None
-    return Figure(float(values.mean()), error, n, unit, protocol)
+    return Figure(float(values.mean()), error, n, unit, protocol, n - 1 if error else None)
 
 
 def mean_with_gap(values: Tensor, gaps: Tensor, index: Tensor, unit: str, protocol: str) -> Figure:
@@ -247,7 +269,8 @@ def mean_with_gap(values: Tensor, gaps: Tensor, index: Tensor, unit: str, protoc
         covariance = float(((here - here.mean()) * (gaps - gaps.mean())).sum()) / (some - 1)
         variance = float(values.var()) / total + float(gaps.var()) / some + 2 * covariance / total
         error = math.sqrt(max(variance, 0.0))
-    return Figure(float(values.mean() + gaps.mean()), error, total, unit, protocol)
+    freedom = some - 1 if error else None
+    return Figure(float(values.mean() + gaps.mean()), error, total, unit, protocol, freedom)
 
 
 def _signed(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 
 import torch
@@ -13,8 +13,9 @@ from vaelab.data.batches import epoch_order
 from vaelab.data.images import ImageSet
 from vaelab.errors import DataError, counted
 from vaelab.evaluation.features import Features
-from vaelab.evaluation.figures import Figure, Share
+from vaelab.evaluation.figures import Figure, Share, rounded
 from vaelab.evaluation.generation import detail, frechet, kernel_distance, neighbourhoods
+from vaelab.evaluation.record import origin
 from vaelab.evaluation.samplers import Sampler
 from vaelab.models.model import seeded
 from vaelab.training.step import mix_seed
@@ -23,6 +24,15 @@ IMAGES, SETS, K = 10_000, 3, 5
 """Images a set at most, sets of generated images, and neighbours that span a ball."""
 
 _LEAST, _CHUNK = 20, 1_000
+
+FEW, SURE = 1_000, 0.9
+"""Images, and accuracy of the feature network, below which the figures mean little: the five
+nearest of 100 images are a twentieth of all, and a Fréchet distance is mostly the bias of few."""
+
+FAR = 3.0
+"""Fréchet distances in units of the floor from which on generated images are no real ones."""
+
+WEAK = "Feature metrics mean little here"
 _SEED = 3  # part of the seed: no other measure draws these numbers
 
 UNITS = {
@@ -42,7 +52,7 @@ def generation_figures(
     sampler: Sampler,
     *,
     known: ImageSet | None = None,
-    held_out: bool = True,
+    held_out: bool | None = True,
     limit: int = IMAGES,
     sets: int = SETS,
     seed: int = 0,
@@ -77,15 +87,14 @@ def generation_figures(
         for name, value in found.items():
             drawn.setdefault(name, []).append(value)
         report(count)
-    origin = "that training did not see" if held_out else "that training used, some or all of them"
     how = (
-        f"{count:,} generated images against {count:,} real ones {origin}; mean over {sets} such "
-        f"sets, whose spread gives the standard error. Drawn from {sampler.name}. Features: "
-        f"{features.name}. Double precision, seed {seed}. Compare only figures made the same way."
+        f"{count:,} generated images against {count:,} real ones, {origin(held_out)}; mean over "
+        f"{sets} such sets, whose spread gives the standard error. Drawn from {sampler.name}. "
+        f"Features: {features.name}. Double precision, seed {seed}. Compare only figures made the "
+        "same way."
     )
-    ball = f" A neighbourhood reaches to the {K}th neighbour."
     figures = {
-        name: _figure(name, values, count, how + (ball if name in _BALLS else ""))
+        name: _figure(name, values, count, how + _ABOUT.get(name, ""))
         for name, values in drawn.items()
     }
     if known is not None and len(known) >= count:
@@ -94,7 +103,42 @@ def generation_figures(
         figures["frechet_floor"] = Figure(
             floor, None, count, UNITS["frechet"], f"{what}. Features: {features.name}."
         )
-    return figures
+    first = [name for name in ("frechet", "frechet_floor") if name in figures]
+    return {**{name: figures[name] for name in first}, **figures}
+
+
+def generation_notes(figures: Mapping[str, Figure], features: Features) -> tuple[str, ...]:
+    """Say in plain sentences what keeps `generation_figures` from meaning what they seem to.
+
+    Arguments:
+        figures: what it returned.
+        features: where images were compared.
+    """
+    why, notes = [], []
+    count = figures["frechet"].n
+    if count < FEW:
+        why.append(f"only {count:,} real images were compared with")
+    if features.images is not None and features.images < FEW:
+        why.append(f"the feature network was trained on {counted(features.images, 'image')}")
+    if features.accuracy is not None and features.accuracy < SURE:
+        why.append(f"it classifies only {features.accuracy:.0%} of validation images correctly")
+    if why:
+        notes.append(
+            f"{WEAK}: {', and '.join(why)}. Look at the images, and at the Fréchet distance "
+            "beside its floor."
+        )
+    values = {name: figure.value for name, figure in figures.items()}
+    floor = values.get("frechet_floor")
+    far = values["recall"] < 0.5 if floor is None else values["frechet"] > FAR * floor
+    if far and max(values["precision"], values["density"]) >= SURE:
+        beside = "" if floor is None else f" (of as many real images: {rounded(floor, None)})"
+        notes.append(
+            f"Precision {values['precision']:.2f} and density {values['density']:.2f} ask only "
+            "whether generated images lie among real ones, as images that are all alike can. What "
+            f"is missing shows in the recall, {values['recall']:.2f}, and in the Fréchet distance, "
+            f"{rounded(values['frechet'], None)}{beside}."
+        )
+    return tuple(notes)
 
 
 def check_enough(images: ImageSet, limit: int = IMAGES) -> int:
@@ -108,7 +152,11 @@ def check_enough(images: ImageSet, limit: int = IMAGES) -> int:
     return count
 
 
-_BALLS = ("precision", "recall", "density", "coverage")
+_BALL = f" A neighbourhood reaches to the {K}th neighbour."
+_ABOUT = {
+    "frechet": " Biased upwards for few images; its floor, of as many, has the same bias.",
+    **dict.fromkeys(("precision", "recall", "density", "coverage"), _BALL),
+}
 _SHARES = ("precision", "recall", "coverage")
 
 

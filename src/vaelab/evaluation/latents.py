@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from vaelab.training.validation import ACTIVE_VARIANCE
+from vaelab.training.validation import ACTIVE_VARIANCE, variance_of_means
 
 _PAIRS = 2**21  # densities at once, times D numbers each
 
@@ -22,7 +22,7 @@ def active_units(means: Tensor) -> tuple[Tensor, Tensor]:
     Arguments:
         means: posterior means of at least two images, ``(N, D)``.
     """
-    variance = means.double().var(0)
+    variance = variance_of_means(means)
     return variance > ACTIVE_VARIANCE, variance
 
 
@@ -42,8 +42,11 @@ def split_rate(posterior: Distribution, prior: Distribution, z: Tensor) -> tuple
         mean_x KL(q(z|x) ‖ p(z)) = I(x; z) + KL(q(z) ‖ p(z)),   q(z) = 1/N Σ_x q(z|x)
 
     Both parts are estimated at one draw for each image. The aggregate posterior q(z) is that of
-    these N images, so that I(x; z) cannot exceed log N. Source: Hoffman and Johnson, ELBO surgery,
-    2016.
+    these N images, each its own among them, so that I(x; z) cannot exceed log N. Of the
+    distribution that the images are drawn from, the first is therefore a lower bound in
+    expectation and the second an upper one, for any N. Sources: Hoffman and Johnson, ELBO surgery,
+    2016; Poole et al., On variational bounds of mutual information, 2019 (section 2.3, with the
+    known conditional).
 
     Arguments:
         posterior: q(z|x) of N images, batch shape ``(N,)``.

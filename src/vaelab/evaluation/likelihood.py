@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from vaelab.data.batches import Batch, binarize
+from vaelab.data.images import ImageSet
 from vaelab.evaluation.figures import Figure, mean, mean_with_gap
 from vaelab.models import noise
+from vaelab.models.conditioning import LABEL
 from vaelab.models.vae import Vae
 
 NATS = "nats per image"
@@ -84,6 +86,77 @@ def elbo_figures(
         "rate": mean(rate, NATS, protocol),
         "bits_per_dim": mean(bits, "bits per dimension", how),
     }
+
+
+def given_labels(
+    figures: Mapping[str, Figure], model: Vae, images: ImageSet, index: Tensor
+) -> dict[str, Figure]:
+    """Return figures of which those of a likelihood say what it is conditioned on, if anything.
+
+    Arguments:
+        figures: by name.
+        model: whose.
+        images: with the labels, as the model has the names.
+        index: images that the figures are over.
+    """
+    names = model.conditions
+    if not names:
+        return dict(figures)
+    known = {name: _unobserved(name, images, index) for name in names}
+    missing = [f"{name} of {n:,}" for name, n in known.items() if n]
+    how = f"Of p(x|y), y the labels of the image ({', '.join(names)}), not of p(x). "
+    if missing:
+        instead = "predicted by the model's own classifier" if model.reads else "unknown to it"
+        how += f"Labels that are unobserved ({', '.join(missing)} images) are {instead}. "
+    return {
+        name: replace(figure, given=names, protocol=how + figure.protocol)
+        if name in LIKELIHOODS or name.startswith("iwae_")
+        else figure
+        for name, figure in figures.items()
+    }
+
+
+def _unobserved(name: str, images: ImageSet, index: Tensor) -> int:
+    """Return of how many images a label is not known."""
+    if name == LABEL:
+        known = None if images.labels is None else images.labels.cpu()[index] >= 0
+    else:
+        place = {each: column for column, each in enumerate(images.attribute_names)}.get(name)
+        values = images.attributes
+        absent = place is None or values is None
+        known = None if absent else ~values.cpu()[index, place].isnan()  # type: ignore[union-attr]
+    return len(index) if known is None else int((~known).sum())
+
+
+def joint_figures(
+    elbo: Tensor, gaps: Tensor, index: Tensor, samples: int, log_prior: Tensor, protocol: str
+) -> dict[str, Figure]:
+    """Return ELBO and importance-weighted bound of log p(x, y) = log p(x|y) + log p(y).
+
+    As log p(x) ≥ log p(x, y), they compare with those of models of images alone.
+
+    Arguments:
+        elbo: of each image given its class, ``(N,)`` nats.
+        gaps: as of `log_prob_figure`, as the next two.
+        index: images that the gaps belong to.
+        samples: K.
+        log_prior: log p(y) of the class of each image, ``(N,)`` nats.
+        protocol: what the likelihood is over.
+    """
+    how = (
+        f"log p(y), by the frequency of each class in training ({float(log_prior.mean()):.3f} nats "
+        "on the mean), is added to log p(x|y): a bound of log p(x, y), and so of log p(x). "
+    )
+    joint = elbo + log_prior
+    bound = log_prob_figure(joint, gaps, index, samples, protocol)
+    return {
+        "elbo_joint": mean(joint, NATS, how + protocol),
+        "log_prob_joint": replace(bound, protocol=how + bound.protocol),
+    }
+
+
+LIKELIHOODS = ("elbo", "log_prob", "bits_per_dim", "exact_log_prob")
+"""Figures of log p(x), or of log p(x|y) where a model is conditioned on labels."""
 
 
 def log_prob_figure(

@@ -68,6 +68,14 @@ def find_direction(
     return Direction(attribute, unit, means, f"{words} over {len(codes):,} images")
 
 
+def observed(images: ImageSet) -> tuple[str, ...]:
+    """Return the attributes that are known of some of the images."""
+    if images.attributes is None:
+        return ()
+    known = (~images.attributes.isnan()).any(0).tolist()
+    return tuple(name for name, any_ in zip(images.attribute_names, known, strict=True) if any_)
+
+
 def _normal(codes: Tensor, on: Tensor) -> Tensor:
     """Return the normal of the plane that divides the codes, by logistic regression."""
     from sklearn.linear_model import LogisticRegression
@@ -92,10 +100,11 @@ def all_attributes(
         ConfigError: the images have no attributes.
     """
     splits = model.matched_splits(splits)
-    if not splits.train.attribute_names:
+    names = observed(splits.train)
+    if not names:
         raise ConfigError(NO_ATTRIBUTES)
     figures: dict[str, Figure] = {}
-    for name in splits.train.attribute_names:
+    for name in names:
         handle = None if name in editable(model) else find_direction(model, splits.train, name)
         judges = find_judges(splits, name, cache, progress)
         figures |= attribute_figures(model, splits, judges, handle, limit=limit, seed=seed)

@@ -21,29 +21,31 @@ from vaelab.data.images import ImageSet
 from vaelab.errors import ConfigError
 from vaelab.explore.augment import Made
 from vaelab.explore.grids import grid, png, save_arrays, save_png
+from vaelab.opening import DEVICES
 
 Format = Literal["folder", "npz"]
 _SHOWN = 5  # of each class
 _HIDDEN = r"\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff"
 _UNSAFE = re.compile(rf'[/\\<>:"|?*{_HIDDEN}]+' if os.name == "nt" else rf"[/\\{_HIDDEN}]+")
-_DEVICES = {"con", "prn", "aux", "nul"} | {
-    f"{port}{n}" for port in ("com", "lpt") for n in range(10)
-}
-"""Names that no folder can have on Windows."""
 
 
 def check_empty(folder: Path) -> None:
-    """Raise `ConfigError` when a folder holds something already."""
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    """Raise `ConfigError` when a folder holds something already.
+
+    What a killed call left is removed: it begins anew.
+    """
+    files.sweep(folder if folder.is_dir() else folder.parent)
+    if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder}: is not empty. Choose another --out.")
 
 
 def write_labelled(
     folder: Path, made: Made, seen: ImageSet, manifest: Mapping[str, Any], form: Format = "folder"
 ) -> Path:
-    """Write made images, some beside their nearest training images, and the manifest, the last.
+    """Write made images, some beside their nearest training images, and the manifest.
 
-    Returns what to give to ``--data``.
+    All of it appears at once, so that no half of a set is ever taken for a set. Returns what to
+    give to ``--data``.
 
     Arguments:
         folder: new or empty.
@@ -54,22 +56,6 @@ def write_labelled(
     """
     check_empty(folder)
     names = seen.class_names
-    images = folder / "images"
-    if form == "npz":
-        images = folder / "images.npz"
-        save_arrays(
-            images,
-            images=made.images.numpy(),
-            labels=made.labels.numpy(),
-            class_names=list(names),
-        )
-    else:
-        for label, place in enumerate(folder_names(names)):
-            rows = (made.labels == label).nonzero().squeeze(1)
-            for number, row in enumerate(rows.tolist()):
-                pixels = as_png(made.images[row])
-                files.write_atomic(images / place / f"{number:05}.png", pixels)
-    save_png(folder / "neighbours.png", neighbours(made, seen))
     counts = torch.bincount(made.labels, minlength=len(names)).tolist()
     measures = {
         "made": made.tried,
@@ -80,8 +66,23 @@ def write_labelled(
     }
     if made.confidence is not None:
         measures["mean confidence"] = round(float(made.confidence.mean()), 4)
-    files.write_yaml(folder / "manifest.yaml", {**manifest, **measures})
-    return images
+    images = "images" if form == "folder" else "images.npz"
+    with files.whole_folder(folder, last="manifest.yaml") as place:
+        _write_images(place / images, made, names, form)
+        save_png(place / "neighbours.png", neighbours(made, seen))
+        files.write_yaml(place / "manifest.yaml", {**manifest, **measures})
+    return folder / images
+
+
+def _write_images(place: Path, made: Made, names: tuple[str, ...], form: Format) -> None:
+    if form == "npz":
+        pixels, labels = made.images.numpy(), made.labels.numpy()
+        save_arrays(place, images=pixels, labels=labels, class_names=list(names))
+        return
+    for label, name in enumerate(folder_names(names)):
+        rows = (made.labels == label).nonzero().squeeze(1)
+        for number, row in enumerate(rows.tolist()):
+            files.write_atomic(place / name / f"{number:05}.png", as_png(made.images[row]))
 
 
 def as_png(image: torch.Tensor) -> bytes:
@@ -105,7 +106,7 @@ def folder_names(classes: tuple[str, ...]) -> list[str]:
     Also where the file system does not tell capital letters from small ones.
     """
     found: list[str] = []
-    taken = {"", "train", "val", "valid", "validation", "test", *_DEVICES}
+    taken = {"", "train", "val", "valid", "validation", "test", *DEVICES}
     for number, name in enumerate(classes):
         safe = _UNSAFE.sub("_", unicodedata.normalize("NFC", name))[:60].strip(" .")
         while safe.casefold() in taken:

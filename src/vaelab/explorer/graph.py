@@ -19,7 +19,13 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from vaelab.errors import ConfigError
-from vaelab.models.layers import ConvTranspose2d
+from vaelab.models.layers import (
+    BatchNorm1d,
+    BatchNorm2d,
+    ConvTranspose2d,
+    Dropout,
+    Dropout2d,
+)
 from vaelab.models.networks import Decoder, Encoder, ResidualBlock
 
 Layer = dict[str, Any]
@@ -119,7 +125,7 @@ def layers(module: nn.Module, weights: Weights) -> Iterable[Layer]:
         raise Unsupported(f"a layer of the class {kind.__name__}")
 
 
-_NOTHING = {nn.Dropout, nn.Dropout2d, nn.Identity}
+_NOTHING = {nn.Dropout, nn.Dropout2d, Dropout, Dropout2d, nn.Identity}
 
 
 def _linear(module: nn.Linear, weights: Weights) -> Layer:
@@ -214,6 +220,8 @@ _LAYERS: dict[type[nn.Module], Callable[[Any, Weights], Layer]] = {
     ConvTranspose2d: _convolution("deconv", (2, 3, 0, 1)),
     nn.BatchNorm1d: _batch_norm,
     nn.BatchNorm2d: _batch_norm,
+    BatchNorm1d: _batch_norm,
+    BatchNorm2d: _batch_norm,
     nn.GroupNorm: _group_norm,
     nn.ReLU: _activation("relu"),
     nn.LeakyReLU: _activation("leaky-relu", "negative_slope"),

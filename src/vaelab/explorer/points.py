@@ -17,7 +17,7 @@ from vaelab.models.kl import kl_per_dimension
 from vaelab.models.model import evaluating
 from vaelab.models.posteriors import Dirac
 from vaelab.models.vae import Vae
-from vaelab.training.validation import ACTIVE_VARIANCE
+from vaelab.training.validation import ACTIVE_VARIANCE, variance_of_means
 
 MOST = 2_000
 """At most so many test images, and so many training images, are in the page."""
@@ -39,7 +39,7 @@ def points(model: Vae, images: ImageSet, weights: Weights) -> dict[str, Any]:
             "explorer: the model's codes are not finite: training has diverged. Train again with "
             "a lower learning rate (training.lr) or with training.clip=1."
         )
-    variance = means.double().var(0, correction=0)
+    variance = variance_of_means(means)
     use = variance if rates is None else rates
     labels = None if images.labels is None else images.labels[index].tolist()
     return {

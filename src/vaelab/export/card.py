@@ -111,7 +111,7 @@ def _figures(evaluation: Evaluation | None, config: RunConfig) -> str:
     rows = ["| measure | value ± 95 % interval | unit | images |", "|---|---:|---|---:|"]
     how = []
     for name, figure in evaluation.figures.items():
-        label = escaped(long_name(name))
+        label = escaped(long_name(name, figure))
         value = figure.number
         rows.append(f"| {label} | {value} | {escaped(figure.unit)} | {figure.n:,} |")
         how.append(f"- {label}: {escaped(figure.protocol)}")

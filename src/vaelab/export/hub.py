@@ -18,14 +18,15 @@ import re
 from pathlib import Path
 
 from vaelab import files
-from vaelab.config import IN_MEMORY, RunConfig, parse_config
+from vaelab.config import RunConfig, parse_config
+from vaelab.data.load import EMBEDDED
 from vaelab.errors import ConfigError, ExportError, RunError
 from vaelab.evaluation import record
 from vaelab.evaluation.record import Evaluation
 from vaelab.export.card import card, with_figures
+from vaelab.parsing import parse_json
 from vaelab.training.run import Run, visible
 
-EMBEDDED = ("mnist", "swiss-roll", IN_MEMORY)
 PARTS = (
     "model.safetensors",
     "config.yaml",
@@ -70,12 +71,6 @@ def export_hub(run: Run | Path | str, folder: Path | str, licence: str | None = 
     meta["config"] = _public(parse_config(meta["config"], str(run.model_file))).model_dump(
         mode="json"
     )
-    files.save_tensors(target.model_file, tensors, meta)
-    target.write_config(config)
-    if evaluation is not None:
-        record.write(target, evaluation)
-    else:
-        target.evaluation_file.unlink(missing_ok=True)
     about = {
         "library_name": LIBRARY,
         "model_type": config.recipe,
@@ -83,8 +78,16 @@ def export_hub(run: Run | Path | str, folder: Path | str, licence: str | None = 
         **{key: list(meta.get(key, ())) for key in ("classes", "attributes")},
         **config.model_dump(mode="json"),
     }
-    _write_text(target.path / "config.json", json.dumps(about, indent=2, ensure_ascii=False))
-    _write_text(target.path / "README.md", card(config, model, meta, evaluation, licence))
+    if evaluation is None and target.evaluation_file.exists():
+        target.evaluation_file.unlink()
+    with files.whole_folder(target.path, last="config.json") as place:
+        made = Run(place)
+        files.save_tensors(made.model_file, tensors, meta)
+        made.write_config(config)
+        if evaluation is not None:
+            record.write(made, evaluation)
+        _write_text(place / "README.md", card(config, model, meta, evaluation, licence))
+        _write_text(place / "config.json", json.dumps(about, indent=2, ensure_ascii=False))
     return target.path
 
 
@@ -93,7 +96,7 @@ def write_figures(run: Run, evaluation: Evaluation) -> None:
     readme = run.path / "README.md"
     if not _is_export(run.path) or not readme.exists():
         return
-    text = readme.read_text(encoding="utf-8")
+    text = files.read_bytes(readme).decode(errors="replace")
     _write_text(readme, with_figures(text, evaluation, run.read_config()))
 
 
@@ -148,8 +151,8 @@ def _check_replaceable(folder: Path) -> None:
 
 def _is_export(folder: Path) -> bool:
     try:
-        about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        about = parse_json(files.read_bytes(folder / "config.json"))
+    except (RunError, ValueError):
         return False
     return isinstance(about, dict) and about.get("library_name") == LIBRARY
 

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from vaelab.errors import ConfigError, ExportError
-from vaelab.files import write_atomic
+from vaelab.files import whole_folder, write_atomic
 from vaelab.models.model import evaluating
 from vaelab.models.vae import Vae
 from vaelab.training.run import versions
@@ -95,12 +95,13 @@ def export_onnx(model: Vae, folder: Path | str) -> list[Path]:
                 part.eval()
                 data = _converted(name, part, model)
                 check(name, data, part, model)
-            made[Path(folder) / f"{name}.onnx"] = data
+            made[f"{name}.onnx"] = data
     finally:
         model.to(home)
-    for path, data in made.items():
-        write_atomic(path, data)
-    return list(made)
+    with whole_folder(Path(folder)) as place:
+        for file, data in made.items():
+            write_atomic(place / file, data)
+    return [Path(folder) / file for file in made]
 
 
 def _converted(name: str, part: Encoder | Decoder, model: Vae) -> bytes:

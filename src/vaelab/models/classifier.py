@@ -12,7 +12,7 @@ from typing_extensions import override
 from vaelab.data.images import ImageSet
 from vaelab.data.names import matched
 from vaelab.errors import ConfigError, DataError
-from vaelab.models.layers import channels_last
+from vaelab.models.layers import BatchNorm2d, Dropout, channels_last
 from vaelab.models.model import Images, Model, Shape
 
 ClassifierName = Literal["cnn-small", "cnn"]
@@ -108,7 +108,7 @@ def build_classifier(
     body, features = _BODIES[network](shape)
     head: nn.Module = nn.Linear(features, classes)
     if network == "cnn-small":
-        head = nn.Sequential(nn.Dropout(DROPOUT), head)
+        head = nn.Sequential(Dropout(DROPOUT), head)
     return Classifier(body, head, shape)
 
 
@@ -141,7 +141,7 @@ def _normalized(before: int, after: int, pool: nn.Module | None = None) -> list[
     """Return a convolution and its normalisation; pooled in between, where it costs the least."""
     convolution = nn.Conv2d(before, after, 3, padding=1, bias=False)
     between = [] if pool is None else [pool]
-    return [convolution, *between, nn.BatchNorm2d(after)]
+    return [convolution, *between, BatchNorm2d(after)]
 
 
 def _pooled(height: int, width: int) -> tuple[nn.Module | None, tuple[int, int]]:

@@ -140,6 +140,16 @@ class Conditioning(nn.Module):
             parts += self._values(attributes)
         return torch.cat(parts, 1)
 
+    def log_prior(self, labels: Tensor) -> Tensor | None:
+        """Return log p(y) of classes ``(N,)``, in nats, by their frequency in training.
+
+        None where some are unknown, or the run did not keep how many images each class has.
+        """
+        if not self.class_counts or not len(labels) or int(labels.min()) < 0:
+            return None
+        counts = torch.tensor(self.class_counts, dtype=torch.float64)
+        return (counts / counts.sum()).log()[labels.cpu()]
+
     def matched(self, images: ImageSet) -> tuple[ImageSet, tuple[str, ...]]:
         """Return images with classes and attributes as the model has them; see `names.matched`."""
         return matched(

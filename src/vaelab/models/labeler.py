@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, mse_loss
 
 from vaelab.models.conditioning import Conditioning
+from vaelab.models.global_batch import everywhere
 
 
 class Labeler(nn.Module):
@@ -35,7 +36,7 @@ class Labeler(nn.Module):
     def fill(self, images: Tensor, context: Tensor) -> Tensor:
         """Return contexts ``(B, K)`` with what is unknown in them as it is read from the images."""
         known = self.known(context)
-        if not torch.compiler.is_compiling() and bool(known.all()):
+        if not torch.compiler.is_compiling() and everywhere(known):
             return context
         raw, classes = self(images), self.classes
         values = raw[:, classes:]

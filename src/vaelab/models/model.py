@@ -36,6 +36,11 @@ class Model(nn.Module):
         self.shape = shape
 
     @property
+    def conditions(self) -> tuple[str, ...]:
+        """Names of the labels that its likelihood of an image is conditioned on; none of p(x)."""
+        return ()
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device

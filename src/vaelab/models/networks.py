@@ -16,7 +16,14 @@ from torch import Tensor, nn
 
 from vaelab.config import NetworkConfig
 from vaelab.errors import ConfigError
-from vaelab.models.layers import ConvTranspose2d, channels_last
+from vaelab.models.layers import (
+    BatchNorm1d,
+    BatchNorm2d,
+    ConvTranspose2d,
+    Dropout,
+    Dropout2d,
+    channels_last,
+)
 
 Shape = tuple[int, int, int]
 Size = tuple[int, int]
@@ -257,7 +264,7 @@ def _activated(
     (Tompson et al., 2015).
     """
     if config.normalization == "batch":
-        yield nn.BatchNorm2d(width) if size else nn.BatchNorm1d(width)
+        yield BatchNorm2d(width) if size else BatchNorm1d(width)
     elif config.normalization != "none":
         groups = 1 if config.normalization == "layer" else _groups(width)
         if math.prod(size or (1,)) * width == groups:
@@ -268,7 +275,7 @@ def _activated(
         yield nn.GroupNorm(groups, width)
     yield ACTIVATIONS[config.activation]()
     if dropout and config.dropout:
-        yield nn.Dropout2d(config.dropout) if size else nn.Dropout(config.dropout)
+        yield Dropout2d(config.dropout) if size else Dropout(config.dropout)
 
 
 def _groups(width: int) -> int:

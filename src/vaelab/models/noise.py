@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 _shard: ContextVar[tuple[int, int, int] | None] = ContextVar("shard", default=None)
+_rows: ContextVar[list[torch.Generator] | None] = ContextVar("rows", default=None)
 
 
 def seed(number: int, device: torch.device) -> None:
@@ -56,6 +57,25 @@ def repeated(times: int) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def row_by_row(seeds: Sequence[int]) -> Iterator[None]:
+    """Within this context the noise of every row of the local batch follows from its own seed.
+
+    So a result for a row depends on nothing but the row, and different rows get independent noise.
+    """
+    token = _rows.set([torch.Generator().manual_seed(seed) for seed in seeds])
+    try:
+        yield
+    finally:
+        _rows.reset(token)
+
+
+def share() -> float:
+    """Return which share of the global batch the local one is; 1 without other processes."""
+    shard = _shard.get()
+    return 1.0 if shard is None else (shard[1] - shard[0]) / shard[2]
+
+
 def normal(
     shape: Sequence[int],
     *,
@@ -86,6 +106,22 @@ def uniform(
     return _draw(torch.rand, shape, batch_dim, device, dtype)
 
 
+def mask(shape: Sequence[int], keep: float, *, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Draw 1 with probability ``keep`` and 0 otherwise, for the rows of a layer's input.
+
+    Rows are the local batch or, as where a decoder gets S samples of each image, S times that.
+
+    Raises:
+        ValueError: when they are not.
+    """
+    start, stop, total = _shard.get() or (0, shape[0], shape[0])
+    samples, rest = divmod(shape[0], stop - start)
+    if rest:
+        raise ValueError(f"a mask of shape {tuple(shape)} has no batch of {stop - start}")
+    whole = torch.empty((samples, total, *shape[1:]), device=device, dtype=dtype)
+    return whole.bernoulli_(keep)[:, start:stop].reshape(tuple(shape))
+
+
 def _draw(
     sampler: Callable[..., Tensor],
     shape: Sequence[int],
@@ -93,6 +129,13 @@ def _draw(
     device: torch.device | str | None,
     dtype: torch.dtype,
 ) -> Tensor:
+    generators = _rows.get()
+    if generators is not None:
+        if shape[batch_dim] != len(generators):
+            raise ValueError(f"{shape[batch_dim]} rows, but seeds for {len(generators)}")
+        one = [size for place, size in enumerate(shape) if place != batch_dim % len(shape)]
+        each = [sampler(one, generator=generator, dtype=dtype) for generator in generators]
+        return torch.stack(each, batch_dim % len(shape)).to(device)
     shard = _shard.get()
     if shard is None:
         return sampler(tuple(shape), device=device, dtype=dtype)

@@ -12,6 +12,7 @@ from torch.distributions import Distribution, constraints
 from torch.nn import functional
 from typing_extensions import override
 
+from vaelab.models.global_batch import everywhere
 from vaelab.models.handles import Subspace
 from vaelab.models.posteriors import DiagonalNormal, positive_scale
 
@@ -77,7 +78,7 @@ class SubspacePrior(nn.Module):
         first = context.new_zeros(len(context), self.dim)
         loc = torch.cat([first, torch.lerp(*self._pair(share, self.means), share)], 1)
         scale = torch.cat([first + 1, torch.lerp(*self._pair(share, self.scales), share)], 1)
-        if not torch.compiler.is_compiling() and bool((known > 0).all()):
+        if not torch.compiler.is_compiling() and everywhere(known > 0):
             return DiagonalNormal(loc, scale)
         return PartlyKnown(loc, scale, known > 0, self)
 

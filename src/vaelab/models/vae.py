@@ -182,6 +182,11 @@ class Vae(Model):
         return 0 if self.conditioning is None else len(self.conditioning.class_names)
 
     @property
+    @override
+    def conditions(self) -> tuple[str, ...]:
+        return self.conditioning.names if self.conditioning is not None and self.told else ()
+
+    @property
     def asked_classes(self) -> bool:
         """Whether a draw can be asked for a class."""
         return self.classes > 0 and bool(self.told & {"decoder", "prior"})

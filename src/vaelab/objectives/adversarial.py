@@ -30,7 +30,18 @@ class VaeGan(Objective):
         discriminator   judge(x; x̃, x_p) + r/2 · E ‖∇_x D(x)‖²
         D_l = ½ E_q ‖f(x) − f(x̃)‖² + p · distortion,   f the discriminator's hidden features
 
-    x̃ decodes a draw from q(z|x), x_p a draw from the prior.
+    x̃ decodes a draw from q(z|x), x_p a draw from the prior; fool and judge are means over both, so
+    that real and generated images weigh alike. In the paper (algorithm 1) they are sums:
+
+        encoder         KL + D_l
+        decoder         γ D_l − L_GAN
+        discriminator   −L_GAN
+        L_GAN = log D(x) + log(1 − D(x̃)) + log(1 − D(x_p)),   D_l = ½ E_q ‖f(x) − f(x̃)‖²
+
+    So the encoder's loss is the paper's for β = 1, p = 0. The decoder's is the paper's over γ with
+    γ = 2/λ (0.1 by default), and −log D(x̃) in place of log(1 − D(x̃)), which has the same fixed
+    point and does not saturate (Goodfellow et al., 2014). The discriminator's gives generated
+    images half the paper's weight, and has R1 added.
 
     Arguments:
         judge: the discriminator.
@@ -115,6 +126,11 @@ class Adversarial(Objective):
         autoencoder     distortion
         encoder         λ · fool(z),   z ~ q(z|x)
         discriminator   judge(z_p; z),   z_p ~ p(z)
+
+    The paper makes two steps of the encoder with optimizers of their own, one for the
+    reconstruction error and one for −log D(z), so their relative weight is that of two learning
+    rates; here one step minimises their sum, the distortion in nats per image plus λ times
+    −log D(z). The discriminator's loss is the paper's: −log D(z_p) − log(1 − D(z)).
 
     Arguments:
         judge: tells draws of the prior from codes, ``(n, D)`` to logits ``(n, 1)``.

@@ -12,6 +12,7 @@ from vaelab.data.batches import Batch
 from vaelab.data.warp import elastic, margin, shifted, warped
 from vaelab.models import noise
 from vaelab.models.classifier import Classifier
+from vaelab.models.global_batch import weighted_mean
 from vaelab.models.model import Model
 from vaelab.objectives.objective import Loss, Objective
 
@@ -95,19 +96,14 @@ class Classification(Objective):
         each = functional.cross_entropy(
             logits, batch.labels, label_smoothing=self.smoothing, reduction="none"
         )
-        total = each.mean() if self.weights is None else _weighted(each, self.weights[batch.labels])
+        # Torch's own class weights would multiply the smoothed share of every class by the weight
+        # of that class: among a hundred images to one, all would be taken for the rare class.
+        total = (
+            each.mean() if self.weights is None else weighted_mean(each, self.weights[batch.labels])
+        )
         with torch.no_grad():
             right = (logits.argmax(1) == batch.labels).float().mean()
         return Loss(total, {"loss": total.detach(), "accuracy": right})
-
-
-def _weighted(each: Tensor, weights: Tensor) -> Tensor:
-    """Return the weighted mean of losses; 0 where none counts.
-
-    Torch's own class weights would multiply the smoothed share of every class by the weight of
-    that class: among a hundred images to one, all would be taken for the rare class.
-    """
-    return (weights * each).sum() / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)
 
 
 def class_weights(labels: Tensor, classes: int, balance: float) -> Tensor:

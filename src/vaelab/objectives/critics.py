@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from vaelab.data.batches import Batch
 from vaelab.models.conditioning import Balance, Conditioning
+from vaelab.models.layers import BatchNorm1d
 from vaelab.models.model import Model
 from vaelab.models.vae import Trace, Vae
 from vaelab.objectives.objective import (
@@ -40,7 +41,7 @@ class LabelCritic(nn.Module):
         self.attributes = len(conditioning.attribute_names)
         self.balance = balance
         self.net = nn.Sequential(
-            nn.BatchNorm1d(dim, affine=False),  # what is small may still tell
+            BatchNorm1d(dim, affine=False),  # what is small may still tell
             nn.Linear(dim, HIDDEN), nn.LeakyReLU(0.2),
             nn.Linear(HIDDEN, HIDDEN), nn.LeakyReLU(0.2),
             nn.Linear(HIDDEN, self.classes + self.attributes),

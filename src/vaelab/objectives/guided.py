@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 from vaelab.data.batches import Batch
 from vaelab.models import noise
 from vaelab.models.classifier import Classifier
+from vaelab.models.global_batch import weighted_mean
 from vaelab.models.model import Model
 from vaelab.models.vae import Trace, Vae
 from vaelab.objectives.objective import Loss, Objective, Player, rate_distortion
@@ -109,5 +110,5 @@ class Guided(Objective):
 
 def _cost(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the mean cross-entropy over the images whose class is known; 0 if there is none."""
-    total = cross_entropy(logits.float(), labels, ignore_index=UNKNOWN, reduction="sum")
-    return total / (labels != UNKNOWN).sum().clamp(min=1)
+    each = cross_entropy(logits.float(), labels, ignore_index=UNKNOWN, reduction="none")
+    return weighted_mean(each, labels != UNKNOWN)

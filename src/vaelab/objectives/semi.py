@@ -27,10 +27,15 @@ class SemiSupervised(Objective):
 
         L(x, y) = E_q(z|x,y)[−log p(x|z,y)] + KL(q(z|x,y) ‖ p(z)) − log p(y),   p(y) = 1/K
         U(x)    = Σ_y q(y|x) L(x, y) + Σ_y q(y|x) log q(y|x)
-        loss    = E U + E_labelled [w L − α log q(y|x)],   w the share of images with a label
+        loss    = 1/N Σ_unlabelled U(x) + 1/N Σ_labelled L(x, y) − α E_labelled log q(y|x)
 
-    Few labels would hardly ever be in a batch, so every step draws as many labelled images as its
-    batch holds beside it, with replacement; w undoes that.
+    which is the paper's sum (eq. 9) over N images, divided by N: its α is our α times N, and its
+    0.1 N is α = 0.1. An image is in U or in L, never in both.
+
+    Few labels would hardly ever be in a batch, so L and log q(y|x) are of images drawn beside it,
+    as many as a batch holds, from the labelled ones with replacement: their mean of L times w, the
+    share of images that have a label, is expected to be 1/N Σ_labelled L. While validating, the
+    loss is U of all images, for a bound of log p(x).
 
     The labeler q(y|x) looks at varied copies of the images, in both terms. U is a bound for any
     q(y|·), so also for one that sees a copy; and as L is of the image itself, the classes of all
@@ -60,11 +65,14 @@ class SemiSupervised(Objective):
         self._labelled: tuple[Tensor, Tensor] | None = None
 
     def forward(self, model: Model, batch: Batch, step: int) -> Loss:
-        """Return U over the batch plus, in training, L over a draw of labelled images."""
+        """Return U over the batch or, in training, over what of it has no label, and L."""
         assert isinstance(model, Vae)
         if not self.training:
             return self.measured(model, batch)
-        unknown, elbo = self._unlabelled(model, batch, step)
+        each, elbo = self._unlabelled(model, batch, step)
+        if batch.labels is not None:  # of an image with a label there is L
+            each = each * (batch.labels < 0)
+        unknown = each.mean()
         labelled, right = self._with_labels(model, self.draw(model, batch))
         total = unknown + labelled
         figures = {"loss": total, "loss/unlabelled": unknown, "loss/labelled": labelled}
@@ -72,8 +80,9 @@ class SemiSupervised(Objective):
         return Loss(total, {name: value.detach() for name, value in figures.items()})
 
     def measured(self, model: Vae, batch: Batch) -> Loss:
-        """Return U over the batch, and how many of the known classes are read rightly."""
-        unknown, elbo = self._unlabelled(model, batch, math.inf)
+        """Return U over the batch, and how many of the known classes are classified correctly."""
+        each, elbo = self._unlabelled(model, batch, math.inf)
+        unknown = each.mean()
         figures = {"loss": unknown.detach(), "elbo": elbo.detach()}
         known = None if batch.labels is None else batch.labels >= 0
         if batch.labels is None or known is None or not known.any():
@@ -89,16 +98,15 @@ class SemiSupervised(Objective):
         return raw.log_softmax(1)
 
     def _unlabelled(self, model: Vae, batch: Batch, step: float) -> tuple[Tensor, Tensor]:
-        """Return the means of U and of the ELBO under q(y|x)."""
+        """Return U of each image, and the mean ELBO under q(y|x)."""
         log_q = self._read(model, batch.images)
         if step < self.starts:
             log_q = log_q.detach()
         classes = log_q.shape[1]
         each = _of_classes(*_explained(model, batch), classes)
-        mean = (log_q.exp() * each).sum(1).mean()
-        entropy = (log_q.exp() * log_q).sum(1).mean()
-        total = mean + math.log(classes) + entropy
-        return total, -mean
+        mean = (log_q.exp() * each).sum(1)
+        negative_entropy = (log_q.exp() * log_q).sum(1)
+        return mean + math.log(classes) + negative_entropy, -mean.mean()
 
     def _with_labels(self, model: Vae, batch: Batch) -> tuple[Tensor, Tensor]:
         assert batch.labels is not None

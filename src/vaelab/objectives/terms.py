@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from vaelab.models.global_batch import global_mean
 from vaelab.models.kl import kl_per_dimension
 from vaelab.models.vae import Trace
 from vaelab.objectives.schedules import Schedule
@@ -52,7 +53,7 @@ class Rate:
         total = torch.zeros((), device=trace.rate.device)
         for latent in trace.latents.values():
             parts = kl_per_dimension(latent.posterior, latent.prior)
-            each = latent.rate.mean().unsqueeze(0) if parts is None else parts.mean(0)
+            each = global_mean(latent.rate.mean(0)[:, None] if parts is None else parts)
             total = total + each.clamp(min=self.free_bits).sum()
         return (weight * total).expand(trace.rate.shape[1])
 
@@ -69,7 +70,7 @@ class Capacity:
 
     def __call__(self, trace: Trace, step: int) -> Tensor:
         """Return the cost, the same for every image of the batch."""
-        excess = trace.rate.mean() - self.target(step)
+        excess = global_mean(trace.rate.mean(0)) - self.target(step)
         return (self.weight * excess.abs()).expand(trace.rate.shape[1])
 
 

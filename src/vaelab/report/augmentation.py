@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from markupsafe import Markup
 from PIL import Image
 
+from vaelab import files
 from vaelab.evaluation.figures import rounded, short_name
 from vaelab.report.arm_plots import arm_color, arm_plots
 from vaelab.report.cell import MEANS, Cell, Table
@@ -163,9 +165,13 @@ def _made(results: Results, study: Study) -> Section:
 
 
 def _picture(path: Path, alt: str) -> Markup:
-    with Image.open(path) as image:
-        width, height = image.size
-    picture = Picture(path.read_bytes(), width, height, alt)
+    data = files.read_bytes(path)
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+            width, height = image.size
+    except Exception as error:  # decoders of hostile bytes raise nearly anything
+        raise files.damaged(path, str(error)) from None
+    picture = Picture(data, width, height, alt)
     return Markup('<img class="pixels shrinks" src="{}" alt="{}" width="{}" height="{}">').format(
         picture.uri, picture.alt, picture.width, picture.height
     )

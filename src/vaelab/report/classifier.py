@@ -75,8 +75,7 @@ def write_classifier_report(
             "alerts": [
                 *run.diverged(),
                 *([] if evaluation.held_out else ["No images were held out from training."]),
-                *words.unfinished(run, config, run.read_log("epoch")),
-                *evaluation.notes,
+                *dict.fromkeys([*run.unfinished(), *evaluation.notes]),
             ],
             "errors": _worst(images, chances),
             "mixed": _mixed(counts, names),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from vaelab.evaluation.figures import sense, short_name
+from vaelab.evaluation.figures import sense
 from vaelab.report.palette import class_color
 from vaelab.report.plot import Plot, number, shown_range, ticks
 from vaelab.studies.results import Results
@@ -47,7 +47,7 @@ def cost_plot(results: Results) -> Markup | None:
     if len(marks) < 2:
         marks = [math.log10(t) for t in ticks(10 ** plot.x[0], 10 ** plot.x[1])]
     plot.axes("seconds of training, log scale", xticks=marks, log=True)
-    plot.write(4, 13, short_name(lead), "strong")
+    plot.write(4, 13, results.called(lead), "strong")
     front, reached = [], -math.inf
     for x, estimate, _, _ in sorted(points, key=lambda p: (p[0], -sign * p[1].value)):
         if sign * estimate.value > reached:
@@ -66,7 +66,7 @@ def cost_plot(results: Results) -> Markup | None:
             plot.line(span, "case", f"stroke:{class_color(index)}")
         plot.dots([(x, estimate.value)], index, 8)
     _name(plot, [(x, e.value, name) for x, e, _, name in points])
-    return plot.svg(f"{short_name(lead)} of {len(points)} cases against seconds.", "pareto")
+    return plot.svg(f"{results.called(lead)} of {len(points)} cases against seconds.", "pareto")
 
 
 def _name(plot: Plot, points: Sequence[tuple[float, float, str]]) -> None:

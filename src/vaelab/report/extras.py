@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -96,7 +97,7 @@ def _bounds(results: Results) -> list[Section]:
 
 def bounds_of(figures: Iterable[str]) -> list[str]:
     """Return those figures that are importance-weighted bounds, from few draws to many."""
-    return sorted((name for name in figures if name.startswith("iwae_")), key=_draws)
+    return sorted((name for name in figures if re.fullmatch(r"iwae_\d+", name)), key=_draws)
 
 
 def _draws(bound: str) -> int:

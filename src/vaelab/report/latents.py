@@ -15,7 +15,7 @@ from vaelab.models.model import evaluating, seeded
 from vaelab.models.posteriors import Dirac
 from vaelab.models.priors import StandardNormal
 from vaelab.models.vae import Vae
-from vaelab.training.validation import ACTIVE_VARIANCE
+from vaelab.training.validation import ACTIVE_VARIANCE, variance_of_means
 
 IMAGES = 5_000
 """At most so many images are encoded, evenly spread over the test images."""
@@ -61,7 +61,7 @@ class Latents:
     @property
     def variance(self) -> Tensor:
         """Variance over images of each posterior mean, ``(D,)``."""
-        return self.means.double().var(0, correction=0)
+        return variance_of_means(self.means)
 
     @property
     def active(self) -> list[bool]:

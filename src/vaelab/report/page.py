@@ -117,7 +117,7 @@ def _about(
         said = verdict(evaluation, config.options, taken)
         sentence, mark, warning = said.partition("). ")
         sentence, alerts = sentence + mark.rstrip(), [warning] if warning else []
-    alerts += words.unfinished(run, config, epochs)
+    alerts += run.unfinished()
     now = versions()
     text, commands = words.reproduce(run, config)
     return {
@@ -133,7 +133,9 @@ def _about(
         "config": yaml.safe_dump(
             config.model_dump(mode="json"), sort_keys=False, allow_unicode=True
         ).rstrip(),
-        "notes": words.notes(splits, evaluation, log, epochs, latents),
+        "notes": [
+            n for n in words.notes(splits, evaluation, log, epochs, latents) if n not in alerts
+        ],
         "measured": words.measured(evaluation, latents, model),
         "reproduce": commands,
         "reproduce_text": text,

@@ -34,11 +34,11 @@ from vaelab.training.progress import duration
 
 Progress = Callable[[int, int], None]
 
-LIKELY = ("elbo", "log_prob")
+LIKELY = ("elbo", "elbo_given", "elbo_joint", "log_prob", "log_prob_given", "log_prob_joint")
 COLUMNS = (
-    "distortion", "rate", "mse", "frechet", "kernel", "precision", "recall", "density", "coverage",
-    "sharpness", "label_read", "recognized", "certainty", "recognized_back", "neighbour_accuracy",
-    "active_units", "holes", "path_length",
+    "distortion", "rate", "mse", "frechet", "frechet_floor", "kernel", "precision", "recall",
+    "density", "coverage", "sharpness", "label_read", "recognized", "certainty", "recognized_back",
+    "neighbour_accuracy", "active_units", "holes", "path_length",
 )  # fmt: skip
 """Figures of the table, as far as there are any, in this order; bounds by draws in between."""
 
@@ -139,7 +139,7 @@ def _exhibit(results: Results, case: Case, data: Callable[[Case], Splits], count
     note = ""
     if case.key in means:
         value = verdict.amount(means[case.key])
-        note = f"{short_name(lead)} {value}{verdict.unit(results, lead)}"
+        note = f"{results.called(lead)} {value}{verdict.unit(results, lead)}"
     try:
         model = measured[0].job.run.load_model()
         images = data(case).test
@@ -226,7 +226,7 @@ def _table(results: Results) -> Table:
         size = runs[0].parameters if runs else 0
         cells.append(Cell(f"{size:,}" if runs else "–", str(size)))
         rows.append((case.name, len(runs), cells))
-    heads = [(short_name(name), verdict.unit(results, name).strip()) for name in columns]
+    heads = [(results.called(name), verdict.unit(results, name).strip()) for name in columns]
     return Table("All cases", [*heads, ("training", "time"), ("parameters", "")], rows)
 
 
@@ -288,7 +288,7 @@ def _lines(
     left = 16 + max(6 * len(number(tick)) for tick in ticks(low, high))
     plot = Plot((0, last), (low, high), (420, 300), (left, 24, 12, 38))
     plot.axes(axis)
-    label = short_name(results.plan.lead)
+    label = results.called(results.plan.lead)
     plot.write(4, 13, f"validation {label}", "strong")
     plot.write(plot.box[2], 13, verdict.unit(results, results.plan.lead).strip(), "axis end")
     for index, case in enumerate(results.plan.cases):
@@ -341,9 +341,9 @@ def _statistics(results: Results) -> str:
             f"{counted(len(results.plan.seeds), 'seed')}. A seed decides which images are "
             "labelled, the initial weights and the order of images, alike in all arms. All arms "
             "took the same number of steps over equally many images. Intervals of accuracies are "
-            "of the mean over seeds, 95 %. Gains are differences at the same seeds (randomised "
-            "blocks, the variances of the arms at a number of labels moderated towards a common "
-            "one); their intervals hold all at once, those of all arms and numbers of labels "
+            "of the mean over seeds, 95 % (Student’s t). Gains are differences at the same seeds, "
+            "their variances moderated towards what the arms at a number of labels have in "
+            "common; their intervals hold all at once, those of all arms and numbers of labels "
             "(Šidák). Neither says anything about other test images. Temperatures are fitted to "
             "all validation images, which changes no accuracy."
         )
@@ -351,9 +351,9 @@ def _statistics(results: Results) -> str:
     count = len(results.comparisons(results.plan.lead))
     return (
         f"Every case was trained with {counted(seeds, 'seed')}; intervals are of "
-        "the mean over seeds, 95 %, with Student's t and the variances of all cases moderated "
-        "towards a common one (Smyth, 2004), and say nothing about other test images. Comparisons "
-        f"are between runs of the same seed, and their {count} intervals hold all at once (Šidák)."
+        "the mean over seeds, 95 % (Student’s t), and say nothing about other test images. "
+        "Comparisons are between runs of the same seed, their variances moderated towards what "
+        f"all cases have in common (Smyth, 2004); their {count} intervals hold all at once (Šidák)."
     )
 
 

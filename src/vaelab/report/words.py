@@ -7,15 +7,13 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vaelab import files
 from vaelab.config import NetworkConfig, RunConfig
 from vaelab.data.images import Splits
 from vaelab.data.pixels import COLOURS
 from vaelab.errors import counted
 from vaelab.evaluation.figures import long_name
-from vaelab.evaluation.record import Evaluation
+from vaelab.evaluation.record import Evaluation, origin
 from vaelab.models.vae import Vae
-from vaelab.recipes import find_recipe
 from vaelab.report.latents import Latents, sub
 from vaelab.report.pictures import LARGEST
 from vaelab.training.progress import duration
@@ -42,7 +40,7 @@ def figure_rows(
         figure = evaluation.figures[name]
         rows.append(
             {
-                "label": long_name(name),
+                "label": long_name(name, figure),
                 "value": figure.number,
                 "unit": figure.unit,
                 "error": plain(figure.standard_error or None),  # 0 is no certainty
@@ -266,9 +264,9 @@ def measured(evaluation: Evaluation | None, latents: Latents, model: Vae) -> lis
     """Return how the figures and pictures came about, a sentence or two for each."""
     lines = []
     if evaluation is not None:
-        origin = "held out from training" if evaluation.held_out else "that training used as well"
+        kept = origin(evaluation.held_out, evaluation.trained_on)
         lines += [
-            f"On {evaluation.images:,} images {origin}, with the seed {evaluation.seed}: the same "
+            f"On {evaluation.images:,} images, {kept}, with the seed {evaluation.seed}: the same "
             "seed gives the same figures. The protocol of each figure folds out under its name.",
             "± is the 95 % interval, 1.96 standard errors of the mean over images. It says how far "
             "other images would move the figure, not another training with another seed. A share "
@@ -294,23 +292,6 @@ def measured(evaluation: Evaluation | None, latents: Latents, model: Vae) -> lis
             "variance above 0.01 (Burda et al., 2016)."
         )
     return lines
-
-
-def unfinished(run: Run, config: RunConfig, epochs: Sequence[Entry]) -> list[str]:
-    """Say that training is not over, if it is not; of a run without a state (kept to share) it is.
-
-    Arguments:
-        run: the run.
-        config: its configuration.
-        epochs: entries of its log.
-    """
-    if not run.state_file.exists():
-        return []
-    if files.load_tensors(run.state_file)[1]["position"]["finished"]:
-        return []
-    done = f"{epochs[-1]['epoch'] if epochs else 0} of {counted(config.training.epochs, 'epoch')}"
-    command = "classify train" if find_recipe(config.recipe).classifies else "train"
-    return [f"Training is not finished ({done}). Go on with: vaelab {command} --resume --out {run}"]
 
 
 def reproduce(run: Run, config: RunConfig) -> tuple[str, str]:

@@ -104,7 +104,7 @@ class AugmentationConfig(Section):
     """The part of a study that declares arms in place of cases."""
 
     fractions: list[Share] = Field(min_length=1, description="shares of the training labels")
-    generators: dict[str, GeneratorConfig] = Field(min_length=1)
+    generators: dict[Annotated[str, Field(max_length=80)], GeneratorConfig] = Field(min_length=1)
     use: list[str] | None = Field(None, description="generators to use, by name; all")
     arms: list[ArmName] = Field(list(ARMS), description="which; `real` among them")
     classical: dict[str, Any] = Field({}, description="options of the classifier's variation")
@@ -119,8 +119,8 @@ class Mix(Section):
     fraction: Share
     images: Count
     share: Fraction
-    generator: str = ""
-    like: str = ""
+    generator: str = Field("", max_length=80)
+    like: str = Field("", max_length=80)
     train: dict[str, Any] = Field({})
     generator_images: Count = 1
     make: MakeConfig = MakeConfig()

@@ -11,7 +11,7 @@ from vaelab.evaluation.figures import rounded, short_name
 from vaelab.studies.arms import LEADS, ArmName, Mix
 from vaelab.studies.plan import Case
 from vaelab.studies.results import Results
-from vaelab.studies.statistics import Estimate, blocked, means
+from vaelab.studies.statistics import Estimate, differences, means
 
 HONEST: tuple[ArmName, ...] = ("generated", "semi", "only", "both")
 """Arms with generated images for which no label beyond the fraction was used."""
@@ -94,7 +94,7 @@ def levels(results: Results) -> list[Level]:
         if labels is not None and any(level.labels == labels for level in found):
             continue  # of few images, small shares come to the same labels, and the same runs
         errors = {key: _log_error(by_seed.values()) for key, by_seed in values.items()}
-        gains = blocked(values, pairs, len(results.plan.pairs), errors) if pairs else {}
+        gains = differences(values, pairs, len(results.plan.pairs), errors) if pairs else {}
         accuracy = means({key: list(by_seed.values()) for key, by_seed in values.items()})
         found.append(Level(fraction, labels, classes, even, cases, accuracy, gains))
     return found

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vaelab import files
 from vaelab.config import DataConfig, RunConfig, parse_config
 from vaelab.data.attributes import MEASURES
 from vaelab.data.batches import epoch_order
@@ -132,7 +133,7 @@ def _made(
         "everything": splits.train,
         "unlabelled": _without_labels(splits.train),
     }[mix.sees]
-    run = Run(folder / "generators" / _key(mix, seed))
+    run = Run(files.inside(folder, folder / "generators" / _key(mix, seed)))
     _train(mix, config, splits, seen, seed, run)
     judge = None
     if mix.make.confidence > 0:
@@ -177,7 +178,7 @@ def with_read_labels(model: Vae, images: ImageSet) -> ImageSet:
 def picture_of(mix: Mix, seed: int, folder: Path) -> Path:
     """Return the picture of what a generator made for an arm, in the folder of a study."""
     name = f"{safe_name(mix.generator)}-{_part(ARMS[mix.arm].sees, mix.fraction)}.png"
-    return folder / "generators" / _key(mix, seed) / name
+    return files.inside(folder, folder / "generators" / _key(mix, seed)) / name
 
 
 def _key(mix: Mix, seed: int) -> str:

@@ -13,11 +13,13 @@ Every case is the base with its own settings laid upon it.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -26,6 +28,7 @@ from pydantic import Field, ValidationError
 from vaelab.config import Count, RunConfig, Section, explain, merge, read_yaml
 from vaelab.errors import ConfigError
 from vaelab.evaluation.figures import check_lead
+from vaelab.opening import DEVICES
 from vaelab.recipes import find_recipe, resolve
 from vaelab.studies.arms import (
     LEADS,
@@ -36,6 +39,10 @@ from vaelab.studies.arms import (
     pairs,
 )
 from vaelab.training.run import versions
+
+MAX_SEEDS, MAX_CASES, MAX_RUNS = 1_000, 10_000, 100_000
+_LONGEST = 200
+_KEY = re.compile(r"[a-z0-9][a-z0-9.\-]*")
 
 MeasureName = Literal["generation", "neighbours", "paths", "bounds", "attributes", "recognized"]
 ExtraName = Literal["pools", "surfaces", "knee"]
@@ -82,7 +89,7 @@ class StudyConfig(Section):
         description="further pictures: samples by class, paths of the optimizers, rate-distortion",
     )
     lead: str = Field("elbo", description="the figure that comparisons are about")
-    seeds: Count = 3
+    seeds: Annotated[int, Field(ge=1, le=MAX_SEEDS)] = 3
     measure: MeasureConfig = MeasureConfig()
     presets: dict[str, dict[str, Any]] = Field(
         {}, description="name to values laid upon all of this; `cases` by name"
@@ -209,6 +216,12 @@ def make_plan(
     declared = study.lead
     if study.augmentation is not None and "lead" not in study.model_fields_set:
         declared = LEADS[0]
+    count = seeds or study.seeds
+    if count > MAX_SEEDS or count * len(ordered) > MAX_RUNS:
+        raise ConfigError(
+            f"{where}: {len(ordered):,} cases with {count:,} seeds each; {MAX_SEEDS:,} seeds and "
+            f"{MAX_RUNS:,} runs are the most. Take fewer."
+        )
     plan = Plan(
         study.title,
         study.question,
@@ -217,7 +230,7 @@ def make_plan(
         tuple(study.extras),
         tuple(ordered),
         tuple(compared),
-        tuple(range(seeds or study.seeds)),
+        tuple(range(count)),
     )
     return with_lead(plan, lead or declared, where)
 
@@ -299,6 +312,12 @@ def _cases(study: StudyConfig, base: Mapping[str, Any], where: str) -> list[Case
             settings[declared.name] = declared.settings
             mixes[declared.name] = declared.mix
     if study.grid:
+        count = prod(len(values) for values in study.grid.values()) * max(1, len(settings))
+        if count > MAX_CASES:
+            raise ConfigError(
+                f"{where}: grid: has {count:,} cases, and {MAX_CASES:,} are the most. Give fewer "
+                "values."
+            )
         settings = _grid(settings or {"": {}}, study.grid)
     if not settings:
         raise ConfigError(f"{where}: has no cases. Give `cases`, a `grid`, or both.")
@@ -339,5 +358,17 @@ def _grid(
 
 
 def _slug(name: str) -> str:
-    """Return a name of a folder: letters, digits and hyphens only."""
-    return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.") or "case"
+    """Return a name of a folder: letters, digits and hyphens only, and not too long for one."""
+    slug = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.") or "case"
+    if slug.partition(".")[0] in DEVICES:
+        slug = f"case-{slug}"
+    if len(slug) > _LONGEST:
+        slug = f"{slug[:_LONGEST]}-{hashlib.sha256(name.encode(errors='replace')).hexdigest()[:8]}"
+    return slug
+
+
+def check_key(key: str) -> str:
+    """Return a key of a case; raises `ValueError` for one that is no name of a folder."""
+    if not _KEY.fullmatch(key) or len(key) > _LONGEST + 40 or key.partition(".")[0] in DEVICES:
+        raise ValueError(f"{key!r} is no key of a case: small letters, digits, dots and hyphens")
+    return key

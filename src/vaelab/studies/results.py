@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vaelab.errors import RunError
 from vaelab.evaluation import record
-from vaelab.evaluation.figures import sense
+from vaelab.evaluation.figures import GIVEN, Figure, sense, short_name
+from vaelab.evaluation.likelihood import LIKELIHOODS
 from vaelab.evaluation.record import Evaluation
 from vaelab.files import csv_text
 from vaelab.studies.plan import Case, Plan
@@ -26,6 +27,7 @@ class Result:
         seconds: spent on training.
         parameters: numbers that were trained.
         curve: log entries of the epochs.
+        conditions: names of the labels that its likelihood is conditioned on; none of p(x).
     """
 
     job: Job
@@ -34,6 +36,7 @@ class Result:
     seconds: float
     parameters: int
     curve: tuple[dict[str, float], ...]
+    conditions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,21 @@ class Results:
     def baseline(self) -> Case:
         """The case that others are compared with."""
         return self.plan.cases[0]
+
+    @property
+    def conditional(self) -> bool:
+        """Whether every run that has a likelihood is conditioned on labels."""
+        known = [run for run in self.runs if run.evaluation and "elbo" in run.evaluation.figures]
+        return bool(known) and all(
+            run.conditions and "elbo" + GIVEN not in run.evaluation.figures  # it is kept apart
+            for run in known
+            if run.evaluation
+        )
+
+    def called(self, figure: str) -> str:
+        """Return the short name of a figure, which says if it is of x given its labels."""
+        given = self.conditional and figure in (*LIKELIHOODS, *_ACROSS)
+        return short_name(figure + GIVEN if given else figure)
 
     def of(self, case: Case) -> list[Result]:
         """Return the measured runs of a case."""
@@ -98,7 +116,68 @@ class Results:
 def read_results(study: Study) -> Results:
     """Return what is there so far."""
     plan = study.read_plan()
-    return Results(plan, tuple(_read(job) for job in study.jobs(plan)))
+    return Results(plan, apart(tuple(_read(job) for job in study.jobs(plan))))
+
+
+_ACROSS = {"elbo": "elbo_joint", "log_prob": "log_prob_joint"}
+"""Figures to those with log p(y), which compare with figures of log p(x)."""
+
+
+def apart(runs: tuple[Result, ...]) -> tuple[Result, ...]:
+    """Keep likelihoods of x given its labels apart from those of x alone, where there are both.
+
+    They get names, and so columns, of their own. In place of the ELBO and of log p(x) stands that
+    of log p(x, y), where it is known: log p(y) is what a model that is told y owes.
+    """
+    known = [run for run in runs if run.evaluation and "elbo" in run.evaluation.figures]
+    if len({bool(run.conditions) for run in known}) < 2:
+        return runs
+    return tuple(_apart(run) if run.conditions else run for run in runs)
+
+
+def _apart(run: Result) -> Result:
+    if run.evaluation is None:
+        return run
+    figures: dict[str, Figure] = {}
+    for name, figure in run.evaluation.figures.items():
+        if name in _ACROSS.values():
+            continue
+        given = name in LIKELIHOODS or name.startswith("iwae_")
+        if name in _ACROSS and _ACROSS[name] in run.evaluation.figures:
+            figures[name] = run.evaluation.figures[_ACROSS[name]]
+        figures[name + GIVEN if given else name] = figure
+    curve = tuple(
+        {key: value for key, value in entry.items() if key not in _CURVES} for entry in run.curve
+    )
+    return replace(run, evaluation=replace(run.evaluation, figures=figures), curve=curve)
+
+
+_CURVES = tuple(f"validation/{name}" for name in (*LIKELIHOODS, "loss"))
+
+
+def owed(results: Results, figure: str) -> list[str]:
+    """Say which cases have a figure of x given their labels among others of x alone, and how."""
+    said = []
+    for case in results.plan.cases:
+        run = next((run for run in results.of(case) if run.conditions), None)
+        if run is None or run.evaluation is None or figure + GIVEN not in run.evaluation.figures:
+            continue
+        name, given = short_name(figure), ", ".join(run.conditions)
+        if figure in run.evaluation.figures:
+            owes = run.evaluation.figures[figure].value - (
+                run.evaluation.figures[figure + GIVEN].value
+            )
+            text = f"{owes:.2f}".replace("-", "−")
+            said.append(
+                f"{case.name} is conditioned on {given}: its {name} is of log p(x, y), for which "
+                f"log p(y) ({text} nats) is added, so that it compares with models of x alone."
+            )
+        else:
+            said.append(
+                f"{case.name} is conditioned on {given}: its {name} of x given these has a column "
+                "of its own, and is not compared with models of x alone."
+            )
+    return said
 
 
 def _read(job: Job) -> Result:
@@ -121,6 +200,7 @@ def _found(job: Job) -> Result:
         epochs[-1]["seconds"],
         sum(parameter.numel() for parameter in model.parameters()),
         tuple(epochs),
+        model.conditions,
     )
 
 
@@ -131,9 +211,12 @@ def as_csv(results: Results) -> str:
     for run in results.runs:
         found = run.evaluation.figures if run.evaluation else {}
         for name, figure in found.items():
+            called = name + GIVEN if figure.given and not name.endswith(GIVEN) else name
             numbers = (figure.value, figure.standard_error, figure.unit)
             seconds = round(run.seconds, 2)
-            rows.append((run.job.case.name, run.job.seed, name, *numbers, run.parameters, seconds))
+            rows.append(
+                (run.job.case.name, run.job.seed, called, *numbers, run.parameters, seconds)
+            )
     return csv_text(rows)
 
 

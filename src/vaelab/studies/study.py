@@ -15,14 +15,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, ValidationError
 
 from vaelab import files
-from vaelab.config import parse_config, read_yaml
+from vaelab.config import Section, explain, parse_config, read_yaml
 from vaelab.errors import RunError
 from vaelab.evaluation.record import is_current
 from vaelab.studies.arms import Mix
-from vaelab.studies.plan import Case, MeasureConfig, Plan
+from vaelab.studies.plan import (
+    MAX_CASES,
+    MAX_SEEDS,
+    Case,
+    ExtraName,
+    MeasureConfig,
+    Plan,
+    check_key,
+)
 from vaelab.training.run import Run
 
 
@@ -136,10 +146,14 @@ class Study:
         files.check_yaml(self.plan_file)
         return _parse(read_yaml(self.plan_file), self.plan_file)
 
+    def place(self, *names: str) -> Path:
+        """Return what lies in the folder; raises `RunError` where links lead out of it."""
+        return files.inside(self.path, self.path.joinpath(*names))
+
     def jobs(self, plan: Plan) -> list[Job]:
         """Return every run, all cases with the first seed before any with the second."""
         return [
-            Job(case, seed, Run(self.path / "runs" / case.key / f"seed-{seed}"))
+            Job(case, seed, Run(self.place("runs", case.key, f"seed-{seed}")))
             for seed in plan.seeds
             for case in plan.cases
         ]
@@ -175,24 +189,40 @@ def _dump(plan: Plan) -> dict[str, Any]:
     }
 
 
+class _Case(Section):
+    """A case as ``study.yaml`` holds it."""
+
+    key: Annotated[str, AfterValidator(check_key)]
+    name: str = Field(max_length=10_000)
+    config: dict[str, Any]
+    mix: Mix | None = None
+
+
+class _Plan(Section):
+    """What ``study.yaml`` holds."""
+
+    title: str
+    question: str
+    lead: str
+    seeds: list[Annotated[int, Field(ge=0, lt=2**63)]] = Field(min_length=1, max_length=MAX_SEEDS)
+    measure: MeasureConfig
+    extras: list[ExtraName]
+    pairs: list[tuple[str, str]]
+    cases: list[_Case] = Field(min_length=1, max_length=MAX_CASES)
+
+
 def _parse(values: dict[str, Any], path: Path) -> Plan:
     where = str(path)
+    try:
+        plan = _Plan.model_validate(values)
+    except ValidationError as error:
+        raise RunError(f"{explain(error, _Plan, where)} Start another study.") from None
+    keys = [case.key for case in plan.cases]
+    strangers = {key for pair in plan.pairs for key in pair} - set(keys)
+    if len(set(keys)) < len(keys) or len(set(plan.seeds)) < len(plan.seeds) or strangers:
+        raise files.damaged(path, "a case or seed is there twice, or a pair names none")
     cases = tuple(
-        Case(
-            case["key"],
-            case["name"],
-            parse_config(case["config"], where),
-            Mix.model_validate(case["mix"]) if "mix" in case else None,
-        )
-        for case in values["cases"]
+        Case(case.key, case.name, parse_config(case.config, where), case.mix) for case in plan.cases
     )
-    return Plan(
-        values["title"],
-        values["question"],
-        values["lead"],
-        MeasureConfig.model_validate(values["measure"]),
-        tuple(values["extras"]),
-        cases,
-        tuple((one, other) for one, other in values["pairs"]),
-        tuple(values["seeds"]),
-    )
+    found = (tuple(plan.extras), cases, tuple(plan.pairs), tuple(plan.seeds))
+    return Plan(plan.title, plan.question, plan.lead, plan.measure, *found)

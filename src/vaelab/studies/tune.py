@@ -16,7 +16,9 @@ from __future__ import annotations
 import importlib
 import json
 import math
+import os
 import platform
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -172,9 +174,26 @@ def _storage(optuna: Any, folder: Path, url: str | None) -> Any:
             raise ConfigError(
                 f"--storage: cannot be used ({' '.join(str(error).split())})."
             ) from None
+    path = files.inside(folder, folder / "journal.log")
+    if os.path.lexists(path):
+        files.open_regular(path, folder).close()
     journal = importlib.import_module("optuna.storages.journal")
-    backend = journal.JournalFileBackend(str(folder / "journal.log"))
-    return journal.JournalStorage(backend)
+    try:
+        return journal.JournalStorage(journal.JournalFileBackend(str(path)))
+    except Exception as error:  # of a file that Optuna did not write
+        raise files.damaged(path, f"Optuna cannot read it: {type(error).__name__}") from None
+
+
+def _name(trial: Any) -> str:
+    """Return the name of a trial's run; raises `RunError` for one that no search gave."""
+    name = trial.user_attrs[_RUN]
+    if not isinstance(name, str) or not re.fullmatch(r"trial-\d{4,9}", name):
+        raise RunError(f"journal: trial {trial.number} has a run called {name!r}. Search anew.")
+    return name
+
+
+def _place(folder: Path, name: str) -> Path:
+    return files.inside(folder, folder / "runs" / name)
 
 
 def _here(folder: Path) -> str:
@@ -197,8 +216,8 @@ def _revive(study: Any, optuna: Any, folder: Path) -> None:
             continue
         if trial.user_attrs.get(_WHERE) != _here(folder):
             continue
-        name = trial.user_attrs[_RUN]
-        with files.locked(folder / "runs" / name / ".claim") as free:
+        name = _name(trial)
+        with files.locked(_place(folder, name) / ".claim") as free:
             if not free:
                 continue
             study._storage.set_trial_user_attr(trial._trial_id, "taken over", True)
@@ -217,8 +236,8 @@ def _trial(
 ) -> None:
     """Train one proposal and tell the study how it ended."""
     state = optuna.trial.TrialState
-    name = trial.user_attrs.get(_RUN) or f"trial-{trial.number:04d}"
-    path = folder / "runs" / name
+    name = _name(trial) if trial.user_attrs.get(_RUN) else f"trial-{trial.number:04d}"
+    path = _place(folder, name)
     with files.locked(path / ".claim") as mine:
         if not mine:
             raise BusyError(f"{path}: is being trained by another process.")
@@ -308,7 +327,7 @@ def _best(study: Any, optuna: Any, space: SpaceConfig, folder: Path) -> Best:
         )
         raise ConfigError(f"tune: no trial was finished. The first reason: {why}")
     best = study.best_trial
-    run = Run(folder / "runs" / best.user_attrs[_RUN])
+    run = Run(_place(folder, _name(best)))
     config = resolve(_proposed(optuna.trial.FixedTrial(best.params), space), space.title)
     files.write_yaml(folder / "best.yaml", config.model_dump(mode="json", exclude={"versions"}))
     return Best(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from vaelab.evaluation.figures import rounded, sense, short_name
+from vaelab.evaluation.figures import rounded, sense
+from vaelab.evaluation.generate import WEAK
 from vaelab.studies import gains
 from vaelab.studies.plan import Case
-from vaelab.studies.results import Results, best
+from vaelab.studies.results import Results, best, owed
 from vaelab.studies.statistics import Estimate
 
 
@@ -29,12 +30,12 @@ def headline(results: Results) -> str:
     if winner is None:
         done = any(run.evaluation is not None for run in results.runs)
         return (
-            f"No run of this study has the figure {short_name(lead)}."
+            f"No run of this study has the figure {results.called(lead)}."
             if done
             else "No run of this study is measured yet."
         )
     value = results.means(lead)[winner.key]
-    figure = f"{short_name(lead)} {amount(value)}{unit(results, lead)}"
+    figure = f"{results.called(lead)} {amount(value)}{unit(results, lead)}"
     seeds = f"mean over {value.n} seeds" if value.n > 1 else "one seed"
     if value.interval is not None:
         seeds += ", 95 % interval"
@@ -104,13 +105,16 @@ def failures(results: Results) -> list[str]:
             why.setdefault(run.failure, []).append(str(run.job))
     said = [f"{'; '.join(jobs)} failed: {failure}" for failure, jobs in why.items()]
     said += [
-        f"{run.job} has no {short_name(lead)} and counts in no comparison of it."
+        f"{run.job} has no {results.called(lead)} and counts in no comparison of it."
         for run in results.runs
         if run.evaluation is not None and lead not in run.evaluation.figures
     ]
+    said += owed(results, lead)
     notes = [note for run in results.runs if run.evaluation for note in run.evaluation.notes]
     every = results.plan.augments
-    said += dict.fromkeys(note for note in notes if every or "left out" in note)
+    said += dict.fromkeys(
+        note for note in notes if every or "left out" in note or note.startswith(WEAK)
+    )
     open_ = sum(run.evaluation is None and run.failure is None for run in results.runs)
     if open_:
         said.append(f"{open_} of {len(results.runs)} runs are not done yet.")

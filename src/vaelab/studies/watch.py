@@ -97,7 +97,8 @@ def _workers(study: Study, jobs: int, each: int) -> Iterator[list[subprocess.Pop
     Each holds the reading end of a pipe: it closes when its parent is gone, however it went.
     """
     environment = {**os.environ, **dict.fromkeys(THREADS, str(each))}
-    command = [sys.executable, "-m", "vaelab.studies", str(study)]
+    # -P: modules come from the installation, never from the folder that one happens to be in
+    command = [sys.executable, "-P", "-m", "vaelab.studies", str(study)]
     processes = [
         subprocess.Popen(
             command,

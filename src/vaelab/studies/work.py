@@ -26,7 +26,7 @@ from vaelab.evaluation.classification import classified
 from vaelab.evaluation.evaluate import evaluate, finite
 from vaelab.evaluation.features import Features, find_features
 from vaelab.evaluation.figures import Figure
-from vaelab.evaluation.generate import generation_figures
+from vaelab.evaluation.generate import generation_figures, generation_notes
 from vaelab.evaluation.neighbours import neighbour_figures
 from vaelab.evaluation.paths import path_figures
 from vaelab.evaluation.record import Evaluation, write
@@ -256,4 +256,6 @@ def measure(
         else:
             figures |= found
             notes += lost
+            if name == "generation" and features is not None and "frechet" in found:
+                notes += generation_notes(found, features)
     return replace(result, figures=figures, notes=tuple(notes))

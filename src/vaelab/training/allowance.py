@@ -30,7 +30,7 @@ class Allowance(TorchDispatchMode):
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], path: Path) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.left = _SPARE + 4 * sum(tensor.numel() for tensor in tensors.values())
         self.path = path
 

@@ -8,9 +8,12 @@ something else.
 
 from __future__ import annotations
 
+import atexit
 import os
-from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,14 +21,35 @@ from torch import Tensor
 
 from vaelab.config import TrainingConfig
 from vaelab.errors import ConfigError
+from vaelab.files import inside
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
+_alone: ContextVar[bool] = ContextVar("alone", default=False)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Within this context a training is this process's own, whatever others run beside it."""
+    token = _alone.set(True)
+    try:
+        yield
+    finally:
+        _alone.reset(token)
+
+
+def _place() -> tuple[int, int]:
+    """Return which process this is, and of how many that train together."""
+    if _alone.get():
+        return 0, 1
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def is_main() -> bool:
     """Tell whether this process, of those that run together, writes files and prints."""
-    return int(os.environ.get("RANK", "0")) == 0
+    return _place()[0] == 0
 
 
 class Backend:
@@ -36,8 +60,7 @@ class Backend:
     """
 
     def __init__(self, config: TrainingConfig, folder: str | None = None) -> None:
-        self.world = int(os.environ.get("WORLD_SIZE", "1"))
-        self.rank = int(os.environ.get("RANK", "0"))
+        self.rank, self.world = _place()
         self.accelerator: Accelerator | None = None
         self.config, self.folder = config, folder
         self.trackers = config.trackers
@@ -46,6 +69,7 @@ class Backend:
         if self.world > 1:
             self.accelerator = _accelerator(config, folder)
             self.device: torch.device = self.accelerator.device
+            atexit.register(self.accelerator.state.destroy_process_group)
         else:
             self.device = find_device(config.device)
         self.bf16 = config.precision == "bf16" or (
@@ -98,9 +122,10 @@ class Backend:
             self.accelerator.log(numbers, step=step)
 
     def close(self) -> None:
-        """Finish the trackers."""
+        """Finish the trackers; the processes stay connected, for there may be another training."""
         if self.accelerator is not None:
-            self.accelerator.end_training()
+            for tracker in self.accelerator.trackers:
+                tracker.finish()
 
 
 def find_device(name: str) -> torch.device:
@@ -139,6 +164,8 @@ def _accelerator(config: TrainingConfig, folder: str | None) -> Accelerator:
     if missing:
         names = ", ".join(sorted(missing))
         raise ConfigError(f"training.trackers: {names} not installed; pip install {names}.")
+    if config.trackers and folder is not None:
+        inside(Path(folder), Path(folder) / "vaelab")  # where TensorBoard writes
     return Accelerator(
         cpu=config.device == "cpu" or not torch.cuda.is_available(),
         log_with=list(config.trackers) or None,

@@ -99,8 +99,22 @@ def unpack_optimizer(
         if tensor.shape not in (parameters[index].shape, ()) or not tensor.is_floating_point():
             raise damaged(path, f"{name} is {tensor.dtype} of shape {tuple(tensor.shape)}")
         state.setdefault(index, {})[key] = tensor
+    wanted = _keys(optimizer)
+    if any(found.keys() != wanted for found in state.values()):
+        raise damaged(path, f"a parameter has not {', '.join(sorted(wanted))} of its optimizer")
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _keys(optimizer: Optimizer) -> set[str]:
+    """Return the names of the tensors that an optimizer keeps of a parameter."""
+    one = nn.Parameter(torch.zeros(1))
+    one.grad = torch.zeros(1)
+    alike: Any = type(optimizer)([one])
+    settings = {key: v for key, v in optimizer.param_groups[0].items() if key != "params"}
+    alike.param_groups[0].update(settings)
+    alike.step()
+    return {key for key, value in alike.state[one].items() if isinstance(value, Tensor)}
 
 
 def check_like(targets: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -34,6 +34,7 @@ def train_config(config: RunConfig, splits: Splits, run: Run | None, progress: P
         trainer.restore()
         if is_main():
             run.write_config(config)
+            run.save_seen(splits, trainer.data)
         return trainer.fit()
 
 

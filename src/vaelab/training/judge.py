@@ -20,6 +20,7 @@ from vaelab.data.summary import fingerprint
 from vaelab.errors import BusyError, RunError
 from vaelab.models.classifier import Classifier
 from vaelab.recipes import resolve
+from vaelab.training.backend import alone
 from vaelab.training.progress import Progress, Silent
 from vaelab.training.run import Run, check_same
 
@@ -39,10 +40,14 @@ class Judge:
     Arguments:
         name: which classifier it is, for the protocol.
         classifier: the network.
+        images: number of images that it was trained on, if known.
+        accuracy: on validation images, if known.
     """
 
     name: str
     classifier: Classifier
+    images: int | None = None
+    accuracy: float | None = None
 
 
 def trained_judge(
@@ -59,7 +64,8 @@ def trained_judge(
     """
     from vaelab.training.fit import train_config  # which trains models that have a judge
 
-    splits = replace(splits, train=_repeated(with_labels(splits.train)))
+    labelled = with_labels(splits.train)
+    splits = replace(splits, train=_repeated(labelled))
     with as_file(resources("vaelab") / "presets" / PRESET) as preset:
         values = merge(read_yaml(preset), {"data": {"spec": splits.name}})
     config = resolve(merge(values, {"training": {"seed": seed}}), PRESET)
@@ -75,7 +81,8 @@ def trained_judge(
         progress.say(f"Training a classifier of {splits.name}, which will judge images:")
     while True:
         try:
-            train_config(config, splits, run, progress or Silent())
+            with alone():  # one process trains it, those beside it wait
+                train_config(config, splits, run, progress or Silent())
             break
         except BusyError:  # another process trains it
             time.sleep(1)
@@ -84,7 +91,7 @@ def trained_judge(
         f"a small classifier of {splits.name}, trained by vaelab to {accuracy:.1%} on validation "
         f"images (weights {files.checksum(run.model_file)[:12]})"
     )
-    return Judge(about, run.load_classifier())
+    return Judge(about, run.load_classifier(), len(labelled), accuracy)
 
 
 def _repeated(images: ImageSet) -> ImageSet:

@@ -247,7 +247,8 @@ class Trainer:
             total = min(training.batch_size, count - position.batch * training.batch_size)
             position.batch += 1
             start, stop = shard(total, backend.rank, backend.world)
-            weight = (stop - start) * backend.world / (count if whole else total)
+            parts = backend.world if total >= backend.world else 1  # that do not all do the same
+            weight = (stop - start) * parts / (count if whole else total)
             yield Part(batch, weight, (start, stop, total))
 
     def _step(self, parts: list[Part]) -> None:

@@ -2,6 +2,7 @@
 
 config.yaml          everything needed to repeat it
 model.safetensors    weights to use, with the configuration in the metadata
+images.safetensors   hashes of the images of each part, to know them again
 state.safetensors    all that an exact resume needs, in one file
 log.jsonl            one line per logged step and per epoch
 evaluation.json      figures with error bars and protocol
@@ -27,7 +28,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vaelab import files
 from vaelab.config import RunConfig, parse_config, read_yaml
-from vaelab.errors import BusyError, RunError, refuse_pickle
+from vaelab.data.images import Splits
+from vaelab.data.seen import Seen
+from vaelab.errors import BusyError, RunError, counted, refuse_pickle
 from vaelab.models.classifier import Classifier
 from vaelab.models.conditioning import Told
 from vaelab.models.model import Model
@@ -65,6 +68,7 @@ class Run:
         self.path = Path(path)
         self.config_file = self.path / "config.yaml"
         self.model_file = self.path / "model.safetensors"
+        self.images_file = self.path / "images.safetensors"
         self.state_file = self.path / "state.safetensors"
         self.log_file = self.path / "log.jsonl"
         self.evaluation_file = self.path / "evaluation.json"
@@ -199,6 +203,46 @@ class Run:
         """Return shape and fingerprint of the images that the model was trained on."""
         about = self.about()
         return about.shape, about.data
+
+    def save_seen(self, splits: Splits, data: str) -> None:
+        """Write the hashes of all images, under their fingerprint, unless they are there."""
+        with suppress(RunError):
+            if files.load_tensors(self.images_file)[1].get("data") == data:
+                return
+        files.save_tensors(self.images_file, Seen.of(splits).tensors(), {"data": data})
+
+    def seen(self) -> Seen | None:
+        """Return the hashes of the images that the run was trained on; None if it kept none.
+
+        Raises:
+            RunError: the file is damaged, or is that of another run.
+        """
+        if not self.images_file.exists():
+            return None
+        tensors, meta = files.load_tensors(self.images_file)
+        if meta.get("data") != self.trained_on()[1]:
+            raise files.damaged(self.images_file, "it is about other images than the weights")
+        try:
+            return Seen.read(tensors)
+        except KeyError as error:
+            raise files.damaged(self.images_file, f"{error} is missing") from None
+
+    def unfinished(self) -> list[str]:
+        """Say that training is not over, if it is not; of a run without a state, a copy, it is."""
+        try:
+            position = read_position(files.read_meta(self.state_file), self.state_file)
+            config = self.read_config()
+        except RunError:  # a copy; or damaged, of which whoever resumes it will hear
+            return []
+        if position.finished:
+            return []
+        command = "classify train" if find_recipe(config.recipe).classifies else "train"
+        of = counted(config.training.epochs, "epoch")
+        done = f"{position.epoch} of {of}, step {position.step}"
+        return [
+            f"Training is not finished ({done}): these are the weights of a checkpoint. Go on "
+            f"with: vaelab {command} --resume --out {self}"
+        ]
 
     def steps(self) -> int:
         """Return how many steps the weights were trained for."""

@@ -46,6 +46,14 @@ class Validation:
         return int((self.variance > ACTIVE_VARIANCE).sum())
 
 
+def variance_of_means(means: Tensor) -> Tensor:
+    """Return the variance over images of each posterior mean ``(N, D)``, ``(D,)``; 0 of one image.
+
+    A dimension is active where it exceeds `ACTIVE_VARIANCE`.
+    """
+    return means.double().var(0) if len(means) > 1 else means.new_zeros(means.shape[1]).double()
+
+
 @torch.no_grad()
 def validate(model: Model, objective: Objective, batches: Iterator[Batch], step: int) -> Validation:
     """Measure the objective, as at ``step``, and the use of the latent space over batches."""
@@ -71,7 +79,7 @@ def validate(model: Model, objective: Objective, batches: Iterator[Batch], step:
             if parts is not None:
                 kls.append(parts.double())
     figures = {name: float(value) / counts[name] for name, value in sums.items()}
-    variance = torch.cat(means).var(0, correction=0).cpu() if means else torch.zeros(0)
+    variance = variance_of_means(torch.cat(means)).cpu() if means else torch.zeros(0)
     return Validation(figures, variance, torch.cat(kls).mean(0).cpu() if kls else None)
 
 
