@@ -55,7 +55,7 @@ class DataConfig(Section):
     """Which images, in which shape, split how."""
 
     spec: str = Field(
-        "mnist", description="mnist, swiss-roll, or the path of images (folder, IDX, npy, npz)"
+        "mnist", description="mnist, swiss-roll, or the path of images (folder, IDX, npz, csv, …)"
     )
     size: Annotated[list[Count], Field(min_length=2, max_length=2)] | None = Field(
         None, description="height and width to fit every image to; default: as they are"

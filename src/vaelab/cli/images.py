@@ -114,6 +114,7 @@ def _read_other(run: Run, data: str, bare: bool, skip_bad: bool, alone: bool) ->
     config = run.read_config()
     (channels, height, width), _ = run.trained_on()
     fit: dict[str, Any] = {"spec": data, "size": [height, width], "channels": channels}
+    fit |= {"live": False}  # which is of the run's own data
     fit |= {"attributes": []} if bare else {}
     fit |= {"skip_bad": True} if skip_bad else {}
     fit |= {"split": [1.0, 0.0, 0.0]} if alone else {}
@@ -136,7 +137,7 @@ def _own_images(run: Run, option: str | None, skip_bad: bool) -> Splits:
         )
     spec = _found(run, config.data.spec)
     bad = {"skip_bad": True} if skip_bad else {}
-    found = config.data.model_copy(update={"spec": spec, **bad})
+    found = config.data.model_copy(update={"spec": spec, "live": False, **bad})
     try:
         splits = output.images(config.model_copy(update={"data": found}))
     except DataError as error:

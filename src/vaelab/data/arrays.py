@@ -222,4 +222,10 @@ def idx_source(folder: Path, geometry: Geometry) -> ArraySource:
         for (part, kind), path in sorted(found.items())
         if kind == "images"
     ]
-    return ArraySource(str(folder), pieces, geometry, folder, sorted(found.values()))
+    source = ArraySource(str(folder), pieces, geometry, folder, sorted(found.values()))
+    if any(path.name.lower().startswith("emnist") for path in found.values()):
+        source.notes.append(
+            f"{folder}: EMNIST stores its images transposed, and they were read as they are. In "
+            "Python, images.transpose(0, 2, 1) turns an array (N, H, W) of them."
+        )
+    return source

@@ -171,7 +171,7 @@ def load_config(
         split=config.split,
         split_seed=config.split_seed,
         attributes=config.attributes,
-        live=config.live,
+        live=config.live and not isinstance(source, (str, Path)),  # of the run's own data
         optional=optional,
         memory_budget=memory_budget,
         cache_dir=cache_dir,
