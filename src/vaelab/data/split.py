@@ -98,13 +98,15 @@ def spread_classes(pieces: list[Tensor], labels: Tensor, chance: torch.Generator
     kinds, moved = int(labels.max()) + 1, 0
     turn = torch.cat([torch.zeros(1).long(), 1 + torch.randperm(kinds, generator=chance)])
     turns = turn[labels + 1]  # 0: unknown
-    counts = [torch.bincount(turns[piece], minlength=kinds + 1) for piece in pieces]
+    counts = [torch.bincount(turns[piece], minlength=kinds + 1).numpy() for piece in pieces]
     order = [0, *range(len(pieces) - 1, 0, -1)]
     for place, part in enumerate(order):
         for kind in range(1, kinds + 1):
-            most = int(counts[part].argmax())
+            if counts[part][kind]:
+                continue
             givers = [p for n, p in enumerate(order) if counts[p][kind] > (n < place)]
-            if counts[part][kind] or not givers or counts[part][most] < 2:
+            most = int(counts[part].argmax()) if givers else 0
+            if not givers or counts[part][most] < 2:
                 continue
             giver = max(givers, key=lambda p: int(counts[p][kind]))
             taken = int((turns[pieces[giver]] == kind).nonzero()[0])
@@ -113,11 +115,7 @@ def spread_classes(pieces: list[Tensor], labels: Tensor, chance: torch.Generator
                 int(pieces[part][given]),
                 int(pieces[giver][taken]),
             )
-            counts[part] += _one(kind, kinds) - _one(most, kinds)
-            counts[giver] += _one(most, kinds) - _one(kind, kinds)
+            counts[part][[kind, most]] += [1, -1]
+            counts[giver][[kind, most]] += [-1, 1]
             moved += 1
     return moved
-
-
-def _one(kind: int, kinds: int) -> Tensor:
-    return torch.nn.functional.one_hot(torch.tensor(kind), kinds + 1)
