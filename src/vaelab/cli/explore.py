@@ -49,7 +49,8 @@ def evaluate(
     data: Data = None,
     split: PartOf = None,
     samples: Annotated[
-        int | None, typer.Option(min=1, help="K of the importance-weighted log p(x).")
+        int | None,
+        typer.Option(min=1, max=1_000_000, help="K of the importance-weighted log p(x)."),
     ] = None,
     bound_images: Annotated[int | None, typer.Option(min=1, help="Images of that bound.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Measure on so many images.")] = None,
@@ -192,7 +193,7 @@ def explore(
 
 def sample(
     run: RunPath,
-    n: Annotated[int, typer.Option("--n", min=1, help="Number of images.")] = 64,
+    n: Annotated[int, typer.Option("--n", min=1, max=1_000_000, help="Number of images.")] = 64,
     temperature: Annotated[
         float, typer.Option(min=0, max=100, help="Below 1: more typical.")
     ] = 1.0,
@@ -240,7 +241,7 @@ def edit(
     attribute: Attribute = None,
     to: Annotated[float, typer.Option(min=0, max=1, help="0, 1, or between.")] = 1.0,
     strength: Annotated[float, typer.Option(min=0, max=10, help="Above 1: beyond.")] = 1.0,
-    n: Annotated[int, typer.Option("--n", min=1, help="Number of images.")] = 16,
+    n: Annotated[int, typer.Option("--n", min=1, max=1_000_000, help="Number of images.")] = 16,
     how: How = "difference",
     split: Split = "test",
     out: Out = None,
@@ -288,7 +289,7 @@ def directions(
     run: RunPath,
     data: Data = None,
     how: How = "difference",
-    n: Annotated[int, typer.Option("--n", min=1, help="Images a strip.")] = 8,
+    n: Annotated[int, typer.Option("--n", min=1, max=1_000_000, help="Images a strip.")] = 8,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help=".npz for the directions.", show_default=False),
@@ -326,7 +327,7 @@ def directions(
 def reconstruct(
     run: RunPath,
     data: Data = None,
-    n: Annotated[int, typer.Option("--n", min=1, help="Number of images.")] = 32,
+    n: Annotated[int, typer.Option("--n", min=1, max=1_000_000, help="Number of images.")] = 32,
     split: Split = "test",
     out: Out = None,
 ) -> None:
@@ -343,7 +344,7 @@ def interpolate(
     data: Data = None,
     start: Annotated[int, typer.Option("--from", min=0, help="Number of the first image.")] = 0,
     end: Annotated[int, typer.Option("--to", min=0, help="Number of the last image.")] = 1,
-    steps: Annotated[int, typer.Option(min=2, help="Images of the path.")] = 10,
+    steps: Annotated[int, typer.Option(min=2, max=10_000, help="Images of the path.")] = 10,
     how: Annotated[str, typer.Option(help="linear or spherical.")] = "linear",
     split: Split = "test",
     out: Out = None,
@@ -366,7 +367,7 @@ def traverse(
     image: Annotated[
         int | None, typer.Option(min=0, help="Start from this image.", show_default="the prior")
     ] = None,
-    steps: Annotated[int, typer.Option(min=2, help="Images of a row.")] = 11,
+    steps: Annotated[int, typer.Option(min=2, max=10_000, help="Images of a row.")] = 11,
     reach: Annotated[
         float, typer.Option(min=0, max=100, help="Deviations of the prior, each way.")
     ] = 2.5,
