@@ -19,9 +19,15 @@ from vaelab.parsing import MAX_BYTES, parse_yaml
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1, le=10**9)]
+Positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Width = Annotated[int, Field(ge=1, le=65_536)]
+"""Of a layer, of the latent space: more would not fit into memory."""
+Draws = Annotated[int, Field(ge=1, le=100_000)]
+"""Of the latent, for each image of a batch."""
+Factor = Annotated[float, Field(ge=0, le=100)]
+"""Temperature or guidance."""
 
 Fit = Literal["pad", "crop", "stretch"]
 Binarize = Literal["none", "dynamic", "threshold"]
@@ -57,7 +63,7 @@ class DataConfig(Section):
     spec: str = Field(
         "mnist", description="mnist, swiss-roll, or the path of images (folder, IDX, npz, csv, …)"
     )
-    size: Annotated[list[Count], Field(min_length=2, max_length=2)] | None = Field(
+    size: Annotated[list[Width], Field(min_length=2, max_length=2)] | None = Field(
         None, description="height and width to fit every image to; default: as they are"
     )
     channels: Literal[1, 3, 4] | None = Field(None, description="1 grey, 3 RGB, 4 RGBA")
@@ -109,12 +115,12 @@ class NetworkConfig(Section):
     """An encoder or decoder: convolutions (none in an mlp), then fully connected layers."""
 
     kind: Literal["conv", "residual", "mlp"] = "conv"
-    widths: Annotated[list[Count], Field(min_length=1)] = Field(
+    widths: Annotated[list[Width], Field(min_length=1)] = Field(
         [32, 64], description="channels of each convolution, from the image to the code"
     )
     strides: list[Literal[1, 2]] | None = Field(None, description="of each convolution; default 2")
     kernel: Annotated[int, Field(ge=1, le=15)] = 4
-    hidden: list[Count] = Field(
+    hidden: list[Width] = Field(
         [],
         description="widths of fully connected layers, from the image to the code; "
         "[512, 512] in an mlp, where [] makes it linear",
@@ -140,17 +146,17 @@ class NetworkConfig(Section):
 class ModelConfig(Section):
     """Three conditional distributions: posterior q(z|x), likelihood p(x|z) and prior p(z)."""
 
-    latent_dim: Count = Field(2, description="dimensions D of the latent space")
+    latent_dim: Width = Field(2, description="dimensions D of the latent space")
     encoder: NetworkConfig = NetworkConfig()
     decoder: NetworkConfig = Field(
         NetworkConfig(), description="mirrors the encoder; name only what differs"
     )
     likelihood: LikelihoodName = "bernoulli"
     sigma: Positive = Field(0.1, description="σ of `gaussian`; scale of `laplace`; start of others")
-    mixtures: Count = Field(5, description="components of `logistic-mixture`")
+    mixtures: Width = Field(5, description="components of `logistic-mixture`")
     posterior: PosteriorName = "diagonal"
     prior: str = Field("normal", description="normal, mixture, or a zuko flow such as nsf or maf")
-    prior_components: Count = Field(50, description="components of the `mixture` prior")
+    prior_components: Width = Field(50, description="components of the `mixture` prior")
 
     @model_validator(mode="before")
     @classmethod
