@@ -9,7 +9,7 @@ import copy
 import os
 import random
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ TEXTS = (
 
 def places(values: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """Paths of everything below nested values."""
-    below = values.items() if isinstance(values, dict) else []
+    below: Iterable[tuple[Any, Any]] = values.items() if isinstance(values, dict) else []
     below = enumerate(values) if isinstance(values, list) else below
     found = []
     for key, value in below:

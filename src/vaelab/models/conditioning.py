@@ -353,7 +353,8 @@ class Balance(nn.Module):
             )
             for side in sides
         ]
-        share = torch.stack(counts, 2) / sum(counts).clamp(min=1)[..., None]
+        both = torch.stack(counts, 2)
+        share = both / both.sum(2, keepdim=True).clamp(min=1)
         weights.copy_((0.5 / share.clamp(min=1e-6)).clamp(max=self.LARGEST))
 
     def forward(self, labels: Tensor | None, values: Tensor) -> Tensor:
