@@ -137,7 +137,7 @@ def _own_images(run: Run, option: str | None, skip_bad: bool) -> Splits:
         )
     spec = _found(run, config.data.spec)
     bad = {"skip_bad": True} if skip_bad else {}
-    found = config.data.model_copy(update={"spec": spec, "live": False, **bad})
+    found = config.data.model_copy(update={"spec": spec, **bad})
     try:
         splits = output.images(config.model_copy(update={"data": found}))
     except DataError as error:
