@@ -169,8 +169,10 @@ class Conditioning(nn.Module):
         return (count == count.max()).nonzero().squeeze(1)
 
     def values(self, attributes: Tensor) -> list[Tensor]:
-        """Return values of the data's attributes ``(n, A)``, and 1 where they are known."""
-        attributes = attributes[:, self._columns]
+        """Return values of the training data's attributes ``(n, A)``, and 1 where known."""
+        return self._values(attributes[:, self._columns])
+
+    def _values(self, attributes: Tensor) -> list[Tensor]:
         known = ~attributes.isnan()
         values = (attributes - self.location) / self.scale
         if self.cut:
