@@ -79,7 +79,8 @@ class Encoder(nn.Module):
         10,000 classes the planes would take gigabytes.
         """
         first: Any = self.maps[0]
-        *before, conv = first if isinstance(first, nn.Sequential) else [first]
+        layers: list[Any] = [*first] if isinstance(first, nn.Sequential) else [first]
+        *before, conv = layers
         ones, pixels = x.new_ones(1, 1, *x.shape[2:]), channels_last(x)
         for layer in before:
             ones, pixels = layer(ones), layer(pixels)
