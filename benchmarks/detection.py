@@ -48,7 +48,7 @@ def main() -> None:
     run = [sys.executable, "-m", "vaelab"]
     for seed in range(3):
         out = str(root / f"run-{seed}")
-        given = ["--latent-dim", "16", "--epochs", "60", "--batch-size", "32"]
+        given = ["--latent-dim", "16", "--epochs", "60", "--batch-size", "32", "--lr", "0.0003"]
         given += ["-s", "model.likelihood=gaussian-scalar", "-s", "data.split=[0.75,0.25,0]"]
         data = ["--data", str(root / "tiles"), "--seed", str(seed), "--out", out]
         subprocess.run([*run, "train", "vae", *data, *given], check=True)

@@ -102,8 +102,8 @@ def file_source(path: Path, geometry: Geometry) -> Source:
     if head[:3] in (b"\0\0\x08", b"\0\0\x0d") or "ubyte" in path.name:
         raise DataError(f"{path}: is an IDX file. Pass the folder that it is in.")
     raise DataError(
-        f"{path}: is no file of images that is read: {', '.join(READERS)}. Pass one of these, or a "
-        "folder of images or IDX files."
+        f"{path}: is no image, and no file of images that is read: {', '.join(READERS)}. Pass an "
+        "image, one of these, or a folder of images or IDX files."
     )
 
 
