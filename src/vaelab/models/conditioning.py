@@ -168,9 +168,7 @@ class Conditioning(nn.Module):
             count += (~told.attributes[:, self._columns].isnan()).sum(1)
         return (count == count.max()).nonzero().squeeze(1)
 
-    def values(self, attributes: Tensor) -> list[Tensor]:
-        """Return values of the data's attributes ``(n, A)``, and 1 where they are known."""
-        attributes = attributes[:, self._columns]
+    def _values(self, attributes: Tensor) -> list[Tensor]:
         known = ~attributes.isnan()
         values = (attributes - self.location) / self.scale
         if self.cut:
@@ -344,16 +342,13 @@ class Balance(nn.Module):
         self.register_buffer("weights", weights)
         if not len(told.labels):  # a model that is about to be loaded
             return
-        values, known = conditioning.values(told.attributes)
+        values, known = conditioning._values(told.attributes[:, conditioning._columns])
         rows = told.labels if told.class_names else torch.zeros_like(told.labels)
         sides = [(known > 0) & (values <= 0), (known > 0) & (values > 0)]
-        counts = [
-            torch.zeros(self.classes, count, dtype=torch.int64).index_add_(
-                0, rows[rows >= 0], side[rows >= 0].long()
-            )
-            for side in sides
-        ]
-        share = torch.stack(counts, 2) / sum(counts).clamp(min=1)[..., None]
+        counts = torch.zeros(2, self.classes, count, dtype=torch.int64)
+        for number, side in enumerate(sides):
+            counts[number].index_add_(0, rows[rows >= 0], side[rows >= 0].long())
+        share = (counts / counts.sum(0).clamp(min=1)).permute(1, 2, 0)
         weights.copy_((0.5 / share.clamp(min=1e-6)).clamp(max=self.LARGEST))
 
     def forward(self, labels: Tensor | None, values: Tensor) -> Tensor:

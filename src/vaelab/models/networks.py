@@ -78,7 +78,9 @@ class Encoder(nn.Module):
         Σₖ cₖ (1 ∗ wₖ) = 1 ∗ (Σₖ cₖ wₖ): a plane of ones is convolved with one kernel an image. With
         10,000 classes the planes would take gigabytes.
         """
-        *before, conv = self.maps[0] if isinstance(self.maps[0], nn.Sequential) else [self.maps[0]]
+        first = self.maps[0]
+        *before, conv = first if isinstance(first, nn.Sequential) else [first]
+        assert isinstance(conv, nn.Conv2d)
         ones, pixels = x.new_ones(1, 1, *x.shape[2:]), channels_last(x)
         for layer in before:
             ones, pixels = layer(ones), layer(pixels)
