@@ -148,13 +148,14 @@ class ArraySource(Source):
             for values in array.chunks(max(1, size // row)):
                 try:
                     pixels = self.levels.pixels(values)
+                    if len(axes) == 2:
+                        pixels = pixels[:, None]
+                    else:
+                        pixels = pixels.transpose(0, *(axis + 1 for axis in axes))
+                    fitted = self.geometry.batch(pixels, self.levels)
                 except DataError as error:
                     raise DataError(f"{array.where}: {error}.") from None
-                if len(axes) == 2:
-                    pixels = pixels[:, None]
-                else:
-                    pixels = pixels.transpose(0, *(axis + 1 for axis in axes))
-                yield self.geometry.batch(pixels, self.levels)
+                yield fitted
 
     def _layout(self, array: Array) -> tuple[Shape, tuple[int, ...]]:
         try:

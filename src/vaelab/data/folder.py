@@ -91,7 +91,7 @@ class FolderSource(Source):
         self.place, self.digest = place.key, digest.hexdigest()
         self._frames_note(counts)
         found = Tables(place, tables, self._files, group)
-        self._others([name for name in others if name not in found.used])
+        self._others([name for name in others if name not in found.known])
         if not listed:
             self._layout(others)
         elif len({PurePosixPath(name).parent for name in self._files}) > 1:
@@ -119,11 +119,9 @@ class FolderSource(Source):
             return [0]
 
         def pages(image: Image.Image) -> list[int]:
-            count = min(getattr(image, "n_frames", 1), _MOST_FRAMES)
-            if kind != "TIFF" or count == 1:
-                return list(range(count))
-            whole = [k for k in range(count) if not _reduced(image, k)]
-            return whole or [0]
+            if kind == "TIFF":
+                return _whole_pages(image) or [0]
+            return list(range(min(getattr(image, "n_frames", 1), _MOST_FRAMES)))
 
         if kind == "PNG" and not self._animated(name):
             return [0]
@@ -359,9 +357,20 @@ def _chosen(pages: list[int], frames: str) -> list[int]:
     return pages[:: int(frames.removeprefix("every="))] if frames != "all" else pages
 
 
-def _reduced(image: Image.Image, page: int) -> bool:
-    image.seek(page)
-    return bool(int(image.tag_v2.get(_REDUCED, 0)) & 1) if hasattr(image, "tag_v2") else False
+def _whole_pages(image: Image.Image) -> list[int]:
+    """Numbers of the pages of a TIFF that are no smaller copies; one that is broken ends them."""
+    found = []
+    for page in range(_MOST_FRAMES):
+        try:
+            image.seek(page)
+        except EOFError:
+            break
+        except Exception:  # of decoders; is raised again when the page is read, and said then
+            return [*found, page]
+        tags = getattr(image, "tag_v2", {})
+        if not int(tags.get(_REDUCED, 0)) & 1:
+            found.append(page)
+    return found
 
 
 def _parallel(function: Callable[[str], T], names: Sequence[str], ahead: int) -> Iterator[T]:

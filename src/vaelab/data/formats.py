@@ -123,7 +123,9 @@ def conversion(kind: str, name: str) -> str:
     if kind in _AS_ARRAY:
         return ""
     suffix = PurePosixPath(name).suffix
-    each = f"*{suffix}" if suffix else name
+    if suffix.lower() in SUFFIXES or not suffix:  # others of that ending are what they say
+        return f"magick {name} {PurePosixPath(name).with_suffix('.png')}"
+    each = f"*{suffix}"
     return _CONVERT.get(kind, "magick mogrify -format png {each}").format(name=name, each=each)
 
 

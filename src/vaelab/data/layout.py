@@ -75,6 +75,8 @@ def read_layout(
     parts, dirs, above = _parts(where, names, dirs)
     if parts is not None:
         found.parts = np.array(parts, np.int8)
+        if above:
+            found.notes.append(f"{where}: the parts are the folders below those of the classes.")
         dirs = _unwrapped_parts(parts, dirs, found.notes)
         if 0 not in parts:
             there = " and ".join(PARTS[part] for part in sorted({*parts}))

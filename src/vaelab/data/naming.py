@@ -27,6 +27,8 @@ class Names:
     def __init__(self, files: Sequence[str]) -> None:
         self._index: list[dict[str, int]] = [{}, {}, {}, {}]
         self._numbers: dict[str, int] = {}
+        self.by_number = False
+        """Whether the last column named files by number alone."""
         for row, file in enumerate(files):
             name = "/".join(_parts(file))
             stem = _stem(name)
@@ -63,8 +65,10 @@ class Names:
             if named == len(found):
                 break
         rest = iter(best)
+        self.by_number = False
         whole = [next(rest) if each else (None, None) for each in parts]
         if numbers and not most and all(re.fullmatch(r"\d{1,18}", cell) for cell in cells if cell):
+            self.by_number = True
             return [(self._numbers.get(str(int(c))) if c else None, None) for c in cells]
         return whole
 

@@ -45,7 +45,7 @@ _YES = {"yes", "true", "y", "t", "ja", "j", "wahr", "oui", "vrai", "si", "sí", 
 _NO = {"no", "false", "n", "f", "nein", "falsch", "non", "faux", "não", "nao", "off"}
 UNKNOWN_WORDS = {"", "na", "n/a", "nan", "none", "null", "?", "-", "<na>", "unknown", "nil"}
 
-_MOSTLY = 0.8  # of the cells that are numbers in a column whose other cells are faults
+_MOSTLY = 0.5  # of the cells are numbers in a column whose other cells are faults
 _CODES = {"0": 0, "1": 1, "2": 2}  # of CelebA's list of partitions
 _NUMBER = re.compile(r"[-+−]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?inf(inity)?", re.IGNORECASE)
 
@@ -93,8 +93,8 @@ def find_roles(table: Table, file: int, group: str | None) -> Roles:
         if (parts := _parts(name, cells, table)) is not None:
             roles.split, roles.headers["split"] = parts, name
             continue
-        values = _numbers(table, column)
-        is_label = is_label_word(name) and name != group
+        is_label = is_label_word(name)
+        values = _numbers(table, column, strict=not is_label)
         if is_label and (values is None or (_is_whole(values) and not attributes_only)):
             named.append(column)
         elif values is None:
@@ -123,8 +123,8 @@ def _choose_label(table: Table, roles: Roles, named: list[int], texts: list[int]
     if len(found) > 1:
         first, second = (table.header[column] for column in found[:2])
         raise DataError(
-            f"{table.where}: columns {first!r} and {second!r} could both be the labels. Name the "
-            "one to use `label`, and rename or remove the other."
+            f"{table.where}: columns {first!r} and {second!r} could both be the labels. Write "
+            "`label` as the header of the one to use, and another word as that of the other."
         )
     if found:
         roles.label, roles.headers["label"] = found[0], table.header[found[0]]
@@ -136,7 +136,7 @@ def _same(table: Table, found: list[int]) -> list[int]:
     exact = [c for c in found if plain(table.header[c]) == "label"]
     pairs = {tuple(row[c] for c in found) for row in table.rows}
     if all(len({pair[k] for pair in pairs}) == len(pairs) for k in range(len(found))):
-        words = [c for c in found if _numbers(table, c) is None]
+        words = [c for c in found if _numbers(table, c, strict=False) is None]
         return (words or found)[:1]
     return exact if len(exact) == 1 else found
 
@@ -179,8 +179,11 @@ def _parts(name: str, cells: Sequence[str], table: Table) -> list[int] | None:
     return None
 
 
-def _numbers(table: Table, column: int) -> NDArray[np.float64] | None:
-    """Values of a column of numbers or of yes and no, NaN where unknown; None for words."""
+def _numbers(table: Table, column: int, strict: bool) -> NDArray[np.float64] | None:
+    """Values of a column of numbers or of yes and no, NaN where unknown; None for words.
+
+    With ``strict`` a word among numbers is an error.
+    """
     cells = table.column(column)
     known = [cell for cell in cells if cell.lower() not in UNKNOWN_WORDS]
     words = {cell.lower() for cell in known}
@@ -191,6 +194,8 @@ def _numbers(table: Table, column: int) -> NDArray[np.float64] | None:
     values = [_number(cell, commas) for cell in known]
     bad = [cell for cell, value in zip(known, values, strict=True) if value is None]
     if not known or len(bad) > (1 - _MOSTLY) * len(known):
+        return None
+    if bad and not strict:
         return None
     if bad:
         line = table.lines[cells.index(bad[0])]

@@ -44,6 +44,7 @@ class _Read:
     file: int
     found: list[Found]
     roles: Roles
+    by_number: bool
 
 
 class Tables:
@@ -62,7 +63,8 @@ class Tables:
         self, place: Place, names: Sequence[str], files: Sequence[str], group: str | None = None
     ) -> None:
         self._place, self._group = place, group
-        self.used: set[str] = set()
+        self.known: set[str] = set()
+        """Tables that were read, or of which a note says why they were not."""
         self.notes: list[str] = []
         self._tables: list[_Read] = []
         index = Names(files if names else [])
@@ -72,9 +74,9 @@ class Tables:
             found = self._read(name, index)
             if found is not None:
                 self._tables.append(found)
-                self.used.add(name)
 
     def _read(self, name: str, index: Names) -> _Read | None:
+        self.known.add(name)
         where = shown(name)
         where = where if self._place.name == where else f"{self._place.name}/{where}"
         meant = any(word in name.lower() for word in _MEANT)
@@ -100,7 +102,8 @@ class Tables:
                 )
             self.notes.append(f"{where}: names no image ({about}) and was left alone.")
             return None
-        return _Read(table, column, found, find_roles(table, column, self._group))
+        roles = find_roles(table, column, self._group)
+        return _Read(table, column, found, roles, index.by_number)
 
     def give(self, source: Source, rows: NDArray[np.int64]) -> None:
         """Give a source what the tables say of its images.
@@ -124,9 +127,16 @@ class Tables:
         columns.keep_labels()
         columns.keep_attributes()
         columns.keep_parts()
-        for read, mapped in zip(self._tables, maps, strict=True):
+        for read in self._tables:
             source.notes.append(_said(read, columns))
-            source.notes += _counted(read, mapped, source)
+            source.notes += _odd_rows(read)
+        unnamed = np.flatnonzero((np.stack(maps) < 0).all(0))
+        if len(unnamed):
+            source.notes.append(
+                f"{source.name}: {counted(len(unnamed), 'image')} (first: "
+                f"{source.title(int(unnamed[0]))}) {'has' if len(unnamed) == 1 else 'have'} no row "
+                "in a table."
+            )
 
 
 class _Columns:
@@ -280,13 +290,15 @@ def _file_column(table: Table, index: Names) -> tuple[int | None, list[Found]]:
     """The column that names most images; of equals the one whose header says so."""
     best: tuple[int, bool, int] = (0, False, 0)
     chosen: tuple[int | None, list[Found]] = (None, [])
+    by_number = False
     for column, header in enumerate(table.header):
         says = plain(header) in FILE_WORDS
         found = index.column(table.column(column), numbers=says)
         named = sum(row is not None for row, _ in found)
         rank = (named, says, -column)
         if named and rank > best:
-            best, chosen = rank, (column, found)
+            best, chosen, by_number = rank, (column, found), index.by_number
+    index.by_number = by_number
     return chosen
 
 
@@ -334,7 +346,8 @@ def _alike(table: Table, one: int, other: int, file: int) -> bool:
 def _said(read: _Read, columns: _Columns) -> str:
     """The note on what the columns were taken for."""
     header, roles = read.table.header, read.roles
-    said = [f"column {header[read.file]!r} names the images"]
+    what = f"column {header[read.file]!r}" if header[read.file] else f"column {read.file + 1}"
+    said = [f"{what} names the images" + (" by number" if read.by_number else "")]
     if roles.label is not None and read.table.where not in columns.labels_unused:
         said.append(f"{roles.headers['label']!r} is the class")
     elif roles.label is not None:
@@ -350,8 +363,8 @@ def _said(read: _Read, columns: _Columns) -> str:
     return f"{read.table.where}: {'; '.join(said)}."
 
 
-def _counted(read: _Read, mapped: NDArray[np.int64], source: Source) -> list[str]:
-    """Notes on rows without an image and images without a row."""
+def _odd_rows(read: _Read) -> list[str]:
+    """Notes on rows that name no image, and on those that repeat another."""
     notes, table = [], read.table
     without = [row for row, (file, _) in enumerate(read.found) if file is None]
     if without:
@@ -361,12 +374,6 @@ def _counted(read: _Read, mapped: NDArray[np.int64], source: Source) -> list[str
             f"{table.where}: {counted(len(without), 'row')} {name} no image (first: line "
             f"{table.lines[first]}, {table.rows[first][read.file]!r}) and "
             f"{'was' if len(without) == 1 else 'were'} left out."
-        )
-    unnamed = np.flatnonzero(mapped < 0)
-    if len(unnamed):
-        notes.append(
-            f"{table.where}: {counted(len(unnamed), 'image')} (first: "
-            f"{source.title(int(unnamed[0]))}) {'has' if len(unnamed) == 1 else 'have'} no row."
         )
     repeated = len(table.rows) - len(without) - len({f for f, _ in read.found if f is not None})
     if repeated > 0 and not any(frame is not None for _, frame in read.found):
