@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from vaelab.data.images import ImageSet
-from vaelab.explore.grids import to_uint8
+from vaelab.explore.grids import as_colours
 from vaelab.explorer.graph import base64_of
 
 BUDGET = 700_000
@@ -20,7 +20,6 @@ BUDGET = 700_000
 FEWEST_EXACT = 400
 """Where fewer images than this would fit without loss, they are compressed with a little."""
 
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _QUALITY = 85
 _EFFORT = 50  # more takes ten times as long for 2 % less
 _PROBED = 32
@@ -59,15 +58,16 @@ def _columns(images: Tensor) -> int:
 
 
 def _webp(images: Tensor, exact: bool) -> bytes:
-    count, channels, height, width = images.shape
+    shown = torch.from_numpy(as_colours(images))
+    count, channels, height, width = shown.shape
     columns = _columns(images)
     rows = -(-count // columns)
     whole = torch.zeros(rows * columns, channels, height, width, dtype=torch.uint8)
-    whole[:count] = images
-    tiles = torch.from_numpy(to_uint8(whole)).view(rows, columns, channels, height, width)
+    whole[:count] = shown
+    tiles = whole.view(rows, columns, channels, height, width)
     pixels = tiles.permute(0, 3, 1, 4, 2).reshape(rows * height, columns * width, channels)
     array = pixels.squeeze(2) if channels == 1 else pixels
     memory = io.BytesIO()
-    picture = Image.fromarray(array.contiguous().numpy(), _MODES[channels])
+    picture = Image.fromarray(array.contiguous().numpy())
     picture.save(memory, "webp", lossless=exact, quality=_EFFORT if exact else _QUALITY, exact=True)
     return memory.getvalue()
