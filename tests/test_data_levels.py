@@ -19,6 +19,7 @@ from tests.test_data import noise
 from vaelab.data import Splits, load_data
 from vaelab.data.pixels import channels_first
 from vaelab.errors import DataError
+from vaelab.explore.grids import as_colours
 from vaelab.training.run import Run
 
 Numbers = NDArray[Any]
@@ -232,3 +233,32 @@ def test_other_channels_are_never_made_up() -> None:
         load_data(noise(12, 5, 9, 8), channels=3)
     pixels, _ = read(noise(12, 5, 9, 8), channels=5, size=(12, 12))
     assert pixels.shape == (12, 5, 12, 12)
+
+
+@pytest.mark.parametrize("channels", [2, 5])
+def test_any_number_of_channels_is_trained_on_and_shown(
+    channels: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spots = blobs(40, 12, 10, channels)
+    spots[:, 1:] = spots[:, 1:, ::-1]
+    np.save(tmp_path / "a.npy", spots)
+    run = str(tmp_path / "run")
+    vaelab.train("vae", tmp_path / "a.npy", run, **SMALL)
+    for command in ("evaluate", "report", "explore", "score"):
+        code, _, err = run_vaelab(capsys, command, run)
+        assert code == 0, err
+    for command in ("sample", "reconstruct"):
+        picture = tmp_path / f"{command}.png"
+        assert run_vaelab(capsys, command, run, "--n", "4", "--out", str(picture))[0] == 0
+        assert Image.open(picture).mode == "RGB"
+
+
+def test_pictures_show_the_first_three_channels() -> None:
+    pixels = noise(2, 5, 3, 4)
+    np.testing.assert_array_equal(as_colours(torch.from_numpy(pixels)), pixels[:, :3])
+    two = as_colours(torch.from_numpy(pixels[:, :2]))
+    np.testing.assert_array_equal(two[:, :2], pixels[:, :2])
+    assert two.shape == (2, 3, 3, 4)
+    assert two[:, 2].max() == 0
+    for same in (pixels[:, :1], pixels[:, :3], pixels[:, :4]):
+        np.testing.assert_array_equal(as_colours(torch.from_numpy(same)), same)
