@@ -148,8 +148,12 @@ class Images {
   at(i) {
     const [channels, height, width] = this.shape, {columns} = this.sheet;
     if (!this.context) throw new Error("images are not loaded yet");
-    const x = (i % columns) * width, y = Math.floor(i / columns) * height;
-    return imageFrom(this.context.getImageData(x, y, width, height).data, channels);
+    const planes = [1, 3, 4].includes(channels) ? 1 : channels, tall = height * planes; // below one another
+    const x = (i % columns) * width, y = Math.floor(i / columns) * tall;
+    const {data} = this.context.getImageData(x, y, width, tall);
+    if (planes === 1) return imageFrom(data, channels);
+    const size = height * width;
+    return new Float32Array(size * planes).map((_, at) => data[4 * ((at % planes) * size + Math.floor(at / planes))] / 255);
   }
 }
 

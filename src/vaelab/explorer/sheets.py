@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from vaelab.data.images import ImageSet
-from vaelab.explore.grids import as_colours
+from vaelab.explore.grids import to_uint8
 from vaelab.explorer.graph import base64_of
 
 BUDGET = 700_000
@@ -52,15 +52,22 @@ def sheet(images: Tensor, exact: bool = True) -> dict[str, Any]:
     }
 
 
+def _planes(images: Tensor) -> Tensor:
+    """Images that no picture holds as grey planes, one channel below another: the page needs all."""
+    if images.shape[1] in (1, 3, 4):
+        return images
+    return images.flatten(1, 2)[:, None]
+
+
 def _columns(images: Tensor) -> int:
-    count, _, height, width = images.shape
+    count, _, height, width = _planes(images).shape
     return max(1, min(count, round(math.sqrt(count * height / width))))
 
 
 def _webp(images: Tensor, exact: bool) -> bytes:
-    shown = torch.from_numpy(as_colours(images))
-    count, channels, height, width = shown.shape
     columns = _columns(images)
+    shown = torch.from_numpy(to_uint8(_planes(images)))
+    count, channels, height, width = shown.shape
     rows = -(-count // columns)
     whole = torch.zeros(rows * columns, channels, height, width, dtype=torch.uint8)
     whole[:count] = shown
