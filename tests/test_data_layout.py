@@ -232,13 +232,12 @@ def test_pages_and_frames_are_images(suffix: str, tmp_path: Path) -> None:
 
 
 def test_frames_have_names_and_broken_pages_are_counted(tmp_path: Path) -> None:
-    from vaelab.data.load import load_named
-
     pages = [Image.fromarray(page) for page in noise(4, 6, 5)]
     pages[0].save(tmp_path / "s.tif", save_all=True, append_images=pages[1:])
     Image.fromarray(noise(6, 5)).save(tmp_path / "t.png")
-    _, names, _ = load_named(tmp_path)
-    assert names == ["s.tif#1", "s.tif#2", "s.tif#3", "s.tif#4", "t.png"]
+    names = load_data(tmp_path).train.names
+    assert names is not None
+    assert list(names) == ["s.tif#1", "s.tif#2", "s.tif#3", "s.tif#4", "t.png"]
     whole = (tmp_path / "s.tif").read_bytes()
     (tmp_path / "s.tif").write_bytes(whole[: len(whole) * 5 // 8])
     with pytest.raises(DataError, match=r"1 of 4 images are unreadable \(first: s.tif#3, "):

@@ -14,7 +14,6 @@ from PIL import Image
 
 from tests.test_data import noise, save_images
 from vaelab.data import Splits, load_data, summary
-from vaelab.data.load import load_named
 from vaelab.data.split import split_rows
 from vaelab.errors import ConfigError, DataError
 
@@ -33,11 +32,12 @@ def folder(root: Path, name: Callable[[int], str] = lambda k: f"{k:03}.png") -> 
 
 def whole(root: Path) -> tuple[dict[str, str], dict[str, dict[str, float]], str]:
     """Class and attributes of each image by its name, and all notes."""
-    images, names, notes = load_named(root)
+    splits = load_data(root, split=(1, 0, 0))
+    images, notes = splits.train, splits.notes
+    names = list(images.names or ())
     classes = {}
     if images.labels is not None:
-        for name, label in zip(names, images.labels.tolist(), strict=True):
-            classes[name] = images.class_names[label] if label >= 0 else ""
+        classes = dict(zip(names, images.class_of_each(), strict=True))
     values: dict[str, dict[str, float]] = {}
     if images.attributes is not None:
         for name, row in zip(names, images.attributes.tolist(), strict=True):

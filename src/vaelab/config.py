@@ -65,7 +65,7 @@ class DataConfig(Section):
 
     spec: str = Field(
         "mnist",
-        description="mnist, swiss-roll, or the path of images (folder, zip, file, IDX, npz, csv, …)",
+        description="mnist, swiss-roll, or the path of images (folder, zip, IDX, npz, csv, …)",
     )
     size: Annotated[list[Width], Field(min_length=2, max_length=2)] | None = Field(
         None, description="height and width to fit every image to; default: as they are"

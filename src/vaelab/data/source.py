@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vaelab.data.labels import ClassLabels, without_rows
-from vaelab.data.live import Live
 from vaelab.data.levels import Levels
+from vaelab.data.live import Live
 from vaelab.data.pixels import Geometry, Pixels, Shape, as_array
 from vaelab.errors import DataError
 

@@ -53,7 +53,7 @@ def sheet(images: Tensor, exact: bool = True) -> dict[str, Any]:
 
 
 def _planes(images: Tensor) -> Tensor:
-    """Images that no picture holds as grey planes, one channel below another: the page needs all."""
+    """Images of channels that no picture has, as grey planes one below another."""
     if images.shape[1] in (1, 3, 4):
         return images
     return images.flatten(1, 2)[:, None]
