@@ -217,7 +217,7 @@ def test_another_kind_under_the_ending_of_an_image_is_unreadable_by_name(tmp_pat
 def test_pages_and_frames_are_images(suffix: str, tmp_path: Path) -> None:
     levels = [10 * k + 5 for k in range(12)]
     pages = [Image.fromarray(np.full((6, 5, 3), level, np.uint8)) for level in levels]
-    options = {"lossless": True} if suffix == ".webp" else {}
+    options: dict[str, Any] = {"lossless": True} if suffix == ".webp" else {}
     pages[0].save(tmp_path / f"a{suffix}", save_all=True, append_images=pages[1:], **options)
 
     def shades(**how: Any) -> list[int]:

@@ -250,7 +250,8 @@ def test_any_number_of_channels_is_trained_on_and_shown(
     for command in ("sample", "reconstruct"):
         picture = tmp_path / f"{command}.png"
         assert run_vaelab(capsys, command, run, "--n", "4", "--out", str(picture))[0] == 0
-        assert Image.open(picture).mode == "RGB"
+        with Image.open(picture) as shown:
+            assert shown.mode == "RGB"
 
 
 def test_pictures_show_the_first_three_channels() -> None:

@@ -359,7 +359,7 @@ def _chosen(pages: list[int], frames: str) -> list[int]:
 
 def _whole_pages(image: Image.Image) -> list[int]:
     """Numbers of the pages of a TIFF that are no smaller copies; one that is broken ends them."""
-    found = []
+    found: list[int] = []
     for page in range(_MOST_FRAMES):
         try:
             image.seek(page)
