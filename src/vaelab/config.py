@@ -7,6 +7,8 @@ names the key, never a silent default.
 from __future__ import annotations
 
 import difflib
+import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -30,6 +32,7 @@ Factor = Annotated[float, Field(ge=0, le=100)]
 """Temperature or guidance."""
 
 Fit = Literal["pad", "crop", "stretch"]
+ValueRange = Literal["auto", "full"] | Annotated[list[float], Field(min_length=2, max_length=2)]
 Binarize = Literal["none", "dynamic", "threshold"]
 LikelihoodName = Literal[
     "bernoulli",
@@ -61,13 +64,30 @@ class DataConfig(Section):
     """Which images, in which shape, split how."""
 
     spec: str = Field(
-        "mnist", description="mnist, swiss-roll, or the path of images (folder, IDX, npz, csv, …)"
+        "mnist",
+        description="mnist, swiss-roll, or the path of images (folder, zip, IDX, npz, csv, …)",
     )
     size: Annotated[list[Width], Field(min_length=2, max_length=2)] | None = Field(
         None, description="height and width to fit every image to; default: as they are"
     )
-    channels: Literal[1, 3, 4] | None = Field(None, description="1 grey, 3 RGB, 4 RGBA")
+    channels: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+        None, description="1 grey, 3 RGB, 4 RGBA; any other number as the data has it"
+    )
     fit: Fit = Field("pad", description="how an image of another size is brought to `size`")
+    range: ValueRange = Field(
+        "auto",
+        description="values that are black and white: [low, high]; full, as the files say; or "
+        "auto, by the values of the whole data set",
+    )
+    background: str | None = Field(
+        None,
+        description="white, black or #rrggbb, under transparent images and around padded ones; "
+        "default: white under transparent images, black around others",
+    )
+    frames: str = Field("all", description="of a TIFF stack or an animation: all, first or every=K")
+    group: str | None = Field(
+        None, description="column of a table whose values keep images in one part of the split"
+    )
     skip_bad: bool = Field(False, description="leave unreadable images out and count them")
     split: Annotated[list[Fraction], Field(min_length=3, max_length=3)] = Field(
         [0.8, 0.1, 0.1], description="train, validation and test share where the data has no split"
@@ -91,6 +111,34 @@ class DataConfig(Section):
     def _listed(cls, value: object) -> object:
         if isinstance(value, str):  # thickness,slant
             return [name.strip() for name in value.split(",") if name.strip()]
+        return value
+
+    @field_validator("range", mode="before")
+    @classmethod
+    def _pair(cls, value: object) -> object:
+        if isinstance(value, str) and "," in value:  # 0,4095
+            return [part.strip() for part in value.split(",")]
+        return value
+
+    @field_validator("range")
+    @classmethod
+    def _ascends(cls, value: ValueRange) -> ValueRange:
+        if isinstance(value, list) and not (value[0] < value[1] and math.isfinite(sum(value))):
+            raise ValueError("give LOW,HIGH with LOW below HIGH, auto or full")
+        return value
+
+    @field_validator("background")
+    @classmethod
+    def _colour(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch("white|black|#[0-9a-fA-F]{6}", value):
+            raise ValueError("give white, black or #rrggbb")
+        return value
+
+    @field_validator("frames")
+    @classmethod
+    def _counted(cls, value: str) -> str:
+        if not re.fullmatch("all|first|every=[1-9][0-9]{0,8}", value):
+            raise ValueError("give all, first or every=K, such as every=10")
         return value
 
     @field_validator("size", mode="before")
