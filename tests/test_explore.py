@@ -162,7 +162,7 @@ def test_reconstructions_stand_beside_their_originals() -> None:
 
 def test_what_cannot_be_drawn_is_said() -> None:
     model, code = linear_vae(), torch.zeros(3)
-    with pytest.raises(ConfigError, match="2 or more"):
+    with pytest.raises(ConfigError, match="steps: must be 2 to 10,000"):
         pictures.interpolate(model, code, code, 1)
     with pytest.raises(ConfigError, match="neither a code"):
         pictures.interpolate(model, torch.zeros(4), code)

@@ -203,7 +203,7 @@ def test_what_cannot_be_scored_is_said(spots: Splits) -> None:
     model = train("vae", spots, **{**SMALL, "epochs": 1})
     with pytest.raises(ConfigError, match="'beauty' is unknown"):
         score(model, spots.test, scores=["beauty"])
-    with pytest.raises(ConfigError, match="one draw and one step"):
+    with pytest.raises(ConfigError, match="steps: must be 1 to 1,000,000"):
         score(model, spots.test, steps=0)
     other = ImageSet(torch.zeros(3, 1, 5, 5, dtype=torch.uint8))
     with pytest.raises(DataError, match="3 images of shape"):
