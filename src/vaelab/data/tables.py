@@ -19,10 +19,11 @@ from vaelab.data.formats import SUFFIXES
 from vaelab.data.labels import UNKNOWN, read_labels
 from vaelab.data.layout import part_of_word
 from vaelab.data.naming import SEVERAL, Found, Names
-from vaelab.data.places import Place, shown
+from vaelab.data.places import Place
 from vaelab.data.roles import FILE_WORDS, UNKNOWN_WORDS, Roles, find_roles, is_label_word, plain
 from vaelab.data.source import PARTS, Source
 from vaelab.errors import ConfigError, DataError, counted
+from vaelab.opening import shown
 
 _SUFFIXES = (".csv", ".tsv", ".tab")
 _LISTS = ("list_attr_celeba.txt", "list_eval_partition.txt", "labels.txt", "attributes.txt")
