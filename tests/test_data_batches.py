@@ -198,7 +198,7 @@ def test_a_set_in_a_file_gives_the_same_batches(kind: str, tmp_path: Path) -> No
     filed = load_data(source, memory_budget=0, cache_dir=cache)
     expect_equal(filed, load_data(source, cache_dir=tmp_path / "none"))
     expected = 0 if kind in ("array", "items") else 1  # what has no name has nothing to find again
-    assert len(list(cache.iterdir())) == expected
+    assert len(list(cache.glob("*.pixels"))) == expected
 
 
 def write_folder(folder: Path, images: NDArray[np.uint8]) -> None:
@@ -269,7 +269,7 @@ def test_cache_is_used_again_and_renewed_when_the_folder_changes(counted: Counte
         for part in (changed.train, changed.validation, changed.test)
     ]
     assert int((torch.cat(everything) == 77).all((1, 2, 3)).sum()) == 1
-    assert len(list(counted.cache.iterdir())) == 2  # one for each set of options
+    assert len(list(counted.cache.glob("*.pixels"))) == 2  # one for each set of options
     (counted.folder / "class1" / "029.png").unlink()
     assert len(counted.load().train) == 23
     assert counted.decoded == 29
@@ -278,7 +278,7 @@ def test_cache_is_used_again_and_renewed_when_the_folder_changes(counted: Counte
 @pytest.mark.parametrize("damage", ["short", "empty", "footer", "middle", "long"])
 def test_a_damaged_cache_is_written_anew(damage: str, counted: Counted) -> None:
     first = counted.load()
-    (path,) = counted.cache.iterdir()
+    (path,) = counted.cache.glob("*.pixels")
     data = path.read_bytes()
     path.unlink()  # the first set keeps its own file
     path.write_bytes(
@@ -336,7 +336,7 @@ def test_cache_folder_comes_from_the_environment(
 ) -> None:
     monkeypatch.setenv("VAELAB_CACHE", str(tmp_path / "named"))
     load_data(counted.folder, memory_budget=0)
-    assert len(list((tmp_path / "named").iterdir())) == 1
+    assert len(list((tmp_path / "named").glob("*.pixels"))) == 1
 
 
 def test_memory_stays_bounded_over_a_set_in_a_file(tmp_path: Path) -> None:

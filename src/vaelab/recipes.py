@@ -555,16 +555,21 @@ def resolve(values: Mapping[str, Any], where: str = "configuration") -> RunConfi
     chosen = find_recipe(config.recipe)
     presets = {"model": dict(chosen.model), "training": dict(chosen.training)}
     config = parse_config(merge(presets, values), where)
+    return config.model_copy(update={"options": _options(config, where)})
+
+
+def _options(config: RunConfig, where: str) -> dict[str, Any]:
+    chosen = find_recipe(config.recipe)
     try:
-        options = chosen.options.model_validate(config.options)
+        return chosen.options.model_validate(config.options).model_dump()
     except ValidationError as error:
         raise ConfigError(explain(error, chosen.options, f"{where}: {chosen.name}")) from None
-    return config.model_copy(update={"options": options.model_dump()})
 
 
 def build(config: RunConfig, setup: Setup) -> Built:
-    """Return model and objective of a resolved configuration."""
-    return find_recipe(config.recipe).build(setup, **config.options)
+    """Return model and objective of a resolved configuration; a file may hold other options."""
+    options = _options(config, "configuration")
+    return find_recipe(config.recipe).build(setup, **options)
 
 
 def _needs_density(setup: Setup, name: str) -> None:
