@@ -63,8 +63,10 @@ def splits() -> Splits:
     size = torch.randn(37, 2, generator=g)
     size[5::9, 0] = torch.nan
     every = ImageSet(images, labels, size, ("a", "b", "c"), ("size", "slant"))
-    parts = [every.subset(torch.arange(*ends)) for ends in ((0, 25), (25, 31), (31, 37))]
-    return Splits("dots", *parts)
+    train, held_out, test = (
+        every.subset(torch.arange(*ends)) for ends in ((0, 25), (25, 31), (31, 37))
+    )
+    return Splits("dots", train, held_out, test)
 
 
 def trained(name: str) -> dict[str, Tensor]:

@@ -17,7 +17,8 @@ from PIL import Image
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, Subset
 from torch.utils.data import TensorDataset as Tensors
 
-from vaelab.data import Splits, load_data
+from vaelab.config import IN_MEMORY, DataConfig
+from vaelab.data import Splits, load_config, load_data
 from vaelab.errors import ConfigError, DataError, PickleError
 
 KINDS = np.arange(30) % 3
@@ -656,9 +657,39 @@ def test_live_images_are_a_function_of_seed_epoch_and_image() -> None:
     assert half.live.take(torch.tensor([0]), 5, 0)[0, 0, 0, 0] == round(255 * first[3])
 
 
+def test_arrays_of_other_libraries_are_read_by_their_protocol() -> None:
+    class Foreign:
+        """As an array of JAX or TensorFlow."""
+
+        def __init__(self, values: NDArray[Any]) -> None:
+            self.values, self.shape = values, values.shape
+
+        def __len__(self) -> int:
+            return len(self.values)
+
+        def __array__(self, dtype: Any = None, copy: Any = None) -> NDArray[Any]:
+            return self.values
+
+    expect(load_data((Foreign(IMAGES), Foreign(KINDS))), ["0", "1", "2"])
+
+
+def test_emnist_is_said_to_be_transposed(tmp_path: Path) -> None:
+    head = struct.pack(">HBB3I", 0, 8, 3, *GREY.shape)
+    for name, noted in (("emnist-letters", True), ("kmnist", False)):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / f"{name}-train-images-idx3-ubyte").write_bytes(head + GREY.tobytes())
+        assert any("transposed" in note for note in load_data(folder).notes) == noted
+
+
 def test_live_is_for_data_sets_alone(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", IMAGES)
     with pytest.raises(ConfigError, match=r"data.live: .*a.npy gives the same images each time"):
         load_data(tmp_path / "a.npy", live=True)
     with pytest.raises(DataError, match="arrays give the same image each time"):
         load_data(IMAGES, live=True)
+    config = DataConfig(spec=IN_MEMORY, live=True)
+    assert load_config(config, tmp_path / "a.npy").train.live is None  # other data of such a run
+    assert load_config(config, Shifting()).train.live is not None
+    with pytest.raises(ConfigError, match=r"data.live: .*a.npy"):
+        load_config(DataConfig(spec=str(tmp_path / "a.npy"), live=True))

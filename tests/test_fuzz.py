@@ -50,10 +50,10 @@ TEXTS = (
 
 def places(values: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """Paths of everything below nested values."""
-    below = values.items() if isinstance(values, dict) else []
-    below = enumerate(values) if isinstance(values, list) else below
+    if isinstance(values, list):
+        values = dict(enumerate(values))
     found = []
-    for key, value in below:
+    for key, value in values.items() if isinstance(values, dict) else ():
         found += [(*path, key), *places(value, (*path, key))]
     return found
 

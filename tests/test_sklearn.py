@@ -21,6 +21,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from tests.conftest import blobs
 from vaelab.models.model import seeded
+from vaelab.models.priors import FlowPrior, MixturePrior
 from vaelab.sklearn import VAE
 
 QUICK: dict[str, Any] = {"hidden": (8,), "epochs": 2, "batch_size": 16, "draws": 10}
@@ -90,7 +91,7 @@ def log_density(model: VAE, rows: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Return log p(x) of a linear model in closed form (Tipping and Bishop, 1999)."""
     offset = model.inverse_transform(np.zeros((1, 2)))[0]
     weight = (model.inverse_transform(np.eye(2)) - offset).T
-    sigma = float(model.model_.decode(torch.zeros(1, 2)).base_dist.scale.detach()[0, 0, 0, 0])
+    sigma = float(model.model_.decode(torch.zeros(1, 2)).stddev.detach()[0, 0, 0, 0])
     covariance = weight @ weight.T + np.diag((sigma * model.scale_) ** 2)
     found: np.ndarray[Any, Any] = multivariate_normal(offset, covariance).logpdf(rows)
     return found
@@ -128,6 +129,7 @@ def test_score_and_samples_are_of_the_models_own_distributions(
     model = VAE(**QUICK, likelihood="gaussian", random_state=2, settings=settings)
     model.set_params(draws=3000).fit(plane(60))
     own = model.model_.prior
+    assert isinstance(own, (MixturePrior, FlowPrior))
     with torch.no_grad():
         for parameter in own.parameters():  # away from N(0, I)
             parameter.add_(by * torch.randn_like(parameter))

@@ -51,7 +51,8 @@ def train(
 
     Arguments:
         recipe: name of a recipe; ``vae`` by default.
-        data: path, ``mnist``, array, tensor, map-style dataset or `Splits`; ``mnist`` by default.
+        data: `Splits`, or what `load_data` takes: path, array, tensor, data set, table; ``mnist``
+            by default.
         out: folder of the run; without it nothing is written.
         config: YAML file or nested mapping that ``settings`` are laid upon.
         resume: go on with the run in ``out``.

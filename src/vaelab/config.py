@@ -7,6 +7,8 @@ names the key, never a silent default.
 from __future__ import annotations
 
 import difflib
+import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -19,11 +21,18 @@ from vaelab.parsing import MAX_BYTES, parse_yaml
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1, le=10**9)]
+Positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Width = Annotated[int, Field(ge=1, le=65_536)]
+"""Of a layer, of the latent space: more would not fit into memory."""
+Draws = Annotated[int, Field(ge=1, le=100_000)]
+"""Of the latent, for each image of a batch."""
+Factor = Annotated[float, Field(ge=0, le=100)]
+"""Temperature or guidance."""
 
 Fit = Literal["pad", "crop", "stretch"]
+ValueRange = Literal["auto", "full"] | Annotated[list[float], Field(min_length=2, max_length=2)]
 Binarize = Literal["none", "dynamic", "threshold"]
 LikelihoodName = Literal[
     "bernoulli",
@@ -55,13 +64,30 @@ class DataConfig(Section):
     """Which images, in which shape, split how."""
 
     spec: str = Field(
-        "mnist", description="mnist, swiss-roll, or the path of images (folder, IDX, npy, npz)"
+        "mnist",
+        description="mnist, swiss-roll, or the path of images (folder, zip, IDX, npz, csv, …)",
     )
-    size: Annotated[list[Count], Field(min_length=2, max_length=2)] | None = Field(
+    size: Annotated[list[Width], Field(min_length=2, max_length=2)] | None = Field(
         None, description="height and width to fit every image to; default: as they are"
     )
-    channels: Literal[1, 3, 4] | None = Field(None, description="1 grey, 3 RGB, 4 RGBA")
+    channels: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+        None, description="1 grey, 3 RGB, 4 RGBA; any other number as the data has it"
+    )
     fit: Fit = Field("pad", description="how an image of another size is brought to `size`")
+    range: ValueRange = Field(
+        "auto",
+        description="values that are black and white: [low, high]; full, as the files say; or "
+        "auto, by the values of the whole data set",
+    )
+    background: str | None = Field(
+        None,
+        description="white, black or #rrggbb, under transparent images and around padded ones; "
+        "default: white under transparent images, black around others",
+    )
+    frames: str = Field("all", description="of a TIFF stack or an animation: all, first or every=K")
+    group: str | None = Field(
+        None, description="column of a table whose values keep images in one part of the split"
+    )
     skip_bad: bool = Field(False, description="leave unreadable images out and count them")
     split: Annotated[list[Fraction], Field(min_length=3, max_length=3)] = Field(
         [0.8, 0.1, 0.1], description="train, validation and test share where the data has no split"
@@ -87,6 +113,34 @@ class DataConfig(Section):
             return [name.strip() for name in value.split(",") if name.strip()]
         return value
 
+    @field_validator("range", mode="before")
+    @classmethod
+    def _pair(cls, value: object) -> object:
+        if isinstance(value, str) and "," in value:  # 0,4095
+            return [part.strip() for part in value.split(",")]
+        return value
+
+    @field_validator("range")
+    @classmethod
+    def _ascends(cls, value: ValueRange) -> ValueRange:
+        if isinstance(value, list) and not (value[0] < value[1] and math.isfinite(sum(value))):
+            raise ValueError("give LOW,HIGH with LOW below HIGH, auto or full")
+        return value
+
+    @field_validator("background")
+    @classmethod
+    def _colour(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch("white|black|#[0-9a-fA-F]{6}", value):
+            raise ValueError("give white, black or #rrggbb")
+        return value
+
+    @field_validator("frames")
+    @classmethod
+    def _counted(cls, value: str) -> str:
+        if not re.fullmatch("all|first|every=[1-9][0-9]{0,8}", value):
+            raise ValueError("give all, first or every=K, such as every=10")
+        return value
+
     @field_validator("size", mode="before")
     @classmethod
     def _square(cls, value: object) -> object:
@@ -109,12 +163,12 @@ class NetworkConfig(Section):
     """An encoder or decoder: convolutions (none in an mlp), then fully connected layers."""
 
     kind: Literal["conv", "residual", "mlp"] = "conv"
-    widths: Annotated[list[Count], Field(min_length=1)] = Field(
+    widths: Annotated[list[Width], Field(min_length=1)] = Field(
         [32, 64], description="channels of each convolution, from the image to the code"
     )
     strides: list[Literal[1, 2]] | None = Field(None, description="of each convolution; default 2")
     kernel: Annotated[int, Field(ge=1, le=15)] = 4
-    hidden: list[Count] = Field(
+    hidden: list[Width] = Field(
         [],
         description="widths of fully connected layers, from the image to the code; "
         "[512, 512] in an mlp, where [] makes it linear",
@@ -140,17 +194,17 @@ class NetworkConfig(Section):
 class ModelConfig(Section):
     """Three conditional distributions: posterior q(z|x), likelihood p(x|z) and prior p(z)."""
 
-    latent_dim: Count = Field(2, description="dimensions D of the latent space")
+    latent_dim: Width = Field(2, description="dimensions D of the latent space")
     encoder: NetworkConfig = NetworkConfig()
     decoder: NetworkConfig = Field(
         NetworkConfig(), description="mirrors the encoder; name only what differs"
     )
     likelihood: LikelihoodName = "bernoulli"
     sigma: Positive = Field(0.1, description="σ of `gaussian`; scale of `laplace`; start of others")
-    mixtures: Count = Field(5, description="components of `logistic-mixture`")
+    mixtures: Width = Field(5, description="components of `logistic-mixture`")
     posterior: PosteriorName = "diagonal"
     prior: str = Field("normal", description="normal, mixture, or a zuko flow such as nsf or maf")
-    prior_components: Count = Field(50, description="components of the `mixture` prior")
+    prior_components: Width = Field(50, description="components of the `mixture` prior")
 
     @model_validator(mode="before")
     @classmethod

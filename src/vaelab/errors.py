@@ -49,6 +49,12 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def within(name: str, value: float, least: float, most: float) -> None:
+    """Raise `ConfigError` for a number out of its range, NaN included."""
+    if not least <= value <= most:
+        raise ConfigError(f"{name}: must be {least:,} to {most:,} (got {value!r}).")
+
+
 def refuse_pickle(path: Path | str) -> None:
     """Raise `PickleError` for a file whose ending says that it is pickle."""
     suffix = Path(path).suffix.lower()

@@ -19,6 +19,17 @@ _MERGE = "tag:yaml.org,2002:merge"
 class _Loader(yaml.SafeLoader):
     """The safe loader, without dates, for which no setting has a use, and without twice a key."""
 
+    depth = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Node | None:
+        """Return the next node; raises `ValueError` for one that is too deep to be parsed soon."""
+        self.depth += 1
+        if self.depth > _DEEPEST + 1:
+            raise ValueError(f"nested more than {_DEEPEST} deep")
+        node: Node | None = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
     def compose_mapping_node(self, anchor: Any) -> MappingNode:
         """Return the node of a mapping; raises `ConstructorError` for a key given twice."""
         node: MappingNode = super().compose_mapping_node(anchor)

@@ -20,12 +20,14 @@ from torch import Tensor
 from vaelab.config import (
     Binarize,
     Count,
+    Draws,
     Fraction,
     ModelConfig,
     NonNegative,
     Positive,
     Rate,
     RunConfig,
+    Width,
     explain,
     merge,
     parse_config,
@@ -159,7 +161,7 @@ def vae(
     beta: NonNegative = 1.0,
     warmup: Fraction = 0.0,
     free_bits: NonNegative = 0.0,
-    samples: Count = 1,
+    samples: Draws = 1,
 ) -> Built:
     """Variational autoencoder (Kingma and Welling, 2014): the negative ELBO.
 
@@ -176,7 +178,7 @@ def beta_vae(
     beta: NonNegative = 4.0,
     warmup: Fraction = 0.0,
     free_bits: NonNegative = 0.0,
-    samples: Count = 1,
+    samples: Draws = 1,
 ) -> Built:
     """β-VAE (Higgins et al., 2017): the rate weighted by β > 1, for less entangled latents.
 
@@ -192,7 +194,7 @@ def annealed_vae(
     capacity: NonNegative = 25.0,
     gamma: NonNegative = 100.0,
     growth: Fraction = 0.7,
-    samples: Count = 1,
+    samples: Draws = 1,
 ) -> Built:
     """Annealed-capacity VAE (Burgess et al., 2018): the rate is held at a target C that grows.
 
@@ -207,7 +209,7 @@ def annealed_vae(
 
 
 @recipe("iwae")
-def iwae(setup: Setup, *, samples: Count = 5, warmup: Fraction = 0.0) -> Built:
+def iwae(setup: Setup, *, samples: Draws = 5, warmup: Fraction = 0.0) -> Built:
     """Importance-weighted autoencoder (Burda et al., 2016): a tighter bound from several draws.
 
     loss = −log 1/S Σ_s p(x|z_s) p(z_s) / q(z_s|x)
@@ -226,7 +228,7 @@ def cvae(
     asked: NonNegative = 15.0,
     beta: NonNegative = 1.0,
     warmup: Fraction = 0.0,
-    samples: Count = 1,
+    samples: Draws = 1,
 ) -> Built:
     """Conditional VAE (Sohn et al., 2015): encoder and decoder are told class and attributes.
 
@@ -260,7 +262,7 @@ def cvae_info(
     critic_lr: Positive = 1e-3,
     beta: NonNegative = 1.0,
     warmup: Fraction = 0.0,
-    samples: Count = 1,
+    samples: Draws = 1,
 ) -> Built:
     """CVAE whose code tells little of the labels (Klys et al., 2018): a critic reads them from z.
 
@@ -284,7 +286,7 @@ def csvae(
     setup: Setup,
     *,
     attributes: list[str] = [],  # noqa: B006 (pydantic copies it)
-    width: Count = 2,
+    width: Width = 2,
     means: Pair = [0.0, 3.0],  # noqa: B006
     scales: Pair = [1.0, 1.0],  # noqa: B006
     independence: Literal["transport", "critic"] = "transport",
@@ -296,7 +298,7 @@ def csvae(
     critic_lr: Positive = 1e-3,
     beta: NonNegative = 1.0,
     warmup: Fraction = 0.0,
-    samples: Count = 1,
+    samples: Draws = 1,
 ) -> Built:
     """Attribute subspaces (CSVAE; Klys et al., 2018): a subspace w for each attribute, z without.
 
@@ -449,8 +451,8 @@ def m1_m2(
     setup: Setup,
     *,
     alpha: NonNegative = 5.0,
-    second: Count = 50,
-    hidden: Count = 500,
+    second: Width = 50,
+    hidden: Width = 500,
     beta: NonNegative = 0.2,
     shift: Shift = 2,
     rotation: Angle = 10.0,

@@ -25,7 +25,6 @@ from torch import Tensor
 from vaelab import api
 from vaelab.data.batches import Batch
 from vaelab.data.images import ImageSet, Splits
-from vaelab.data.pixels import CHANNELS
 from vaelab.models import noise
 from vaelab.models.model import evaluating, seeded
 from vaelab.models.vae import Vae
@@ -113,11 +112,11 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             raise ValueError(
                 f"likelihood {self.likelihood!r}: choose one of {', '.join(SCALED + WITHIN)}."
             )
-        if self.image_shape is not None and self.image_shape[0] not in CHANNELS:
+        shape = self.image_shape
+        if shape is not None and shape[0] not in (1, 3, 4) and shape[2] in (1, 3, 4):
             raise ValueError(
-                f"image_shape {self.image_shape}: is (C, H, W), channels first, and C must be 1, 3 "
-                "or 4. Rows of (H, W, C) images: X.reshape(-1, H, W, C).transpose(0, 3, 1, 2)"
-                ".reshape(len(X), -1)."
+                f"image_shape {shape}: is (C, H, W), channels first. Rows of (H, W, C) images: "
+                "X.reshape(-1, H, W, C).transpose(0, 3, 1, 2).reshape(len(X), -1)."
             )
         self._check_arguments()
         self._set_scale(rows)

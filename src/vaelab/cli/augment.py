@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 def augment(
     run: RunPath,
     out: Annotated[Path, typer.Option("--out", "-o", help="New folder for the images.")],
-    per_class: Annotated[int, typer.Option(min=1, help="Images of each class.")] = 500,
+    per_class: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="Images of each class.")
+    ] = 500,
     sampler: Annotated[
         str | None,
         typer.Option(

@@ -56,7 +56,7 @@ def read_all(run: Run, sources: Sequence[str], skip_bad: bool = False) -> ImageS
 
 def _groups(sources: Sequence[str]) -> list[str | list[str]]:
     """Return what is read on its own: each folder and array, and neighbouring files together."""
-    from vaelab.data.listed import is_image
+    from vaelab.data.folder import is_image
 
     groups: list[str | list[str]] = []
     for source in sources:
@@ -76,13 +76,14 @@ def _read(run: Run, source: str | list[str], skip_bad: bool) -> ImageSet:
 
     (channels, height, width), _ = run.trained_on()
     config = run.read_config().data
-    if note := fitted_note(source, (channels, height, width), config.fit):
+    if note := fitted_note(source, (channels, height, width), config.fit, config.frames):
         output.say(note)
     fitted = config.model_copy(
         update={
             "size": [height, width],
             "channels": channels,
             "attributes": [],  # they are only looked at
+            "group": None,
             "split": [1.0, 0.0, 0.0],
             "skip_bad": skip_bad,
         }

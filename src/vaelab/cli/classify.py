@@ -19,6 +19,16 @@ from vaelab.cli.images import (
     say_unfinished,
 )
 from vaelab.cli.keep import OutJson, check_json, keep
+from vaelab.cli.options import (
+    Background,
+    Channels,
+    FitTo,
+    Frames,
+    Group,
+    Size,
+    SkipBadOrNot,
+    ValueRange,
+)
 from vaelab.cli.output import output, table
 from vaelab.cli.train import Out, _train, free_folder, trained
 from vaelab.config import assignment, merge, read_yaml
@@ -57,13 +67,14 @@ def train(
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, mps.")] = None,
-    size: Annotated[
-        str | None, typer.Option(help="Fit images to HEIGHTxWIDTH, or N for a square.")
-    ] = None,
-    channels: Annotated[int | None, typer.Option(help="1, 3 or 4.")] = None,
-    skip_bad: Annotated[
-        bool | None, typer.Option("--skip-bad", help="Leave unreadable images out.")
-    ] = None,
+    size: Size = None,
+    channels: Channels = None,
+    fit: FitTo = None,
+    range: ValueRange = None,
+    background: Background = None,
+    frames: Frames = None,
+    group: Group = None,
+    skip_bad: SkipBadOrNot = None,
     set_: Annotated[
         list[str] | None,
         typer.Option("-s", "--set", help="Any setting, such as -s options.elastic=1."),
@@ -98,6 +109,11 @@ def train(
         "device": device,
         "size": size,
         "channels": channels,
+        "fit": fit,
+        "range": range,
+        "background": background,
+        "frames": frames,
+        "group": group,
         "skip_bad": skip_bad,
     }
     values = settings_to_config({key: value for key, value in flat.items() if value is not None})

@@ -58,7 +58,8 @@ def evaluate(
     data: Data = None,
     split: PartOf = None,
     samples: Annotated[
-        int | None, typer.Option(min=1, help="K of the importance-weighted log p(x).")
+        int | None,
+        typer.Option(min=1, max=1_000_000, help="K of the importance-weighted log p(x)."),
     ] = None,
     bound_images: Annotated[int | None, typer.Option(min=1, help="Images of that bound.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Measure on so many images.")] = None,
@@ -212,7 +213,7 @@ def explore(
 
 def sample(
     run: RunPath,
-    n: Annotated[int, typer.Option("--n", min=1, help="Number of images.")] = 64,
+    n: Annotated[int, typer.Option("--n", min=1, max=1_000_000, help="Number of images.")] = 64,
     temperature: Annotated[
         float, typer.Option(min=0, max=100, help="Below 1: more typical.")
     ] = 1.0,
@@ -312,7 +313,7 @@ def directions(
     run: RunPath,
     data: Data = None,
     how: How = "difference",
-    n: Annotated[int, typer.Option("--n", min=1, help="Images a strip.")] = 8,
+    n: Annotated[int, typer.Option("--n", min=1, max=1_000_000, help="Images a strip.")] = 8,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help=".npz for the directions.", show_default=False),
@@ -373,7 +374,7 @@ def interpolate(
     data: Data = None,
     start: Annotated[str, typer.Option("--from", help=f"The first image. {One}")] = "0",
     end: Annotated[str, typer.Option("--to", help="The last image, likewise.")] = "1",
-    steps: Annotated[int, typer.Option(min=2, help="Images of the path.")] = 10,
+    steps: Annotated[int, typer.Option(min=2, max=10_000, help="Images of the path.")] = 10,
     how: Annotated[str, typer.Option(help="linear or spherical.")] = "linear",
     split: PartOf = None,
     skip_bad: SkipBad = False,
@@ -401,7 +402,7 @@ def traverse(
         str | None,
         typer.Option(help=f"Start from this image. {One}", show_default="the prior"),
     ] = None,
-    steps: Annotated[int, typer.Option(min=2, help="Images of a row.")] = 11,
+    steps: Annotated[int, typer.Option(min=2, max=10_000, help="Images of a row.")] = 11,
     reach: Annotated[
         float, typer.Option(min=0, max=100, help="Deviations of the prior, each way.")
     ] = 2.5,

@@ -114,6 +114,7 @@ def _read_other(run: Run, data: str, bare: bool, skip_bad: bool, alone: bool) ->
     config = run.read_config()
     (channels, height, width), _ = run.trained_on()
     fit: dict[str, Any] = {"spec": data, "size": [height, width], "channels": channels}
+    fit |= {"live": False, "group": None}  # which are of the run's own data
     fit |= {"attributes": []} if bare else {}
     fit |= {"skip_bad": True} if skip_bad else {}
     fit |= {"split": [1.0, 0.0, 0.0]} if alone else {}
@@ -174,7 +175,8 @@ def tell_fitted(run: Run, data: str | None) -> None:
     from vaelab.data.load import fitted_note
 
     shape, _ = run.trained_on()
-    note = fitted_note(data, shape, run.read_config().data.fit)
+    config = run.read_config().data
+    note = fitted_note(data, shape, config.fit, config.frames)
     if note:
         output.say(note)
 

@@ -6,17 +6,29 @@ from typing import Annotated, Any
 
 import typer
 
+from vaelab.cli.options import (
+    Background,
+    Channels,
+    FitTo,
+    Frames,
+    Group,
+    Size,
+    SkipBadOrNot,
+    ValueRange,
+)
 from vaelab.cli.output import output, table
 
 
 def data(
     spec: Annotated[str, typer.Argument(help="mnist, swiss-roll, or a path.")] = "mnist",
-    size: Annotated[str | None, typer.Option(help="HEIGHTxWIDTH, or N for a square.")] = None,
-    channels: Annotated[int | None, typer.Option(help="1, 3 or 4.")] = None,
-    fit: Annotated[str, typer.Option(help="pad, crop or stretch.")] = "pad",
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave unreadable images out.")
-    ] = False,
+    size: Size = None,
+    channels: Channels = None,
+    fit: FitTo = None,
+    range: ValueRange = None,
+    background: Background = None,
+    frames: Frames = None,
+    group: Group = None,
+    skip_bad: SkipBadOrNot = None,
     attributes: Annotated[
         str | None,
         typer.Option(
@@ -29,8 +41,18 @@ def data(
     from vaelab.config import parse_config
     from vaelab.data.summary import summary
 
-    values: dict[str, Any] = {"spec": spec, "size": size, "channels": channels}
-    values |= {"fit": fit, "skip_bad": skip_bad, "attributes": attributes or []}
+    options: dict[str, Any] = {
+        "size": size,
+        "channels": channels,
+        "fit": fit,
+        "range": range,
+        "background": background,
+        "frames": frames,
+        "group": group,
+        "skip_bad": skip_bad,
+    }
+    values = {key: value for key, value in options.items() if value is not None}
+    values |= {"spec": spec, "attributes": attributes or []}
     splits = output.images(parse_config({"data": values}, "options"))
     facts = summary(splits)
     shown = (key for key in facts if key not in ("notes", "attributes"))  # notes were said above

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from typing import NoReturn
+from itertools import pairwise
+from typing import Any, NoReturn
 
 import typer
 
@@ -86,6 +87,7 @@ def _guarded(arguments: list[str], debug: bool) -> int:
         if hasattr(error, "show") and hasattr(
             error, "exit_code"
         ):  # usage, from click or typer's own
+            _quote(error, arguments)
             error.show()
             return int(error.exit_code)
         if debug:
@@ -93,6 +95,15 @@ def _guarded(arguments: list[str], debug: bool) -> int:
         else:
             print(f"error: {_told(error)}", file=sys.stderr)
         return 1
+
+
+def _quote(error: Any, arguments: list[str]) -> None:
+    """Add to the message about an option the value that it was given, unless it is there."""
+    for name in getattr(getattr(error, "param", None), "opts", []):
+        given = [after for before, after in pairwise(arguments) if before == name]
+        given += [text.partition("=")[2] for text in arguments if text.startswith(f"{name}=")]
+        if given and given[-1] not in error.message:
+            error.message = f"{error.message.rstrip('.')} (got {given[-1]})."
 
 
 _OUT_OF_MEMORY = (

@@ -49,8 +49,12 @@ def score(
         ),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Rank the first so many only.")] = None,
-    draws: Annotated[int, typer.Option(min=1, help="K of the importance-weighted log p(x).")] = 50,
-    steps: Annotated[int, typer.Option(min=1, help="Steps of the search of a regret.")] = 100,
+    draws: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="K of the importance-weighted log p(x).")
+    ] = 50,
+    steps: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="Steps of the search of a regret.")
+    ] = 100,
     skip_bad: SkipBad = False,
     out: Annotated[
         Path | None,

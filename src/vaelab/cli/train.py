@@ -10,6 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vaelab.cli.options import (
+    Background,
+    Channels,
+    FitTo,
+    Frames,
+    Group,
+    Size,
+    SkipBadOrNot,
+    ValueRange,
+)
 from vaelab.cli.output import output, table
 from vaelab.config import RunConfig, assignment, merge
 from vaelab.errors import ConfigError, counted
@@ -98,15 +108,15 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Seed of everything.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, mps.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16.")] = None,
-    size: Annotated[
-        str | None, typer.Option(help="Fit images to HEIGHTxWIDTH, or N for a square.")
-    ] = None,
-    channels: Annotated[int | None, typer.Option(help="1, 3 or 4.")] = None,
-    fit: Annotated[str | None, typer.Option(help="pad, crop or stretch.")] = None,
+    size: Size = None,
+    channels: Channels = None,
+    fit: FitTo = None,
+    range: ValueRange = None,
+    background: Background = None,
+    frames: Frames = None,
+    group: Group = None,
     binarize: Annotated[str | None, typer.Option(help="none, dynamic or threshold.")] = None,
-    skip_bad: Annotated[
-        bool | None, typer.Option("--skip-bad", help="Leave unreadable images out.")
-    ] = None,
+    skip_bad: SkipBadOrNot = None,
     config: Annotated[
         Path | None, typer.Option("-c", "--config", help="YAML file with any setting.")
     ] = None,
@@ -146,6 +156,10 @@ def train(
         "size": size,
         "channels": channels,
         "fit": fit,
+        "range": range,
+        "background": background,
+        "frames": frames,
+        "group": group,
         "binarize": binarize,
         "skip_bad": skip_bad,
     }

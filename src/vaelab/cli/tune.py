@@ -13,7 +13,7 @@ from vaelab.config import assignment, merge, read_yaml
 
 def tune(
     space: Annotated[Path, typer.Argument(help="YAML file: title, base, space, lead.")],
-    trials: Annotated[int, typer.Option(min=1, help="Trainings in all.")] = 30,
+    trials: Annotated[int, typer.Option(min=1, max=1_000_000, help="Trainings in all.")] = 30,
     data: Annotated[str | None, typer.Option("--data", "-d", help="mnist, or a path.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the search.")] = None,
     storage: Annotated[

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaelab.data.labels import MAX_CLASSES, join_labels
-from vaelab.data.pixels import Geometry, Pixels, Shape, channels_first, check_dtype, to_uint8
+from vaelab.data.levels import check_dtype
+from vaelab.data.pixels import Geometry, Pixels, Shape, channels_first
 from vaelab.data.readers import Array, idx
 from vaelab.data.source import (
     PARTS,
@@ -146,14 +147,15 @@ class ArraySource(Source):
             row = max(prod(shape) * array.dtype.itemsize, prod(self.geometry.shape(*shape)))
             for values in array.chunks(max(1, size // row)):
                 try:
-                    pixels = to_uint8(values)
+                    pixels = self.levels.pixels(values)
+                    if len(axes) == 2:
+                        pixels = pixels[:, None]
+                    else:
+                        pixels = pixels.transpose(0, *(axis + 1 for axis in axes))
+                    fitted = self.geometry.batch(pixels, self.levels)
                 except DataError as error:
                     raise DataError(f"{array.where}: {error}.") from None
-                if len(axes) == 2:
-                    pixels = pixels[:, None]
-                else:
-                    pixels = pixels.transpose(0, *(axis + 1 for axis in axes))
-                yield self.geometry.batch(pixels)
+                yield fitted
 
     def _layout(self, array: Array) -> tuple[Shape, tuple[int, ...]]:
         try:
@@ -222,4 +224,10 @@ def idx_source(folder: Path, geometry: Geometry) -> ArraySource:
         for (part, kind), path in sorted(found.items())
         if kind == "images"
     ]
-    return ArraySource(str(folder), pieces, geometry, folder, sorted(found.values()))
+    source = ArraySource(str(folder), pieces, geometry, folder, sorted(found.values()))
+    if any(path.name.lower().startswith("emnist") for path in found.values()):
+        source.notes.append(
+            f"{folder}: EMNIST stores its images transposed, and they were read as they are. In "
+            "Python, images.transpose(0, 2, 1) turns an array (N, H, W) of them."
+        )
+    return source

@@ -6,18 +6,19 @@ import io
 
 from PIL import Image, UnidentifiedImageError
 
-from vaelab.data.folder import FORMATS
+from vaelab.data.formats import FORMATS, READ
+from vaelab.data.levels import Levels
 from vaelab.data.pixels import Geometry, Pixels, native_shape
 from vaelab.errors import DataError
 
 
-def decoded(data: bytes, geometry: Geometry) -> Pixels:
+def decoded(data: bytes, geometry: Geometry, levels: Levels) -> Pixels:
     """Bring the image in ``data`` to ``(C, H, W)``; raises `DataError` where it is none."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             native_shape(image)  # refuses a decompression bomb before it goes off
-            return geometry.image(image)
+            return geometry.image(image, levels)
     except UnidentifiedImageError:
-        raise DataError("no PNG, JPEG, BMP, WebP or TIFF") from None
+        raise DataError(f"not an image that is read ({', '.join(READ)})") from None
     except Image.DecompressionBombError:
         raise DataError("taken for a decompression bomb") from None

@@ -115,7 +115,7 @@ def sums_of(images: NDArray[np.uint8]) -> NDArray[np.uint64]:
     rows = np.ascontiguousarray(images).reshape(len(images), -1)
     words, rest = divmod(rows.shape[1], 8)
     weights = _weights(words + 1)
-    sums = np.einsum("ij,j->i", rows[:, : 8 * words].view("<u8"), weights[:-1])
+    sums: NDArray[np.uint64] = np.einsum("ij,j->i", rows[:, : 8 * words].view("<u8"), weights[:-1])
     if rest:
         last = np.zeros((len(rows), 8), np.uint8)
         last[:, :rest] = rows[:, 8 * words :]

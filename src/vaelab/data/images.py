@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vaelab.config import ValueRange
 from vaelab.data.filed import FileImages
 from vaelab.data.live import Live
 from vaelab.errors import ConfigError, counted
@@ -30,7 +31,7 @@ class ImageSet:
     """N images of one shape.
 
     Arguments:
-        images: uint8, ``(N, C, H, W)``, C one of 1, 3, 4; a tensor, or rows of a file where the
+        images: uint8, ``(N, C, H, W)``; a tensor, or rows of a file where the
             images are larger than memory. Read them with `take`, which serves both. Float32 is for
             `vaelab.sklearn`, whose rows are no images.
         labels: optional int64 class of each image, ``(N,)``.
@@ -223,6 +224,7 @@ class Splits:
         name: how a reader should call it, such as ``mnist``.
         held_out: false when a part had to stand in for another (too few images, or a share of 0).
         notes: plain sentences about what was done on reading (images skipped, split made, …).
+        range: values that were read as black and white, so that other images are read alike.
     """
 
     name: str
@@ -231,3 +233,4 @@ class Splits:
     test: ImageSet
     held_out: bool = True
     notes: tuple[str, ...] = field(default=())
+    range: ValueRange = "full"

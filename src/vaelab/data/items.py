@@ -19,7 +19,7 @@ from vaelab.data.encoded import decoded
 from vaelab.data.fields import Item, Misnamed, class_names, kept_alone, read_item
 from vaelab.data.labels import UNKNOWN, join_labels
 from vaelab.data.live import PROBED, Live, drawing
-from vaelab.data.pixels import Geometry, Pixels, Shape, as_array, channels_first, to_uint8
+from vaelab.data.pixels import Geometry, Pixels, Shape, as_array, channels_first
 from vaelab.data.source import Source
 from vaelab.errors import DataError
 
@@ -232,14 +232,14 @@ class ItemSource(Source):
 
     def _pixels(self, item: Any) -> Pixels:
         if isinstance(item, (bytes, bytearray)):
-            return decoded(bytes(item), self.geometry)
+            return decoded(bytes(item), self.geometry, self.levels)
         if isinstance(item, Image.Image):
-            return self.geometry.image(item)
+            return self.geometry.image(item, self.levels)
         values = as_array(item)
         _, axes = channels_first(values.shape)
-        pixels = to_uint8(values)
+        pixels = self.levels.pixels(values)
         pixels = pixels[None] if len(axes) == 2 else pixels.transpose(axes)
-        fitted: Pixels = self.geometry.batch(pixels[None])[0]
+        fitted: Pixels = self.geometry.batch(pixels[None], self.levels)[0]
         return fitted
 
 

@@ -17,17 +17,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vaelab.config import IN_MEMORY, DataConfig, Fit
+from vaelab.config import IN_MEMORY, DataConfig, Fit, ValueRange
 from vaelab.data import columns, toy
 from vaelab.data.arrays import idx_source, is_idx
-from vaelab.data.containers import file_source, refuse_pickled_images
-from vaelab.data.folder import FolderSource
+from vaelab.data.containers import READERS, UNREAD, file_source, refuse_pickled_images
+from vaelab.data.folder import FolderSource, path_source
 from vaelab.data.hashes import hash_all
 from vaelab.data.images import ImageSet, Splits
 from vaelab.data.in_hand import source_in_hand
-from vaelab.data.listed import FileListSource, is_image
 from vaelab.data.parquet import parquet_source, shards
-from vaelab.data.pixels import COLOURS, Geometry
+from vaelab.data.pixels import Geometry, colours
+from vaelab.data.places import Paths
 from vaelab.data.source import Progress, Source
 from vaelab.data.split import check_shares, split_rows
 from vaelab.data.store import Stored, default_cache, store
@@ -48,9 +48,13 @@ def load_data(
     size: int | Sequence[int] | None = None,
     channels: int | None = None,
     fit: Fit = "pad",
+    range: ValueRange = "auto",
+    background: str | None = None,
+    frames: str = "all",
     skip_bad: bool = False,
     split: Sequence[float] = (0.8, 0.1, 0.1),
     split_seed: int = 0,
+    group: str | None = None,
     attributes: str | Sequence[str] = (),
     live: bool = False,
     optional: bool = False,
@@ -62,8 +66,9 @@ def load_data(
 
     Arguments:
         source: ``"mnist"`` (embedded; its own 55,000/5,000/10,000 split), ``"swiss-roll"`` (toy
-            points), a path (folder of images, folder of IDX files, .npy, .npz), an array or tensor
-            ``(N, H, W)``, ``(N, C, H, W)`` or ``(N, H, W, C)``, a tuple of one and its labels,
+            points), a path (folder or .zip of images, an image, folder of IDX files, .npy, .npz,
+            …), a list of paths of images, an array or tensor ``(N, H, W)``, ``(N, C, H, W)`` or
+            ``(N, H, W, C)``, a tuple of one and its labels,
             Keras' ``((x, y), (x, y))``, a mapping of arrays or of parts, a DataFrame, or any object
             with ``len(source)`` and ``source[index]`` that gives an image, ``(image, label, …)`` or
             ``{"image": …, "label": …}``. Labels are whole numbers or text; −1, None, NaN and ""
@@ -72,9 +77,13 @@ def load_data(
             they are equal already.
         channels: 1 grey, 3 RGB, 4 RGBA; None as they are.
         fit: ``pad``, ``crop`` or ``stretch``; see `Geometry`.
+        range: values that are black and white, ``auto`` or ``full``; see `vaelab.data.levels`.
+        background: ``white``, ``black`` or ``#rrggbb``; see `Geometry`.
+        frames: of a stack or an animation: ``all``, ``first`` or ``every=K``.
         skip_bad: leave unreadable images out, with a note, instead of raising.
         split: shares of train, validation and test; used for the parts the data does not name.
         split_seed: seed of the draw. The result depends on names, not on the file system's order.
+        group: column of a table whose values keep images in one part of a split that is drawn.
         attributes: names of the attributes to use, in this order: the data's own, or else measured
             on the images (`vaelab.data.attributes.MEASURES`) and cached; ``all`` for all of them.
             None named: the data's own.
@@ -92,10 +101,10 @@ def load_data(
         ConfigError: an attribute is neither the data's own nor measured.
     """
     check_shares(split)
-    geometry = Geometry(_height_width(size), channels, fit)
+    geometry = Geometry(_height_width(size), channels, fit, range, background, frames)
     names = [attributes] if isinstance(attributes, str) else list(attributes)
     found, stored, names = _read(
-        source, geometry, names, skip_bad, memory_budget, cache_dir, progress, live, optional
+        source, geometry, names, skip_bad, memory_budget, cache_dir, progress, live, optional, group
     )
     images = _all_images(found, stored, cache_dir)
     if names:
@@ -103,16 +112,20 @@ def load_data(
         images = columns.with_attributes(images, names, found, cache, progress)
     embedded = isinstance(source, str) and source == "mnist"
     shares = _MNIST_SHARES if embedded else split
-    return _split(found, images, stored.brightest, shares, split_seed)
+    return _split(found, images, stored, shares, split_seed)
 
 
-def fitted_note(source: Any, shape: tuple[int, int, int], fit: Fit = "pad") -> str:
+def fitted_note(
+    source: Any, shape: tuple[int, int, int], fit: Fit = "pad", frames: str = "all"
+) -> str:
     """Return how many images are not of a shape ``(C, H, W)`` and how they are brought to it."""
     channels, height, width = shape
-    found = _source(source, Geometry()).shapes()
+    with warnings.catch_warnings():  # of Pillow, on odd files
+        warnings.simplefilter("ignore")
+        found = _source(source, Geometry(frames=frames)).shapes()
     colour = sum(count for each, count in found.items() if each[0] != channels)
     size = sum(count for each, count in found.items() if each[1:] != shape[1:])
-    done = [f"made {COLOURS[channels]}"] if colour else []
+    done = [f"made {colours(channels)}"] if colour else []
     done += [f"fitted to {height}×{width} pixels ({fit})"] if size else []
     changed = sum(count for each, count in found.items() if each != shape)
     if not done:
@@ -131,10 +144,13 @@ def _read(
     progress: Progress | None,
     live: bool = False,
     optional: bool = False,
+    group: str | None = None,
 ) -> tuple[Source, Stored, list[str]]:
     with warnings.catch_warnings():  # of Pillow and NumPy on odd files; faults are errors here
         warnings.simplefilter("ignore")
-        found = _source(source, geometry, live)
+        found = _source(source, geometry, live, group)
+        if group is not None and found.groups is None:
+            raise ConfigError(f"data.group: {found.name} has no table with a column {group!r}.")
         names = columns.choose(names, found.attribute_names, optional)
         stored = store(found, budget, cache, progress)
     if found.bad and (not skip_bad or len(found.bad) == found.count):
@@ -152,6 +168,10 @@ def _labels(source: Source, kept: Tensor) -> NDArray[np.int64] | None:
     return None if source.labels is None else source.labels[kept.numpy()]
 
 
+def _groups(source: Source, kept: Tensor) -> list[str] | None:
+    return None if source.groups is None else [source.groups[row] for row in kept.tolist()]
+
+
 def load_config(
     config: DataConfig,
     source: Any = None,
@@ -167,11 +187,15 @@ def load_config(
         size=config.size,
         channels=config.channels,
         fit=config.fit,
+        range=config.range,
+        background=config.background,
+        frames=config.frames,
         skip_bad=config.skip_bad,
         split=config.split,
         split_seed=config.split_seed,
+        group=config.group,
         attributes=config.attributes,
-        live=config.live,
+        live=config.live and not isinstance(source, (str, Path)),  # of the run's own data
         optional=optional,
         memory_budget=memory_budget,
         cache_dir=cache_dir,
@@ -191,7 +215,9 @@ def _height_width(size: int | Sequence[int] | None) -> tuple[int, int] | None:
     return sides[0], sides[-1]
 
 
-def _source(source: Any, geometry: Geometry, live: bool = False) -> Source:
+def _source(
+    source: Any, geometry: Geometry, live: bool = False, group: str | None = None
+) -> Source:
     if live and isinstance(source, (str, Path)):
         raise ConfigError(
             f"data.live: {source} gives the same images each time it is read. Leave live out; it "
@@ -205,13 +231,23 @@ def _source(source: Any, geometry: Geometry, live: bool = False) -> Source:
     if isinstance(source, str) and source == toy.NAME:
         return toy.swiss_roll_source(geometry)
     if isinstance(source, (str, Path)):
-        return _path_source(Path(source).expanduser(), geometry)
-    if isinstance(source, list) and source and all(isinstance(p, (str, Path)) for p in source):
-        return FileListSource([Path(path).expanduser() for path in source], geometry)
+        return _path_source(Path(source).expanduser(), geometry, group)
+    if (paths := _paths(source)) is not None:
+        return FolderSource(Paths(paths), geometry)
     return source_in_hand(source, geometry, live)
 
 
-def _path_source(path: Path, geometry: Geometry) -> Source:
+def _paths(source: Any) -> list[str | Path] | None:
+    """A list of paths, also as a column of pandas; None for anything else."""
+    if not isinstance(source, (list, tuple)) and not hasattr(source, "to_list"):
+        return None
+    found = source if isinstance(source, (list, tuple)) else source.to_list()
+    if not found or not all(isinstance(path, (str, Path)) for path in found):
+        return None
+    return list(found)
+
+
+def _path_source(path: Path, geometry: Geometry, group: str | None) -> Source:
     try:
         if path.is_file():
             refuse_pickled_images(path)
@@ -220,10 +256,14 @@ def _path_source(path: Path, geometry: Geometry) -> Source:
         if path.is_dir():
             if found := shards(path):
                 return parquet_source(path, found, geometry)
-            return idx_source(path, geometry) if is_idx(path) else FolderSource(path, geometry)
+            if is_idx(path):
+                return idx_source(path, geometry)
+        suffix = path.suffix.lower()
+        of_many = suffix in READERS or (suffix in UNREAD and suffix != ".zip")
+        if not of_many and (images := path_source(path, geometry, group)) is not None:
+            return images
         if path.is_file():
-            one = is_image(path)
-            return FileListSource([path], geometry) if one else file_source(path, geometry)
+            return file_source(path, geometry)
     except (OSError, ValueError) as error:  # permissions, a name that is too long or holds NUL
         raise DataError(f"{path}: cannot be read ({error}). Check the path.") from None
     if os.path.lexists(path):
@@ -253,11 +293,11 @@ def _all_images(source: Source, stored: Stored, cache: Path | None) -> ImageSet:
 
 
 def _split(
-    source: Source, images: ImageSet, brightest: int, shares: Sequence[float], seed: int
+    source: Source, images: ImageSet, stored: Stored, shares: Sequence[float], seed: int
 ) -> Splits:
     kept = _kept(source)
     rows, held_out, split_notes = split_rows(
-        source.parts[kept.numpy()], shares, seed, _labels(source, kept)
+        source.parts[kept.numpy()], shares, seed, _labels(source, kept), _groups(source, kept)
     )
     first = kept[rows[0]]
     frozen = images.subset(first)
@@ -266,18 +306,13 @@ def _split(
     )
     live = source.live(first)
     train = frozen if live is None else replace(frozen, live=live)
-    notes = [*source.notes, source.conversion, *split_notes]
+    notes = [*source.notes, source.conversion, *stored.notes, *split_notes]
     if train.labels is not None:
         there = set(train.labels.tolist())
         gone = [name for k, name in enumerate(train.class_names) if k not in there]
         notes += [f"No training image is of class {', '.join(gone[:5])}."] if gone else []
     if source.bad:
         notes.insert(0, f"{source.fault()} and were left out.")
-    if brightest <= 1:
-        notes.append(
-            "No pixel is brighter than 1 of 255. If black and white are stored as 0 and 1, save "
-            "them as bool or float; if 8 bits are stored as uint16, save them as uint8."
-        )
     splits = Splits(source.name, train, validation, test, held_out)
     notes.append(repeats_note(splits))
-    return replace(splits, notes=tuple(filter(None, notes)))
+    return replace(splits, notes=tuple(filter(None, notes)), range=stored.range)

@@ -127,7 +127,7 @@ class ParquetSource(Source):
             self.bad[index] = "a path without an image" if there else "no bytes of an image"
             return None
         try:
-            pixels = decoded(data, self.geometry)
+            pixels = decoded(data, self.geometry, self.levels)
         except Exception as error:  # decoders of hostile bytes raise nearly anything
             self.bad[index] = str(error) or type(error).__name__
             return None

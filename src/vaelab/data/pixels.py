@@ -1,8 +1,8 @@
-"""From any number, layout and image mode to uint8 ``(…, C, H, W)``.
+"""From any layout and image mode to uint8 ``(…, C, H, W)``; see `levels` for the range of values.
 
-Depth: 8 bits stay, 16 bits become ``round(x / 257)``, floats in [0, 1] become ``round(255 x)``.
 Channels: grey is the luma of Rec. 601, ``0.299 R + 0.587 G + 0.114 B``; RGB of grey repeats it;
-alpha is added as opaque and removed by compositing on black.
+alpha is added as opaque and removed by compositing on the background. Other numbers of channels
+stay as they are.
 """
 
 from __future__ import annotations
@@ -18,36 +18,51 @@ from PIL import Image, ImageOps
 from PIL.TiffImagePlugin import TiffImageFile
 from torch import Tensor
 
-from vaelab.config import Fit
+from vaelab.config import Fit, ValueRange
+from vaelab.data.levels import Levels
 from vaelab.errors import DataError
 
 Pixels = NDArray[np.uint8]
 Shape = tuple[int, int, int]  # channels, height, width
+Colour = tuple[int, int, int]
 
-CHANNELS = (1, 3, 4)
-COLOURS = {1: "grey", 3: "RGB", 4: "RGBA"}
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 MAX_PIXELS = 2**26
 """More than this in one image (67 megapixels) is taken for a decompression bomb."""
 
+MAX_CHANNELS = 1024
+WHITE: Colour = (255, 255, 255)
+
+_COLOURS = {1: "grey", 3: "RGB", 4: "RGBA"}
 _LUMA = np.array([19595, 38470, 7471], np.uint32)  # 0.299, 0.587, 0.114 in 1/65536
-_CLOSE = 1e-5  # by which a resized float may leave [0, 1]
+
+
+def colours(channels: int) -> str:
+    """What images of so many channels are called."""
+    return _COLOURS.get(channels, f"{channels} channels")
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """The shape that every image is brought to; None leaves it as it is.
+    """What every image is brought to; None leaves it as it is.
 
     Arguments:
         size: height and width.
-        channels: 1 grey, 3 RGB, 4 RGBA.
-        fit: ``pad`` keeps all of the image and centres it on 0, ``crop`` fills the size and cuts
-            what overlaps, ``stretch`` changes the aspect ratio.
+        channels: 1 grey, 3 RGB, 4 RGBA; another number only where the images have it.
+        fit: ``pad`` keeps all of the image and centres it on the background, ``crop`` fills the
+            size and cuts what overlaps, ``stretch`` changes the aspect ratio.
+        range: values that become black and white; see `levels`.
+        background: ``white``, ``black`` or ``#rrggbb``, under transparent images and around padded
+            ones. None: white under transparent images, and so around them; black around others.
+        frames: of a stack or an animation: ``all``, ``first`` or ``every=K``.
     """
 
     size: tuple[int, int] | None = None
     channels: int | None = None
     fit: Fit = "pad"
+    range: ValueRange = "auto"
+    background: str | None = None
+    frames: str = "all"
 
     def __post_init__(self) -> None:
         size = self.size
@@ -60,8 +75,11 @@ class Geometry:
                 f"size {size}: must be height and width in whole pixels, at most "
                 f"{MAX_PIXELS:,} pixels in all. Pass for example --size 64x64."
             )
-        if self.channels not in (None, *CHANNELS):
-            raise DataError(f"channels {self.channels}: pass 1 (grey), 3 (RGB) or 4 (RGBA).")
+        if self.channels is not None and not 1 <= self.channels <= MAX_CHANNELS:
+            raise DataError(
+                f"channels {self.channels}: pass 1 (grey), 3 (RGB), 4 (RGBA), or the number that "
+                "the images have."
+            )
         if self.fit not in ("pad", "crop", "stretch"):
             raise DataError(f"fit {self.fit!r}: pass pad, crop or stretch.")
 
@@ -69,22 +87,41 @@ class Geometry:
         """What an image of this shape becomes."""
         return (self.channels or channels, *(self.size or (height, width)))
 
-    def image(self, image: Image.Image) -> Pixels:
-        """Bring one opened image to ``(C, H, W)``."""
-        pixels = np.asarray(self._resize(_plain(image)))
-        pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-        return set_channels(pixels, self.channels or len(pixels))
+    @property
+    def ground(self) -> Colour:
+        """The colour under transparent images."""
+        named = {None: WHITE, "white": WHITE, "black": (0, 0, 0)}
+        if self.background in named:
+            return named[self.background]
+        red, green, blue = bytes.fromhex(self.background[1:])  # type: ignore[index]
+        return red, green, blue
 
-    def batch(self, pixels: Pixels) -> Pixels:
+    def image(self, image: Image.Image, levels: Levels) -> Pixels:
+        """Bring one opened image to ``(C, H, W)``."""
+        plain = _plain(image, levels)
+        return self._channelled(np.asarray(self._resize(plain)), self.channels)
+
+    def batch(self, pixels: Pixels, levels: Levels | None = None) -> Pixels:
         """Bring ``(B, C, H, W)`` of any shape to the one asked for."""
+        if levels is not None and pixels.shape[1] == 4 and self.channels not in (None, 4):
+            levels.transparent += int((pixels[:, 3].min((1, 2)) < 255).sum())
         if self.size not in (None, pixels.shape[2:]):
-            mode = slice(None) if pixels.shape[1] > 1 else 0  # PIL wants grey as (H, W)
-            resized = [
-                np.asarray(self._resize(Image.fromarray(np.ascontiguousarray(one[..., mode]))))
-                for one in pixels.transpose(0, 2, 3, 1)
-            ]
-            pixels = np.stack(resized).reshape(len(pixels), *self.size, -1).transpose(0, 3, 1, 2)
-        return set_channels(pixels, self.channels or pixels.shape[1])
+            pixels = np.stack([self._resized(one) for one in pixels])
+        return set_channels(pixels, self.channels or pixels.shape[1], self.ground)
+
+    def _channelled(self, pixels: Pixels, channels: int | None) -> Pixels:
+        pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+        return set_channels(pixels, channels or len(pixels), self.ground)
+
+    def _resized(self, pixels: Pixels) -> Pixels:
+        """Bring ``(C, H, W)`` of any number of channels to the size."""
+        whole = len(pixels) in (3, 4)
+        layers = [pixels.transpose(1, 2, 0)] if whole else list(pixels)
+        found = [
+            np.asarray(self._resize(Image.fromarray(np.ascontiguousarray(layer))))
+            for layer in layers
+        ]
+        return found[0].transpose(2, 0, 1) if whole else np.stack(found)
 
     def _resize(self, image: Image.Image) -> Image.Image:
         if self.size is None or self.size == (image.height, image.width):
@@ -96,22 +133,43 @@ class Geometry:
             return image.resize((width, height), Image.Resampling.BICUBIC)
         scale = min(height / image.height, width / image.width)
         inner = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-        canvas = Image.new(image.mode, (width, height), 0)
+        canvas = Image.new(image.mode, (width, height), self._around(image.mode))
         canvas.paste(
             image.resize(inner, Image.Resampling.BICUBIC),
             ((width - inner[0]) // 2, (height - inner[1]) // 2),
         )
         return canvas
 
+    def _around(self, mode: str) -> int | tuple[int, ...]:
+        """What is around a padded image; nothing around a transparent one, until composited."""
+        if self.background is None or mode == "RGBA":
+            return 0
+        return self.ground if mode == "RGB" else _grey(self.ground)
 
-def set_channels(pixels: Pixels, channels: int) -> Pixels:
-    """Convert ``(…, C, H, W)`` between grey, RGB and RGBA."""
+
+def _grey(colour: Colour) -> int:
+    return int((np.array(colour, np.uint32) @ _LUMA + 2**15) >> 16)
+
+
+def set_channels(pixels: Pixels, channels: int, background: Colour = WHITE) -> Pixels:
+    """Convert ``(…, C, H, W)`` between grey, RGB and RGBA.
+
+    Raises:
+        DataError: the number of channels is another, and would have to change.
+    """
     have = pixels.shape[-3]
     if have == channels:
         return pixels
+    if have not in MODES or channels not in MODES:
+        raise DataError(
+            f"images of {colours(have)} cannot be made {colours(channels)}. Save the channels that "
+            "you want, or leave --channels out"
+        )
     if have == 4:
         alpha = pixels[..., 3:, :, :].astype(np.uint16)
-        pixels = ((pixels[..., :3, :, :] * alpha + 127) // 255).astype(np.uint8)
+        ground = np.array(background, np.uint16)[:, None, None]
+        pixels = pixels[..., :3, :, :] * alpha + ground * (255 - alpha)
+        pixels = ((pixels + 127) // 255).astype(np.uint8)
     if channels == 1:
         grey = np.einsum("...chw,c->...hw", pixels.astype(np.uint32), _LUMA)
         grey = ((grey + 2**15) >> 16).astype(np.uint8)
@@ -145,17 +203,23 @@ def _channels(image: Image.Image) -> int:
     return 1 if image.mode == "L" else 3
 
 
-def _plain(image: Image.Image) -> Image.Image:
-    """Decode to mode L, RGB or RGBA, upright."""
+def _plain(image: Image.Image, levels: Levels) -> Image.Image:
+    """Decode to mode L, RGB or RGBA, upright, in 8 bits."""
     image = ImageOps.exif_transpose(image)
     if image.mode[0] in "IF":
-        values: NDArray[Any] = np.asarray(image)
-        if image.mode == "I":  # 32 bits that hold 16
-            if values.min() < 0 or values.max() > 65535:
-                raise DataError("32-bit integers outside [0, 65535]")
-            values = values.astype(np.uint16)
-        return Image.fromarray(to_uint8(values))
-    return image.convert(MODES[_channels(image)])
+        return Image.fromarray(levels.pixels(np.asarray(image)))
+    image = image.convert(MODES[_channels(image)])
+    values = np.asarray(image)
+    if image.mode != "RGBA":
+        found = levels.pixels(values)
+        return image if found is values else Image.fromarray(found)
+    opaque = bool(values[..., 3].min() == 255)
+    levels.transparent += not opaque
+    colour = values[..., :3]
+    found = levels.pixels(colour, opaque)
+    if found is colour:
+        return image
+    return Image.fromarray(np.concatenate((found, values[..., 3:]), -1))
 
 
 def as_array(values: Any) -> NDArray[Any]:
@@ -173,63 +237,31 @@ def channels_first(shape: tuple[int, ...]) -> tuple[Shape, tuple[int, ...]]:
     """Shape ``(C, H, W)`` of one image of ``shape``, and the axes in that order.
 
     Takes (H, W), (C, H, W) and (H, W, C). Where the last two are both possible, 1 or 3 channels
-    go before 4, and channels first before channels last.
+    go before 4, and channels first before channels last; another number of channels must be smaller
+    than height and width.
     """
     found: tuple[int, ...]
     axes: tuple[int, ...]
     if len(shape) == 2:
         found, axes = (1, *shape), (0, 1)
-    elif len(shape) == 3 and (shape[0] in (1, 3) or (shape[0] == 4 and shape[2] not in (1, 3))):
+    elif len(shape) == 3 and _channels_lead(shape):
         found, axes = shape, (0, 1, 2)
-    elif len(shape) == 3 and shape[2] in CHANNELS:
+    elif len(shape) == 3 and (shape[2] in MODES or shape[2] < min(shape[:2])):
         found, axes = (shape[2], shape[0], shape[1]), (2, 0, 1)
     else:
         raise DataError(
-            f"each image has shape {shape}, not (H, W), (C, H, W) or (H, W, C) with 1, 3 or 4 "
-            "channels. Reshape the array"
+            f"each image has shape {shape}, not (H, W), (C, H, W) or (H, W, C) with fewer channels "
+            "than rows and columns. Reshape the array"
         )
-    if not 0 < prod(found) <= 4 * MAX_PIXELS:
+    if not 0 < prod(found) <= 4 * MAX_PIXELS or found[0] > MAX_CHANNELS:
         raise DataError(f"each image has shape {shape}: no pixels, or too many. Reshape the array")
     channels, height, width = found
     return (channels, height, width), axes
 
 
-def check_dtype(dtype: np.dtype[Any]) -> None:
-    """Raise `DataError` unless these are plain numbers."""
-    if dtype.hasobject:
-        raise DataError("holds Python objects, which are never read. Save an array of numbers")
-    if dtype.kind not in "buif":
-        raise DataError(f"holds {dtype}, not pixels. Save uint8, uint16 or floats in [0, 1]")
-
-
-def to_uint8(values: NDArray[Any]) -> Pixels:
-    """Bring numbers to 8 bits; raises `DataError` when their range is not one of pixels."""
-    check_dtype(values.dtype)
-    if values.dtype == np.uint8 or values.size == 0:
-        return values.astype(np.uint8, copy=False)
-    if values.dtype.kind == "b":
-        return values.astype(np.uint8) * np.uint8(255)
-    if values.dtype.kind == "u" and values.dtype.itemsize == 2:
-        return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    low, high = values.min(), values.max()
-    if values.dtype.kind in "iu":
-        if low < 0 or high > 255:
-            raise DataError(
-                f"{values.dtype} numbers in [{low}, {high}]: integers must be in [0, 255], or "
-                "uint16. Rescale them and convert with .astype('uint8')"
-            )
-        return values.astype(np.uint8)
-    if not (np.isfinite(low) and np.isfinite(high)):
-        raise DataError("holds NaN or infinite pixels. Replace or leave out those images")
-    if low < -_CLOSE or high > 1 + _CLOSE:
-        raise DataError(f"floats must be in [0, 1] but are in {_interval(low, high)}")
-    scaled = values.astype(np.float32).clip(0, 1) * np.float32(255)
-    return np.rint(scaled).astype(np.uint8)
-
-
-def _interval(low: float, high: float) -> str:
-    if low >= -1 and high <= 1:
-        return "[-1, 1]. Rescale them: (images + 1) / 2"
-    if low >= 0 and high <= 255:
-        return "[0, 255]. Divide them by 255, or convert whole numbers with .astype('uint8')"
-    return f"[{low:g}, {high:g}]. Rescale them: (images - low) / (high - low)"
+def _channels_lead(shape: tuple[int, ...]) -> bool:
+    """Whether the first of three axes holds the channels."""
+    first, _, last = shape
+    if first in (1, 3) or (first == 4 and last not in (1, 3)):
+        return True
+    return last not in MODES and first < min(shape[1:])

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vaelab.data.labels import ClassLabels, without_rows
+from vaelab.data.levels import Levels
 from vaelab.data.live import Live
 from vaelab.data.pixels import Geometry, Pixels, Shape, as_array
 from vaelab.errors import DataError
@@ -40,6 +41,8 @@ class Source(ABC):
         self.name = name
         self.count = count
         self.geometry = geometry
+        self.levels = Levels(geometry.range)
+        """Which values are black and white, known once all images were read."""
         self.place: str | None = None
         """Where a cache of the images is kept; None if nothing says whether they changed."""
         self.digest = ""
@@ -51,6 +54,8 @@ class Source(ABC):
         self.notes: list[str] = []
         self.conversion = ""
         """What `measure` decided to do to the images, in a sentence."""
+        self.groups: list[str] | None = None
+        """What keeps images in one part of a split that is drawn; "" for an image on its own."""
         self.labels: NDArray[np.int64] | None = None
         self.attributes: NDArray[np.float32] | None = None
         self.class_names: tuple[str, ...] = ()
@@ -83,6 +88,27 @@ class Source(ABC):
         else:
             self.labels, self.class_names = labels.numbers, labels.names
             self.notes += labels.notes
+
+    def found(self, shape: Shape) -> list[str]:
+        """Plain sentences on what was found while reading images that became ``shape``."""
+        notes = self.levels.notes()
+        if number := self.levels.transparent:
+            which = f"{number:,} of {self.count:,} images have transparent parts"
+            if shape[0] == 4:
+                notes.append(f"{which}, kept as a fourth channel. --channels 3 composites them.")
+            else:
+                ground = self.geometry.background or "white"
+                notes.append(f"{which}, composited on {ground}. --background names another colour.")
+        if shape[0] not in (1, 3, 4):
+            notes.append(
+                f"The images have {shape[0]} channels; pictures show "
+                + (
+                    "the first as red and the second as green."
+                    if shape[0] == 2
+                    else "the first three as red, green and blue."
+                )
+            )
+        return notes
 
     def keep_attributes(
         self, names: tuple[str, ...], values: NDArray[np.float32], where: str

@@ -29,6 +29,7 @@ def split_rows(
     shares: Sequence[float],
     seed: int,
     labels: NDArray[np.int64] | None = None,
+    groups: Sequence[str] | None = None,
 ) -> tuple[list[Tensor], bool, list[str]]:
     """Rows of train, validation and test, whether they share none, and what was done.
 
@@ -38,15 +39,20 @@ def split_rows(
 
     With ``labels``, a rare class that the draw left out of a part is brought in by an exchange, if
     it has images enough: what nothing is trained or measured on would be believed to be good.
+
+    With ``groups``, images of one group ("" is none) go into one part; parts are then as large as
+    whole groups make them. A group in two parts that the data has is a leak, and said.
     """
     rows = [torch.from_numpy(np.flatnonzero(parts == part)) for part in range(3)]
     if not len(rows[0]):  # a part alone is a data set of its own
         rows = [torch.arange(len(parts)), *(torch.empty(0, dtype=torch.int64),) * 2]
     missing = [part for part in (1, 2) if not len(rows[part])]
+    leaks = [] if groups is None else leaking(rows, groups)
     if not missing:
-        return rows, True, []
+        return rows, True, leaks
     train = rows[0]
-    notes = []
+    notes = list(leaks)
+    kinds = None if groups is None else _numbered([groups[row] for row in train.tolist()])
     if len(train) < FEWEST:
         drawn, standing = [], missing
         are = "is" if len(train) == 1 else "are"
@@ -55,6 +61,10 @@ def split_rows(
         drawn = [part for part in missing if shares[part] > 0]
         standing = [part for part in missing if part not in drawn]
         why = "its share is 0"
+    if kinds is not None and drawn and len(kinds.unique()) <= len(drawn):
+        few = len(kinds.unique())
+        drawn, standing = drawn[len(drawn) - few + 1 :], [*standing, *drawn[: len(drawn) - few + 1]]
+        why = f"{counted(few, 'group')} cannot be in {len(drawn) + len(standing) + 1} parts"
     if drawn:
         total = shares[0] + sum(shares[part] for part in drawn)
         counts = [max(1, round(len(train) * shares[part] / total)) for part in drawn]
@@ -64,7 +74,12 @@ def split_rows(
         ends = np.cumsum([len(train) - sum(counts), *counts])
         pieces = list(torch.tensor_split(order, ends[:-1].tolist()))
         moved = 0
-        if labels is not None:
+        if kinds is not None:
+            known = None if labels is None else torch.from_numpy(labels)[train]
+            pieces = grouped(kinds, counts, known, chance)
+            notes += _large(kinds, counts, [groups[row] for row in train.tolist()])  # type: ignore[index]
+            counts = [len(piece) for piece in pieces[1:]]
+        elif labels is not None:
             moved = spread_classes(pieces, torch.from_numpy(labels)[train], chance)
         for part, piece in zip([0, *drawn], pieces, strict=True):
             rows[part] = train[piece.sort().values]
@@ -74,7 +89,10 @@ def split_rows(
         one = len(drawn) == 1 and counts == [1]
         drew = "image was" if one else "images were"
         spread = ", classes spread over the parts as far as they go" if moved else ""
-        notes.append(f"{names} {drew} drawn from the training images by seed {seed}{spread}.")
+        whole = ", whole groups at a time" if kinds is not None else ""
+        notes.append(
+            f"{names} {drew} drawn from the training images by seed {seed}{spread}{whole}."
+        )
     for part in standing:
         rows[part] = rows[0]
         notes.append(f"The {PARTS[part]} images are the training images: {why}.")
@@ -98,13 +116,15 @@ def spread_classes(pieces: list[Tensor], labels: Tensor, chance: torch.Generator
     kinds, moved = int(labels.max()) + 1, 0
     turn = torch.cat([torch.zeros(1).long(), 1 + torch.randperm(kinds, generator=chance)])
     turns = turn[labels + 1]  # 0: unknown
-    counts = [torch.bincount(turns[piece], minlength=kinds + 1) for piece in pieces]
+    counts = [torch.bincount(turns[piece], minlength=kinds + 1).numpy() for piece in pieces]
     order = [0, *range(len(pieces) - 1, 0, -1)]
     for place, part in enumerate(order):
         for kind in range(1, kinds + 1):
-            most = int(counts[part].argmax())
+            if counts[part][kind]:
+                continue
             givers = [p for n, p in enumerate(order) if counts[p][kind] > (n < place)]
-            if counts[part][kind] or not givers or counts[part][most] < 2:
+            most = int(counts[part].argmax()) if givers else 0
+            if not givers or counts[part][most] < 2:
                 continue
             giver = max(givers, key=lambda p: int(counts[p][kind]))
             taken = int((turns[pieces[giver]] == kind).nonzero()[0])
@@ -113,11 +133,101 @@ def spread_classes(pieces: list[Tensor], labels: Tensor, chance: torch.Generator
                 int(pieces[part][given]),
                 int(pieces[giver][taken]),
             )
-            counts[part] += _one(kind, kinds) - _one(most, kinds)
-            counts[giver] += _one(most, kinds) - _one(kind, kinds)
+            counts[part][[kind, most]] += [1, -1]
+            counts[giver][[kind, most]] += [-1, 1]
             moved += 1
     return moved
 
 
-def _one(kind: int, kinds: int) -> Tensor:
-    return torch.nn.functional.one_hot(torch.tensor(kind), kinds + 1)
+def leaking(rows: Sequence[Tensor], groups: Sequence[str]) -> list[str]:
+    """The note on groups that lie in more than one part, if there are any."""
+    of: dict[str, list[int]] = {}
+    for part, index in enumerate(rows):
+        for name in {groups[row] for row in index.tolist()} - {""}:
+            of.setdefault(name, []).append(part)
+    both = {name: parts for name, parts in of.items() if len(parts) > 1}
+    if not both:
+        return []
+    first = min(both)
+    where = " and ".join(PARTS[part] for part in both[first])
+    lie = "group lies" if len(both) == 1 else "groups lie"
+    return [
+        f"Leak: {len(both):,} of {len(of):,} {lie} in more than one part of the data (first: "
+        f"{first!r}, in {where}), so test images are not new to the model."
+    ]
+
+
+def grouped(
+    kinds: Tensor,
+    counts: Sequence[int],
+    labels: Tensor | None,
+    chance: torch.Generator,
+    tries: int = 20,
+) -> list[Tensor]:
+    """Draw parts of whole groups: rows of the first part, then of those of about ``counts``.
+
+    Groups are gone through in a random order; one is taken where it brings the size of a part
+    nearer to what was asked for. Of several such draws that is kept in which the parts lack the
+    fewest classes, and of these the one nearest to the sizes.
+
+    Arguments:
+        kinds: group of each image, ``(N,)``, numbered from 0.
+        counts: images of each part but the first.
+        labels: class of each image, −1 unknown.
+        chance: decides.
+        tries: draws.
+    """
+    sizes = torch.bincount(kinds)
+    best: tuple[int, int] | None = None
+    for _ in range(tries):
+        part = _whole_groups(sizes, counts, chance)[kinds]
+        pieces = [(part == number).nonzero().squeeze(1) for number in range(len(counts) + 1)]
+        lacking = 0
+        if labels is not None:
+            present = [{*labels[piece].tolist()} - {-1} for piece in pieces]
+            lacking = sum(len(set.union(*present) - some) for some in present)
+        off = sum(abs(len(p) - count) for p, count in zip(pieces[1:], counts, strict=True))
+        if best is None or (lacking, off) < best:
+            best, kept = (lacking, off), pieces
+    return kept
+
+
+def _whole_groups(sizes: Tensor, counts: Sequence[int], chance: torch.Generator) -> Tensor:
+    """Part of each group, 0 for the first."""
+    parts = torch.zeros(len(sizes), dtype=torch.int64)
+    left = torch.randperm(len(sizes), generator=chance).tolist()
+    for number, count in enumerate(counts, 1):
+        have, taken = 0, []
+        for group in left:
+            size = int(sizes[group])
+            if abs(have + size - count) < abs(have - count):
+                have += size
+                taken.append(group)
+        spare = len(left) - (len(counts) - number) - 1  # a group for each part that is to come
+        taken = (taken or [min(left, key=lambda group: int(sizes[group]))])[:spare]
+        parts[taken] = number
+        left = [group for group in left if group not in {*taken}]
+    return parts
+
+
+def _numbered(groups: Sequence[str]) -> Tensor:
+    """A number for each group; an image without one is a group of its own."""
+    number: dict[str, int] = {}
+    return torch.tensor(
+        [number.setdefault(name or f"\0{row}", len(number)) for row, name in enumerate(groups)]
+    )
+
+
+def _large(kinds: Tensor, counts: Sequence[int], names: Sequence[str]) -> list[str]:
+    """The note on groups with more images than a part was to have."""
+    sizes = torch.bincount(kinds)
+    large = (sizes > min(counts)).nonzero().squeeze(1)
+    if not len(large):
+        return []
+    most = int(sizes.argmax())
+    name = names[int((kinds == most).nonzero()[0])]
+    return [
+        f"{counted(len(large), 'group')} {'is' if len(large) == 1 else 'are'} larger than the "
+        f"{min(counts)} images of a part (largest: {name!r}, {int(sizes[most]):,} images), so the "
+        "shares may be missed."
+    ]

@@ -18,22 +18,27 @@ import struct
 import tempfile
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 from torch import Tensor
 
+from vaelab.config import ValueRange
 from vaelab.data.filed import FileImages, PixelFile, sums_of
+from vaelab.data.levels import ValuesError
 from vaelab.data.pixels import Pixels, Shape
 from vaelab.data.source import Progress, Source
 from vaelab.errors import DataError
 from vaelab.opening import open_regular
+
+RANGE: TypeAdapter[ValueRange] = TypeAdapter(ValueRange)
 
 CHUNK_BYTES = 16 * 2**20  # of pixels read at a time
 
@@ -45,10 +50,11 @@ _ABANDONED = 3600.0  # seconds without a write after which a temporary file has 
 
 @dataclass(frozen=True)
 class Stored:
-    """All images of a source, and the brightest pixel among them."""
+    """All images of a source, the range of values that they were read by, and notes on that."""
 
     images: Tensor | FileImages
-    brightest: int
+    range: ValueRange
+    notes: list[str]
 
 
 def default_budget() -> int:
@@ -88,15 +94,31 @@ def store(
     if 2 * source.count * prod(shape) > (default_budget() if budget is None else budget):
         return _write_cache(source, shape, path, folder, progress)
     images = np.empty((source.count, *shape), np.uint8)
-    brightest = done = 0
-    for chunk in _chunks(source, progress):
+
+    def keep(done: int, chunk: Pixels) -> None:
         images[done : done + len(chunk)] = chunk
-        done += len(chunk)
-        brightest = max(brightest, int(chunk.max()))
-    return Stored(torch.from_numpy(images), brightest)
+
+    _read(source, keep, progress)
+    return Stored(torch.from_numpy(images), source.levels.range, source.found(shape))
+
+
+def _read(source: Source, keep: Callable[[int, Pixels], object], progress: Progress | None) -> None:
+    """Read all images in order; once more where the range of all is not that of the first."""
+    try:
+        for _ in range(3):
+            done = 0
+            for chunk in _chunks(source, progress):
+                keep(done, chunk)
+                done += len(chunk)
+            if source.levels.settled():
+                return
+    except ValuesError as error:
+        raise DataError(f"{source.name}: {error}.") from None
+    raise DataError(f"{source.name}: changes from one reading to the next. Save its images.")
 
 
 def _chunks(source: Source, progress: Progress | None) -> Iterator[Pixels]:
+    source.levels.begin()
     done = 0
     for chunk in source.chunks(CHUNK_BYTES):
         done += len(chunk)
@@ -132,7 +154,8 @@ def _open_cache(path: Path, source: Source, folder: Path) -> Stored | None:
         source.conversion = str(about["conversion"])
         source.bad = {int(index): str(fault) for index, fault in about["bad"].items()}
         images = _images(path, source, shape, sums, path, folder)
-        return Stored(images, int(about["brightest"]))
+        values = RANGE.validate_python(about["range"])
+        return Stored(images, values, [str(note) for note in about["notes"]])
     except Exception:  # whatever is wrong with it: it is written anew
         return None
 
@@ -175,11 +198,11 @@ def _write_cache(
         beside = Path(name)
         try:
             with os.fdopen(handle, "wb") as file:
-                brightest, sums = _write(file, source, shape, progress)
+                about, sums = _write(file, source, shape, progress)
             images = _images(beside, source, shape, sums, path, folder)
             if path is not None:
                 beside.replace(path)
-            return Stored(images, brightest)
+            return Stored(images, about["range"], about["notes"])
         finally:
             with contextlib.suppress(OSError):  # renamed, or on Windows still open
                 beside.unlink()
@@ -192,28 +215,31 @@ def _write_cache(
 
 def _write(
     file: BinaryIO, source: Source, shape: Shape, progress: Progress | None
-) -> tuple[int, NDArray[np.uint64]]:
-    brightest = done = 0
+) -> tuple[dict[str, Any], NDArray[np.uint64]]:
     sums = np.zeros(source.count, "<u8")
-    for chunk in _chunks(source, progress):
+
+    def keep(done: int, chunk: Pixels) -> None:
         rows = np.ascontiguousarray(chunk)
+        if not done:
+            file.seek(0)
         file.write(rows.data)
         sums[done : done + len(rows)] = sums_of(rows)
-        done += len(rows)
-        brightest = max(brightest, int(chunk.max()))
+
+    _read(source, keep, progress)
     about = {
         "shape": shape,
         "digest": source.digest,
         "bad": source.bad,
         "conversion": source.conversion,
-        "brightest": brightest,
+        "range": source.levels.range,
+        "notes": source.found(shape),
     }
     text = json.dumps(about).encode()
     checksum = zlib.crc32(text, zlib.crc32(sums.tobytes()))
     file.write(sums.tobytes() + text + _FOOTER.pack(_MAGIC, len(text), checksum))
     file.flush()
     os.fsync(file.fileno())
-    return brightest, sums
+    return about, sums
 
 
 def _remove_abandoned(folder: Path) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vaelab.data.batches import epoch_order
 from vaelab.data.images import ImageSet
-from vaelab.errors import ConfigError, DataError, RunError
+from vaelab.errors import DataError, RunError, within
 from vaelab.evaluation import latents
 from vaelab.evaluation.figures import Figure, mean, share
 from vaelab.evaluation.likelihood import (
@@ -35,7 +35,7 @@ from vaelab.evaluation.record import Evaluation, origin
 from vaelab.models.conditioning import LABEL
 from vaelab.models.model import evaluating, seeded
 from vaelab.models.posteriors import DiracPosterior
-from vaelab.models.vae import Vae
+from vaelab.models.vae import MOST_IMAGES, MOST_SAMPLES, Vae
 from vaelab.training.step import mix_seed
 
 Progress = Callable[[int, int], None]
@@ -93,8 +93,8 @@ def evaluate(
         RunError: the model's codes are not finite, as after a training that diverged.
     """
     for name, count in (("samples", samples), ("bound_images", bound_images), ("limit", limit)):
-        if count is not None and count < 1:
-            raise ConfigError(f"{name}: must be 1 or more (got {count}).")
+        if count is not None:
+            within(name, count, 1, MOST_SAMPLES if name == "samples" else MOST_IMAGES)
     if len(images) == 0:
         raise DataError(
             "evaluation: there are no images. Give the test split a share (data.split)."

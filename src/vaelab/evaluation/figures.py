@@ -218,7 +218,7 @@ class Figure:
 
 def rounded(value: float, interval: float | None) -> str:
     """Write ``value ± interval``, the interval to one digit (two if the first is 1)."""
-    if interval is None:
+    if interval is None or not math.isfinite(interval):
         return _signed(f"{value:.4g}")
     if interval <= 0:
         return _signed(f"{value:.4g} ± 0")

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from vaelab.data.batches import Batch
 from vaelab.data.images import ImageSet
-from vaelab.errors import ConfigError, DataError, RunError
+from vaelab.errors import ConfigError, DataError, RunError, within
 from vaelab.evaluation.bounds import binary_target
 from vaelab.evaluation.evaluate import choose, single_precision
 from vaelab.evaluation.latents import aggregate_moments
@@ -35,7 +35,7 @@ from vaelab.evaluation.measure import batches
 from vaelab.evaluation.reconstruction import mse
 from vaelab.models.model import evaluating, seeded
 from vaelab.models.posteriors import DiracPosterior
-from vaelab.models.vae import Vae
+from vaelab.models.vae import MOST_SAMPLES, Vae
 
 Progress = Callable[[int, int], None]
 """Told how many images are scored, and how many there are."""
@@ -137,8 +137,8 @@ def score(
         RunError: the model's scores are not numbers, as after a training that diverged.
     """
     wanted = measurable(model, reference, scores)
-    if draws < 1 or steps < 1:
-        raise ConfigError(f"score: needs one draw and one step at least ({draws} and {steps}).")
+    within("draws", draws, 1, MOST_SAMPLES)
+    within("steps", steps, 1, MOST_SAMPLES)
     if len(images) == 0 or images.shape != model.shape:
         raise DataError(
             f"score: {len(images)} images of shape {images.shape}; this model needs some of shape "

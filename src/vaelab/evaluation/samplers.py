@@ -17,13 +17,13 @@ from torch import Tensor
 
 from vaelab.data.batches import epoch_order
 from vaelab.data.images import ImageSet
-from vaelab.errors import ConfigError
+from vaelab.errors import ConfigError, within
 from vaelab.evaluation.measure import batches
 from vaelab.models.conditioning import LABEL
 from vaelab.models.model import evaluating, seeded
 from vaelab.models.posteriors import Dirac
 from vaelab.models.priors import build_prior
-from vaelab.models.vae import Vae
+from vaelab.models.vae import MOST_FACTOR, Vae
 
 SamplerName = Literal["prior", "gmm", "flow", "pool"]
 NAMES: tuple[SamplerName, ...] = get_args(SamplerName)
@@ -88,6 +88,7 @@ def find_sampler(
         ConfigError: an unknown name, a class for the prior or of which there is no image, or no
             zuko.
     """
+    within("temperature", temperature, 0, MOST_FACTOR)
     if name not in NAMES:
         raise ConfigError(f"sampler: {name!r} is unknown; choose one of {', '.join(NAMES)}.")
     if label is not None and images.class_names and 0 <= label < len(images.class_names):

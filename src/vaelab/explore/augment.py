@@ -20,12 +20,12 @@ from torch import Tensor
 
 from vaelab.data.batches import epoch_order
 from vaelab.data.images import ImageSet
-from vaelab.errors import ConfigError, DataError
+from vaelab.errors import ConfigError, DataError, within
 from vaelab.evaluation.samplers import find_sampler
 from vaelab.models.classifier import Classifier
 from vaelab.models.conditioning import LABEL
 from vaelab.models.model import seeded
-from vaelab.models.vae import Vae
+from vaelab.models.vae import MOST_FACTOR, Vae
 from vaelab.training.step import mix_seed
 
 ROUNDS = 10
@@ -54,6 +54,12 @@ class Making:
     confidence: float = 0.0
     farther: float = 0.0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        within("temperature", self.temperature, 0, MOST_FACTOR)
+        within("guidance", self.guidance, -MOST_FACTOR, MOST_FACTOR)
+        within("confidence", self.confidence, 0, 1)
+        within("farther", self.farther, 0, 1e9)
 
 
 @dataclass(frozen=True)

@@ -34,11 +34,25 @@ def to_uint8(images: Tensor) -> NDArray[np.uint8]:
     return images.numpy()
 
 
+def as_colours(images: Tensor) -> NDArray[np.uint8]:
+    """Return images as they can be shown, 8 bits in 1, 3 or 4 channels.
+
+    Of other numbers of channels the first three are red, green and blue; of two, blue is black.
+    """
+    pixels = to_uint8(images)
+    count, channels, height, width = pixels.shape
+    if channels in (1, 3, 4):
+        return pixels
+    shown = np.zeros((count, 3, height, width), np.uint8)
+    shown[:, :channels] = pixels[:, :3]
+    return shown
+
+
 def grid(images: Tensor, columns: int | None = None, scale: int | None = None) -> NDArray[np.uint8]:
     """Lay images out row by row, with equal gaps of a neutral grey.
 
     Arguments:
-        images: ``(N, C, H, W)``, uint8 or float in [0, 1]; C is 1, 3 or 4.
+        images: ``(N, C, H, W)``, uint8 or float in [0, 1]; see `as_colours` for C.
         columns: images in a row; by default about as many as there are rows.
         scale: pixels of the picture for each pixel of an image, along a side; by default as many as
             make small images visible. Pixels stay crisp.
@@ -49,15 +63,15 @@ def grid(images: Tensor, columns: int | None = None, scale: int | None = None) -
     Raises:
         ConfigError: no images, or a count below 1.
     """
-    n, channels, height, width = images.shape
+    n, _, height, width = images.shape
     columns = math.ceil(math.sqrt(n)) if columns is None else columns
     scale = max(1, math.ceil(VISIBLE / max(height, width))) if scale is None else scale
     if n == 0 or columns < 1 or scale < 1:
         raise ConfigError(
             f"grid: needs an image, a column and a scale of 1 ({n=} {columns=} {scale=})."
         )
-    pixels = to_uint8(images).transpose(0, 2, 3, 1).repeat(scale, 1).repeat(scale, 2)
-    if channels == 1:
+    pixels = as_colours(images).transpose(0, 2, 3, 1).repeat(scale, 1).repeat(scale, 2)
+    if pixels.shape[3] == 1:
         pixels = pixels.repeat(3, 3)
     rows, high, wide = math.ceil(n / columns), height * scale + GAP, width * scale + GAP
     sheet = np.full((rows * high + GAP, columns * wide + GAP, pixels.shape[3]), GROUND, np.uint8)

@@ -87,7 +87,7 @@ function viridis(t) {
 function rgba(image, [channels, height, width]) {
   const data = new ImageData(width, height);
   for (let p = 0; p < height * width; p++) {
-    for (let k = 0; k < 3; k++) data.data[4 * p + k] = 255 * image[p * channels + (channels > 2 ? k : 0)];
+    for (let k = 0; k < 3; k++) data.data[4 * p + k] = channels === 1 ? 255 * image[p] : k < channels ? 255 * image[p * channels + k] : 0;
     data.data[4 * p + 3] = channels === 4 ? 255 * image[p * 4 + 3] : 255;
   }
   return data;
@@ -97,11 +97,9 @@ function rgba(image, [channels, height, width]) {
 function imageFrom(pixels, channels) {
   const count = pixels.length / 4, image = new Float32Array(count * channels);
   for (let p = 0; p < count; p++) {
-    if (channels === 1) {
-      const grey = 19595 * pixels[4 * p] + 38470 * pixels[4 * p + 1] + 7471 * pixels[4 * p + 2];
-      image[p] = Math.round(grey / 65536) / 255;
-    } else {
-      for (let k = 0; k < channels; k++) image[p * channels + k] = pixels[4 * p + k] / 255;
+    const grey = Math.round((19595 * pixels[4 * p] + 38470 * pixels[4 * p + 1] + 7471 * pixels[4 * p + 2]) / 65536);
+    for (let k = 0; k < channels; k++) { // a fourth is alpha; of more channels a picture shows three
+      image[p * channels + k] = (channels === 1 || k >= (channels === 4 ? 4 : 3) ? grey : pixels[4 * p + k]) / 255;
     }
   }
   return image;
@@ -150,8 +148,12 @@ class Images {
   at(i) {
     const [channels, height, width] = this.shape, {columns} = this.sheet;
     if (!this.context) throw new Error("images are not loaded yet");
-    const x = (i % columns) * width, y = Math.floor(i / columns) * height;
-    return imageFrom(this.context.getImageData(x, y, width, height).data, channels);
+    const planes = [1, 3, 4].includes(channels) ? 1 : channels, tall = height * planes; // below one another
+    const x = (i % columns) * width, y = Math.floor(i / columns) * tall;
+    const {data} = this.context.getImageData(x, y, width, tall);
+    if (planes === 1) return imageFrom(data, channels);
+    const size = height * width;
+    return new Float32Array(size * planes).map((_, at) => data[4 * ((at % planes) * size + Math.floor(at / planes))] / 255);
   }
 }
 

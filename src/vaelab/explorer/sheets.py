@@ -20,7 +20,6 @@ BUDGET = 700_000
 FEWEST_EXACT = 400
 """Where fewer images than this would fit without loss, they are compressed with a little."""
 
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _QUALITY = 85
 _EFFORT = 50  # more takes ten times as long for 2 % less
 _PROBED = 32
@@ -53,21 +52,29 @@ def sheet(images: Tensor, exact: bool = True) -> dict[str, Any]:
     }
 
 
+def _planes(images: Tensor) -> Tensor:
+    """Images of channels that no picture has, as grey planes one below another."""
+    if images.shape[1] in (1, 3, 4):
+        return images
+    return images.flatten(1, 2)[:, None]
+
+
 def _columns(images: Tensor) -> int:
-    count, _, height, width = images.shape
+    count, _, height, width = _planes(images).shape
     return max(1, min(count, round(math.sqrt(count * height / width))))
 
 
 def _webp(images: Tensor, exact: bool) -> bytes:
-    count, channels, height, width = images.shape
     columns = _columns(images)
+    shown = torch.from_numpy(to_uint8(_planes(images)))
+    count, channels, height, width = shown.shape
     rows = -(-count // columns)
     whole = torch.zeros(rows * columns, channels, height, width, dtype=torch.uint8)
-    whole[:count] = images
-    tiles = torch.from_numpy(to_uint8(whole)).view(rows, columns, channels, height, width)
+    whole[:count] = shown
+    tiles = whole.view(rows, columns, channels, height, width)
     pixels = tiles.permute(0, 3, 1, 4, 2).reshape(rows * height, columns * width, channels)
     array = pixels.squeeze(2) if channels == 1 else pixels
     memory = io.BytesIO()
-    picture = Image.fromarray(array.contiguous().numpy(), _MODES[channels])
+    picture = Image.fromarray(array.contiguous().numpy())
     picture.save(memory, "webp", lossless=exact, quality=_EFFORT if exact else _QUALITY, exact=True)
     return memory.getvalue()

@@ -168,6 +168,10 @@ class Conditioning(nn.Module):
             count += (~told.attributes[:, self._columns].isnan()).sum(1)
         return (count == count.max()).nonzero().squeeze(1)
 
+    def values(self, attributes: Tensor) -> list[Tensor]:
+        """Return values of the training data's attributes ``(n, A)``, and 1 where known."""
+        return self._values(attributes[:, self._columns])
+
     def _values(self, attributes: Tensor) -> list[Tensor]:
         known = ~attributes.isnan()
         values = (attributes - self.location) / self.scale
@@ -342,15 +346,18 @@ class Balance(nn.Module):
         self.register_buffer("weights", weights)
         if not len(told.labels):  # a model that is about to be loaded
             return
-        values, known = conditioning.attribute_parts(
-            conditioning.encode(told.labels, told.attributes)
-        )
-        for k in range(self.classes):
-            mine = (told.labels == k)[:, None] if told.class_names else torch.ones(1, 1).bool()
-            on = (mine & (known > 0) & (values > 0)).sum(0)
-            off = (mine & (known > 0) & (values <= 0)).sum(0)
-            share = torch.stack([off, on], 1) / (on + off).clamp(min=1)[:, None]
-            weights[k] = (0.5 / share.clamp(min=1e-6)).clamp(max=self.LARGEST)
+        values, known = conditioning.values(told.attributes)
+        rows = told.labels if told.class_names else torch.zeros_like(told.labels)
+        sides = [(known > 0) & (values <= 0), (known > 0) & (values > 0)]
+        counts = [
+            torch.zeros(self.classes, count, dtype=torch.int64).index_add_(
+                0, rows[rows >= 0], side[rows >= 0].long()
+            )
+            for side in sides
+        ]
+        both = torch.stack(counts, 2)
+        share = both / both.sum(2, keepdim=True).clamp(min=1)
+        weights.copy_((0.5 / share.clamp(min=1e-6)).clamp(max=self.LARGEST))
 
     def forward(self, labels: Tensor | None, values: Tensor) -> Tensor:
         """Return the weight of every image for each attribute, ``(B, A)``."""

@@ -10,9 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import conv2d
 
 from vaelab.config import NetworkConfig
 from vaelab.errors import ConfigError
@@ -38,6 +40,9 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+_WIDE = 256  # numbers of a context beyond which its planes are not written out
+
+
 class Encoder(nn.Module):
     """Images (B, C, H, W), and a context (B, K) if built with one, to features (B, F)."""
 
@@ -58,11 +63,33 @@ class Encoder(nn.Module):
             x = x.flatten(1)
             hidden = self.head[:-1](x if context is None else torch.cat([x, context], 1))
             return hidden
-        if context is not None:
-            x = torch.cat([x, context[:, :, None, None].expand(-1, -1, *x.shape[2:])], 1)
-        x = self.maps(channels_last(x))
+        if context is not None and self.context > _WIDE:
+            x = self.maps[1:](self._beside_many(x, context))
+        else:
+            if context is not None:
+                x = torch.cat([x, context[:, :, None, None].expand(-1, -1, *x.shape[2:])], 1)
+            x = self.maps(channels_last(x))
         hidden = self.head[:-1](x.permute(0, 2, 3, 1).flatten(1))  # (H, W, C): as in memory
         return hidden
+
+    def _beside_many(self, x: Tensor, context: Tensor) -> Tensor:
+        """Return the first layer of images beside K constant planes, without the planes.
+
+        Σₖ cₖ (1 ∗ wₖ) = 1 ∗ (Σₖ cₖ wₖ): a plane of ones is convolved with one kernel an image. With
+        10,000 classes the planes would take gigabytes.
+        """
+        first: Any = self.maps[0]
+        layers: list[Any] = [*first] if isinstance(first, nn.Sequential) else [first]
+        *before, conv = layers
+        ones, pixels = x.new_ones(1, 1, *x.shape[2:]), channels_last(x)
+        for layer in before:
+            ones, pixels = layer(ones), layer(pixels)
+        of_pixels, of_context = conv.weight.split([x.shape[1], self.context], 1)
+        how: dict[str, Any] = {"stride": conv.stride, "padding": conv.padding}
+        kernels = torch.einsum("bk,okhw->bohw", context, of_context)
+        known = conv2d(ones, kernels.flatten(0, 1)[:, None], **how)
+        y = conv2d(pixels, of_pixels, conv.bias, **how)
+        return y + known.view(len(x), -1, *known.shape[2:])
 
 
 class Decoder(nn.Module):

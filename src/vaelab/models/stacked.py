@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from vaelab.models.vae import Vae
+from vaelab.errors import within
+from vaelab.models.vae import MOST_FACTOR, Vae
 
 
 class StackedVae(Vae):
@@ -33,6 +34,7 @@ class StackedVae(Vae):
 
     @override
     def draw(self, context: Tensor, temperature: float = 1.0) -> Tensor:
+        within("temperature", temperature, 0, MOST_FACTOR)
         second = self.upper.draw(context, temperature)
         made = self.upper.decode(second, context)
         drawn: Tensor = made.mean + temperature * (made.sample() - made.mean)

@@ -26,7 +26,7 @@ from typing_extensions import override
 from vaelab.config import Binarize
 from vaelab.data.batches import Batch, binarize
 from vaelab.data.images import ImageSet
-from vaelab.errors import ConfigError, DataError
+from vaelab.errors import ConfigError, DataError, within
 from vaelab.models.conditioning import LABEL, Conditioning, drop
 from vaelab.models.handles import Handle, Subspace
 from vaelab.models.kl import analytic_kl, monte_carlo_kl
@@ -39,6 +39,8 @@ from vaelab.models.transport import Carried, Transport
 
 Part = Literal["encoder", "decoder", "prior"]
 PARTS: tuple[Part, ...] = get_args(Part)
+MOST_FACTOR, MOST_IMAGES, MOST_SAMPLES = 100.0, 10_000_000, 1_000_000
+"""Of temperature, guidance and strength; images of one call; draws of z for an image."""
 
 
 class Conditional(nn.Module):
@@ -388,6 +390,7 @@ class Vae(Model):
         Source: Ho and Salimans, Classifier-free diffusion guidance, 2022, on the parameters of
         the likelihood; needs a model that was trained with unknown labels too.
         """
+        within("guidance", guidance, -MOST_FACTOR, MOST_FACTOR)
         if guidance == 1:
             return self.decode(z, context)
         if "decoder" not in self.told or not self.dropout:
@@ -420,14 +423,18 @@ class Vae(Model):
             guidance: how far to follow what is given: see `guided`.
             given: labels by name, such as ``label=7``; others follow the training images.
         """
-        if n < 1 or not (0 <= temperature < math.inf):
-            raise ConfigError(f"sample: {n=} must be 1 or more, {temperature=} 0 or more.")
+        within("n", n, 1, MOST_IMAGES)
         with torch.no_grad():
             context = self.told_of(n, given, draw=True)
             return self.decoded(self.draw(context, temperature), context, guidance)
 
     def draw(self, context: Tensor, temperature: float = 1.0) -> Tensor:
-        """Return a draw from the prior for each context ``(n, K)``, ``(n, D)``."""
+        """Return a draw from the prior for each context ``(n, K)``, ``(n, D)``.
+
+        Raises:
+            ConfigError: a temperature below 0 or above `MOST_FACTOR`.
+        """
+        within("temperature", temperature, 0, MOST_FACTOR)
         if not isinstance(self.prior, (LearnedPrior, SubspacePrior)):
             return self.prior.sample(len(context), temperature)
         each: Distribution = self.prior(context)
@@ -509,6 +516,7 @@ class Vae(Model):
         """
         x = self.as_images(images)
         context = self.context_of(x, **given)
+        within("strength", strength, -MOST_FACTOR, MOST_FACTOR)
         where = torch.as_tensor(to, dtype=torch.float32, device=self.device).expand(len(x))
         if handle is None and self.subspaces:
             handle = self.subspace(attribute)
@@ -583,8 +591,9 @@ class Vae(Model):
         given: dict[str, Any],
     ) -> Tensor:
         x = self.as_images(images)
-        if samples < 1 or len(x) == 0:
-            raise ConfigError(f"needs one image and one sample at least ({len(x)} and {samples}).")
+        within("samples", samples, 1, MOST_SAMPLES)
+        if len(x) == 0:
+            raise ConfigError("images: there are none. Give one at least.")
         drawn = torch.rand(x.shape, generator=torch.Generator().manual_seed(seed)).to(x.device)
         target = binarize(x, how, drawn)  # before any draw of z: the same for every K
         seen = x if self.binarize == "none" else target

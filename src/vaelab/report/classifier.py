@@ -14,7 +14,7 @@ from torch import Tensor
 from vaelab import files
 from vaelab.data.images import ImageSet, Splits, with_labels
 from vaelab.data.names import matched
-from vaelab.data.pixels import COLOURS
+from vaelab.data.pixels import colours
 from vaelab.errors import counted
 from vaelab.evaluation.classification import per_class, reliability, verdict
 from vaelab.evaluation.figures import Share
@@ -62,7 +62,7 @@ def write_classifier_report(
     assert evaluation.confusion is not None
     counts = torch.tensor(evaluation.confusion)
     channels, height, width = splits.train.shape
-    colour = COLOURS[channels]
+    colour = colours(channels)
     last = run.read_log("epoch")[-1]
     page = render(
         {

@@ -15,7 +15,7 @@ from torch.nn.functional import avg_pool2d
 
 from vaelab.data.images import ImageSet
 from vaelab.evaluation.measure import batches
-from vaelab.explore.grids import GAP, grid, png, to_uint8
+from vaelab.explore.grids import GAP, as_colours, grid, png
 from vaelab.explore.pictures import manifold, quantiles, reconstructions, samples, traverse
 from vaelab.models.model import seeded
 from vaelab.models.vae import Vae
@@ -165,7 +165,7 @@ def small_pairs(model: Vae, images: ImageSet) -> Picture:
 
 def single(image: Tensor, alt: str, caption: str = "") -> Picture:
     """Return one image ``(C, H, W)``, large enough to be seen."""
-    pixels = to_uint8(image[None])[0].transpose(1, 2, 0)
+    pixels = as_colours(image[None])[0].transpose(1, 2, 0)
     height, width, channels = pixels.shape
     scale = max(1, _PAIR // width)
     shown = pixels.repeat(3, 2) if channels == 1 else pixels

@@ -9,7 +9,7 @@ from typing import Any
 
 from vaelab.config import NetworkConfig, RunConfig
 from vaelab.data.images import Splits
-from vaelab.data.pixels import COLOURS
+from vaelab.data.pixels import colours
 from vaelab.errors import counted
 from vaelab.evaluation.figures import long_name
 from vaelab.evaluation.record import Evaluation, origin
@@ -74,7 +74,7 @@ def dimensions(model: Vae) -> str:
 def summary(config: RunConfig, splits: Splits, model: Vae) -> str:
     """Return in a line which model learned from which images."""
     channels, height, width = splits.train.shape
-    colour = COLOURS[channels]
+    colour = colours(channels)
     dims = model.latent_dim
     return (
         f"{config.recipe} with {dims} latent dimension{'s' * (dims > 1)}{dimensions(model)} · "

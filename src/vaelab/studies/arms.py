@@ -15,6 +15,7 @@ from pydantic import Field
 from vaelab.config import (
     Count,
     DataConfig,
+    Factor,
     Fraction,
     NonNegative,
     RunConfig,
@@ -79,8 +80,8 @@ class MakeConfig(Section):
     """How images are made of a trained generator; see `vaelab.explore.augment.Making`."""
 
     sampler: Literal["prior", "pool", "gmm", "flow"] = "prior"
-    temperature: NonNegative = 1.0
-    guidance: NonNegative = 1.0
+    temperature: Factor = 1.0
+    guidance: Factor = 1.0
     confidence: Fraction = Field(0.0, description="least probability of the class asked for")
     farther: NonNegative = Field(0.0, description="least nearness; 1 is that of new images")
 

@@ -25,7 +25,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from vaelab.config import Count, RunConfig, Section, explain, merge, read_yaml
+from vaelab.config import Count, Draws, RunConfig, Section, explain, merge, read_yaml
 from vaelab.errors import ConfigError
 from vaelab.evaluation.figures import check_lead
 from vaelab.opening import DEVICES
@@ -60,7 +60,7 @@ class MeasureConfig(Section):
     """What is measured of every run, beside likelihood and reconstruction."""
 
     also: list[MeasureName] = Field(["neighbours"], description="further measures")
-    samples: Count | None = Field(None, description="K of the importance-weighted bound")
+    samples: Draws | None = Field(None, description="K of the importance-weighted bound")
     bound_images: Count | None = Field(None, description="test images that the bound is over")
     limit: Count | None = Field(None, description="test images that everything is over")
     generated: Count = Field(10_000, description="images of a generated set, at most")

@@ -110,7 +110,8 @@ def _keys(optimizer: Optimizer) -> set[str]:
     """Return the names of the tensors that an optimizer keeps of a parameter."""
     one = nn.Parameter(torch.zeros(1))
     one.grad = torch.zeros(1)
-    alike: Any = type(optimizer)([one])
+    kind: Any = type(optimizer)
+    alike = kind([one])
     settings = {key: v for key, v in optimizer.param_groups[0].items() if key != "params"}
     alike.param_groups[0].update(settings)
     alike.step()

@@ -58,11 +58,11 @@ def look(
             sizes.append(len(batch.images))
     if not found:
         return {}
-    means = {
-        name: sum(n * figures[name] for n, figures in zip(sizes, found, strict=True)) / count
-        for name in found[0]
-        if name in ("loss", "elbo", "distortion", "accuracy")
-    }
+    means = {}
+    for name in ("loss", "elbo", "distortion", "accuracy"):  # the last of pieces with labels alone
+        known = [(n, each[name]) for n, each in zip(sizes, found, strict=True) if name in each]
+        if known:
+            means[name] = sum(n * value for n, value in known) / sum(n for n, _ in known)
     error = _SINGLE * abs(means["loss"])
     if len(found) > 1:
         losses = torch.tensor([figures["loss"] for figures in found], dtype=torch.float64)

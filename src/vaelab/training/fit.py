@@ -24,6 +24,9 @@ def train_config(config: RunConfig, splits: Splits, run: Run | None, progress: P
         ConfigError, RunError, TrainingError: as `Trainer` does.
         Interrupted: a signal asked for an end; the state is saved.
     """
+    if config.data.range == "auto":  # so that other images are read as these were
+        found = config.data.model_copy(update={"range": splits.range})
+        config = config.model_copy(update={"data": found})
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(devices=[]))  # the caller's draws stay theirs
         if run is None:

@@ -392,6 +392,8 @@ def check_same(trained: RunConfig, now: RunConfig, path: Path) -> None:
     old, new = flat(trained), flat(now)
     command = "classify train" if find_recipe(trained.recipe).classifies else "train"
     free = {f"training.{key}" for key in MAY_CHANGE}
+    if now.data.range == "auto":  # was found when the images were first read
+        free.add("data.range")
     for key in sorted((old.keys() | new.keys()) - free):
         if not key.startswith("versions.") and old.get(key) != new.get(key):
             raise RunError(

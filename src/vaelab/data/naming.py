@@ -1,0 +1,111 @@
+"""Which image a cell of a table names: with or without ending, folders, accents in either form."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+
+from vaelab.data.formats import SUFFIXES
+
+SEVERAL = -1
+"""In place of a file: more than one has that name."""
+
+_FEW = 500  # cells by which a column is known to name files
+
+Found = tuple[int | None, int | None]
+"""Row of a file (None for none, or `SEVERAL`), and the frame in it, from 0, if one is named."""
+
+
+class Names:
+    """Finds files by what people call them.
+
+    A name may leave out folders at the head of a path, and the ending. It is looked for as it is
+    written, then in either case of letters; with its ending, then without.
+    """
+
+    def __init__(self, files: Sequence[str]) -> None:
+        self._index: list[dict[str, int]] = [{}, {}, {}, {}]
+        self._numbers: dict[str, int] = {}
+        self.by_number = False
+        """Whether the last column named files by number alone."""
+        for row, file in enumerate(files):
+            name = "/".join(_parts(file))
+            stem = _stem(name)
+            forms = (name, stem, name.casefold(), stem.casefold())
+            for index, form in zip(self._index, forms, strict=True):
+                for tail in _tails(form):
+                    _add(index, tail, row)
+            last = stem.rpartition("/")[2]
+            if last.isdecimal():
+                _add(self._numbers, str(int(last)), row)
+
+    def column(self, cells: Sequence[str], numbers: bool = False) -> list[Found]:
+        """Find what each cell of a column names.
+
+        As many folders at the head of all cells are passed over as make most of them names: those
+        above the place, such as ``/home/me/photos``.
+
+        Arguments:
+            cells: of the column.
+            numbers: whether 7 may name 0007.png.
+        """
+        if not numbers and len(cells) > _FEW:  # so that a wide table is looked through in time
+            some = [cells[k * len(cells) // _FEW] for k in range(_FEW)]
+            if all(row is None for row, _ in self.column(some)):
+                return [(None, None)] * len(cells)
+        parts = [_parts(cell) for cell in cells]
+        best: list[Found] = []
+        most = -1
+        for dropped in range(max(map(len, parts), default=0)):
+            found = [self._find("/".join(each[dropped:]) or each[-1]) for each in parts if each]
+            named = sum(row is not None for row, _ in found)
+            if named > most:
+                best, most = found, named
+            if named == len(found):
+                break
+        rest = iter(best)
+        self.by_number = False
+        whole = [next(rest) if each else (None, None) for each in parts]
+        if numbers and not most and all(re.fullmatch(r"\d{1,18}", cell) for cell in cells if cell):
+            self.by_number = True
+            return [(self._numbers.get(str(int(c))) if c else None, None) for c in cells]
+        return whole
+
+    def _find(self, name: str) -> Found:
+        row, frame = self._file(name), None
+        if row is None and (match := re.fullmatch(r"(.+)#(\d{1,9})", name)):
+            row, frame = self._file(match[1]), int(match[2]) - 1
+        return row, frame
+
+    def _file(self, name: str) -> int | None:
+        stem = _stem(name)
+        stem = stem if name[len(stem) :].lower() in SUFFIXES else name
+        forms = (name, stem, name.casefold(), stem.casefold())
+        for index, form in zip(self._index, forms, strict=True):
+            if (row := index.get(form)) is not None:
+                return row
+        return None
+
+
+def _parts(name: str) -> list[str]:
+    """The folders and the name of a path, its letters composed."""
+    text = unicodedata.normalize("NFC", name.strip()).replace("\\", "/")
+    return [part for part in text.split("/") if part not in ("", ".", "..")]
+
+
+def _stem(name: str) -> str:
+    """A path without its ending."""
+    stem, dot, ending = name.rpartition(".")
+    return stem if dot and "/" not in ending and stem and not stem.endswith("/") else name
+
+
+def _tails(name: str) -> Iterator[str]:
+    """The path, and what is left of it without the folders at its head."""
+    parts = name.split("/")
+    return ("/".join(parts[start:]) for start in range(len(parts)))
+
+
+def _add(index: dict[str, int], key: str, row: int) -> None:
+    if index.setdefault(key, row) != row:
+        index[key] = SEVERAL

@@ -1,0 +1,225 @@
+"""What the columns of a table are: label, attribute, part; by their headers and by their cells."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vaelab.data.delimited import Table
+from vaelab.data.layout import part_of_word
+from vaelab.errors import DataError
+
+FILE_WORDS = {
+    *("file", "files", "filename", "filenames", "fname", "image", "images", "img", "imagename"),
+    *("imageid", "imgid", "imagefile", "imagepath", "path", "filepath", "name", "id", "picture"),
+    *("datei", "dateiname", "bild", "bildname", "fichier", "photo", "uri", "url", "key"),
+}
+_LABEL_WORDS = {
+    *("label", "labels", "class", "classes", "classname", "classid", "category", "categories"),
+    *("target", "y", "species", "klasse", "kategorie", "labelname", "labelid", "categoryname"),
+    *("categoryid", "diagnosis", "classe", "etikett", "groundtruth", "truth"),
+}
+_SPLIT_WORDS = {"split", "set", "partition", "part", "subset", "usage", "phase", "dataset"}
+_INDEX_WORDS = {
+    "",
+    "unnamed0",
+    "level0",
+    "index",
+    "idx",
+    "id",
+    "nr",
+    "no",
+    "number",
+    "row",
+    "rowid",
+}
+_GROUP_WORDS = {
+    *("group", "groupid", "patient", "patientid", "subject", "subjectid", "slide", "slideid"),
+    *("person", "personid", "participant", "participantid", "session", "sessionid", "scan"),
+}
+_YES = {"yes", "true", "y", "t", "ja", "j", "wahr", "oui", "vrai", "si", "sí", "sim", "on"}
+_NO = {"no", "false", "n", "f", "nein", "falsch", "non", "faux", "não", "nao", "off"}
+UNKNOWN_WORDS = {"", "na", "n/a", "nan", "none", "null", "?", "-", "<na>", "unknown", "nil"}
+
+_MOSTLY = 0.5  # of the cells are numbers in a column whose other cells are faults
+_CODES = {"0": 0, "1": 1, "2": 2}  # of CelebA's list of partitions
+_NUMBER = re.compile(r"[-+−]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?inf(inity)?", re.IGNORECASE)
+
+
+@dataclass
+class Roles:
+    """Columns of a table by what they are: indices, or values of each row."""
+
+    label: int | None = None
+    split: list[int] | None = None  # part of each row, −1 unknown
+    attributes: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    left: list[str] = field(default_factory=list)
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+def plain(word: str) -> str:
+    """A header in small letters and digits alone."""
+    return re.sub(r"[\W_]", "", word.lower())
+
+
+def is_label_word(header: str) -> bool:
+    """Whether a header says that a column holds labels."""
+    return plain(header) in _LABEL_WORDS
+
+
+def find_roles(table: Table, file: int, group: str | None) -> Roles:
+    """Tell what every column but that of the files is.
+
+    A column of persons or the like, or the one named ``group``, is neither label nor attribute.
+
+    Raises:
+        DataError: two columns could be the labels, or a cell is no number among numbers.
+    """
+    roles = Roles()
+    texts: list[int] = []
+    attributes_only = table.where.lower().endswith("attributes.csv")
+    named: list[int] = []
+    for column, name in enumerate(table.header):
+        cells = table.column(column)
+        if column == file or not any(cells) or _is_index(name, cells):
+            continue
+        if name == group or plain(name) in _GROUP_WORDS:
+            roles.left += [name] if name != group else []
+            continue
+        if (parts := _parts(name, cells, table)) is not None:
+            roles.split, roles.headers["split"] = parts, name
+            continue
+        is_label = is_label_word(name)
+        values = _numbers(table, column, strict=not is_label)
+        if is_label and (values is None or (_is_whole(values) and not attributes_only)):
+            named.append(column)
+        elif values is None:
+            texts.append(column)
+        elif name in roles.attributes:
+            raise DataError(f"{table.where}: two columns are named {name!r}. Rename one.")
+        elif not name:
+            roles.left.append(f"column {column + 1}")
+        else:
+            roles.attributes[name] = values
+    _choose_label(table, roles, named, texts)
+    return roles
+
+
+def _choose_label(table: Table, roles: Roles, named: list[int], texts: list[int]) -> None:
+    """Take the column that is named like a label, else the one of few words."""
+    few = [column for column in texts if _is_few(table.column(column))]
+    found = named or few
+    only = list(roles.attributes)
+    lists_labels = re.search("label|class|klasse", table.where.rsplit("/")[-1].lower())
+    if not found and len(only) == 1 and lists_labels and _is_whole(roles.attributes[only[0]]):
+        found = [table.header.index(only[0])]
+        del roles.attributes[only[0]]
+    if len(found) > 1:
+        found = _same(table, found)
+    if len(found) > 1:
+        first, second = (table.header[column] for column in found[:2])
+        raise DataError(
+            f"{table.where}: columns {first!r} and {second!r} could both be the labels. Write "
+            "`label` as the header of the one to use, and another word as that of the other."
+        )
+    if found:
+        roles.label, roles.headers["label"] = found[0], table.header[found[0]]
+    roles.left += [table.header[c] for c in [*named, *texts] if c not in found]
+
+
+def _same(table: Table, found: list[int]) -> list[int]:
+    """Of columns that name the same classes, such as number and word, the one with words."""
+    exact = [c for c in found if plain(table.header[c]) == "label"]
+    pairs = {tuple(row[c] for c in found) for row in table.rows}
+    if all(len({pair[k] for pair in pairs}) == len(pairs) for k in range(len(found))):
+        words = [c for c in found if _numbers(table, c, strict=False) is None]
+        return (words or found)[:1]
+    return exact if len(exact) == 1 else found
+
+
+def _is_few(cells: Sequence[str]) -> bool:
+    """Whether words repeat as those of classes do."""
+    known = [cell for cell in cells if cell.lower() not in UNKNOWN_WORDS]
+    return len(known) > 0 and len({*known}) <= max(2, len(known) / 2)
+
+
+def _is_whole(values: NDArray[np.float64]) -> bool:
+    """Whether numbers may be those of classes."""
+    known = values[~np.isnan(values)]
+    return bool(len(known) and (known == np.rint(known)).all() and known.min() >= -1)
+
+
+def _is_index(name: str, cells: Sequence[str]) -> bool:
+    """Whether a column counts the rows."""
+    if plain(name) not in _INDEX_WORDS or not all(cell.isdecimal() for cell in cells):
+        return False
+    return len({*cells}) == len(cells)
+
+
+def _parts(name: str, cells: Sequence[str], table: Table) -> list[int] | None:
+    """Part of each row if a column names parts; −1 where it names none."""
+    known = {cell for cell in cells if cell}
+    words = {cell: part_of_word(cell) for cell in known}
+    is_named = plain(name) in _SPLIT_WORDS
+    listed = "partition" in table.where.lower() or plain(name) == "partition"
+    if (plain(name) in ("split", "set") or listed) and known <= {*_CODES}:
+        return [_CODES.get(cell, -1) for cell in cells]
+    bad = [cell for cell, part in words.items() if part is None]
+    if not bad and (is_named or len(known) > 1):
+        return [-1 if not cell else words[cell] or 0 for cell in cells]
+    if plain(name) == "split" and len(bad) < len(known):
+        raise DataError(
+            f"{table.where}: column {name!r} holds {bad[0]!r} among parts. Write train, val or "
+            "test, or rename the column."
+        )
+    return None
+
+
+def _numbers(table: Table, column: int, strict: bool) -> NDArray[np.float64] | None:
+    """Values of a column of numbers or of yes and no, NaN where unknown; None for words.
+
+    With ``strict`` a word among numbers is an error.
+    """
+    cells = table.column(column)
+    known = [cell for cell in cells if cell.lower() not in UNKNOWN_WORDS]
+    words = {cell.lower() for cell in known}
+    if words and words <= _YES | _NO:
+        marks = {**dict.fromkeys(_YES, 1.0), **dict.fromkeys(_NO, 0.0)}
+        return np.array([marks.get(cell.lower(), np.nan) for cell in cells])
+    commas = _commas(known, table.delimiter)
+    values = [_number(cell, commas) for cell in known]
+    bad = [cell for cell, value in zip(known, values, strict=True) if value is None]
+    if not known or len(bad) > (1 - _MOSTLY) * len(known):
+        return None
+    if bad and not strict:
+        return None
+    if bad:
+        line = table.lines[cells.index(bad[0])]
+        raise DataError(
+            f"{table.where}: line {line}, column {table.header[column]!r}: {bad[0]!r} is no number "
+            "among numbers. Correct it, or leave the cell empty where the value is unknown."
+        )
+    found = iter(values)
+    return np.array(
+        [np.nan if c.lower() in UNKNOWN_WORDS else next(found) for c in cells], np.float64
+    )
+
+
+def _commas(cells: Sequence[str], delimiter: str) -> str:
+    """What a comma within numbers is: ``decimal``, ``thousands`` or ""."""
+    with_comma = [cell for cell in cells if "," in cell]
+    if not with_comma:
+        return ""
+    thousands = all(re.fullmatch(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?", cell) for cell in with_comma)
+    return "thousands" if thousands and delimiter == "," else "decimal"
+
+
+def _number(cell: str, commas: str) -> float | None:
+    text = cell.replace(",", {"decimal": ".", "thousands": ""}.get(commas, ","))
+    if not _NUMBER.fullmatch(text):
+        return None
+    return float(text.replace("−", "-"))
