@@ -93,7 +93,7 @@ def score(
     given = given_images(folder, model, data, skip_bad=skip_bad)
     splits = given.splits
     images = _images(folder, model, spec or [], splits, split, skip_bad)
-    origin = replace(given, own=False).origin(images, split or "test", bool(spec))
+    origin = replace(given, own=False).origin(images, split or "test", False)
     if limit is not None and limit < len(images):
         images = images.subset(torch.arange(limit))
     names = _names(images, None if spec else split or "test")
@@ -112,7 +112,7 @@ def score(
             progress=progress,
         )
     saved = written(folder, lambda: ranking.save(path), out)
-    notes = [*(() if split in ("train", "validation") else origin.notes), *ranking.notes()]
+    notes = [*ranking.notes(), *(() if split in ("train", "validation") else origin.notes)]
     for note in notes:
         output.say(note)
     of = ", ".join(spec[:3]) if spec else f"{split or 'test'} images of {splits.name}"
