@@ -122,8 +122,13 @@ def test_full_and_given_ranges() -> None:
     assert (splits.range, load_data(noise(12, 4, 4)).range) == ([1, 2], "full")
     with pytest.raises(DataError, match="have no full range"):
         read(ramp(0, 1e5, "i4"), range="full")
-    with pytest.raises(DataError, match=r"most values lie outside the range 0 to 10.*reach from 0"):
+    with pytest.raises(
+        DataError, match=r"nearly all values lie outside the range 0 to 10.*reach from 0"
+    ):
         read(ramp(0, 200, "u1"), range=[0, 10])
+    window, splits = read(ramp(0, 200, "u1"), range=[0, 50])  # most are brighter, as asked
+    assert window.max() == 255
+    assert "lie outside 0 to 50" in " ".join(splits.notes)
 
 
 def test_a_file_of_its_own_remembers_range_and_notes(tmp_path: Path) -> None:
@@ -181,6 +186,24 @@ def test_transparent_images_stand_on_the_background(
     assert f"11 of 11 images have transparent parts, composited on {shown}" in " ".join(
         splits.notes
     )
+
+
+@pytest.mark.parametrize("size", [None, (20, 20)])
+def test_drawings_in_the_colour_of_the_background_are_said(
+    size: tuple[int, int] | None, tmp_path: Path
+) -> None:
+    pixels = np.full((11, 9, 8, 4), 255, np.uint8)
+    pixels[:, :, :4, 3] = 0
+    pixels[:3, 4, 6, :3] = 90  # three show something
+    for number, one in enumerate(pixels):
+        (tmp_path / "d").mkdir(exist_ok=True)
+        Image.fromarray(one).save(tmp_path / "d" / f"{number}.png")
+    for source in (tmp_path / "d", pixels):
+        said = " ".join(read(source, channels=1, size=size)[1].notes)
+        assert "8 of these show nothing" in said
+        assert "Pass --background black." in said
+        said = " ".join(read(source, channels=1, size=size, background="black")[1].notes)
+        assert "show nothing" not in said
 
 
 def test_four_channels_are_kept_and_said(tmp_path: Path) -> None:

@@ -113,4 +113,15 @@ def test_worse(
     before: dict[str, float], after: dict[str, float], adversarial: bool, expected: bool
 ) -> None:
     known = {**before, "error": 2.0} if before else {}
-    assert is_worse(known, {**after, "error": 1e9}, adversarial) is expected
+    assert is_worse(known, {**after, "error": 1e9}, adversarial, 500) is expected
+
+
+def test_a_training_of_few_steps_has_to_be_worse_by_more() -> None:
+    before = {"loss": 50.0, "elbo": -50.0, "error": 2.0}
+    for loss, steps, expected in ((60.0, 99, False), (60.0, 100, True), (63.0, 5, True)):
+        assert is_worse(before, {"loss": loss, "elbo": -loss}, False, steps) is expected
+
+
+def test_images_of_one_colour_that_are_known_at_once_have_not_diverged() -> None:
+    white = load_data(np.full((40, 12, 10), 255, np.uint8))
+    vaelab.train("vae", white, **{**SMALL, "epochs": 1})

@@ -38,6 +38,10 @@ _BEYOND = 0.1  # by which resampling overshoots the ends of an interval of lengt
 _EXACT = 1e-5  # less is rounding, and is not worth a word
 
 
+_MOST = 0.9
+"""Of the values, that lie outside a range that is not theirs; a window may leave many outside."""
+
+
 class ValuesError(DataError):
     """Values that no range fits; without a name, for whoever knows where they are from."""
 
@@ -70,6 +74,8 @@ class Levels:
         self.wanted = wanted
         self.transparent = 0
         """Images with pixels that are not opaque."""
+        self.hidden = 0
+        """Those among them that show nothing on the background."""
         self._scales: dict[str, Interval] = {}
         self._seen: dict[str, Seen] = {}
         self._used = np.zeros(256, bool)
@@ -77,7 +83,7 @@ class Levels:
 
     def begin(self) -> None:
         """Forget what was seen, before everything is read."""
-        self._seen, self.transparent = {}, 0
+        self._seen, self.transparent, self.hidden = {}, 0, 0
         self._used[:] = False
 
     def pixels(self, values: NDArray[Any], opaque: bool = True) -> Pixels:
@@ -192,9 +198,9 @@ class Levels:
                 )
             if not low < high:
                 raise ValuesError(f"all values are {_number(low)}. Pass --range LOW,HIGH")
-            if not isinstance(self.wanted, str) and 2 * seen.outside > seen.count:
+            if not isinstance(self.wanted, str) and seen.outside > _MOST * seen.count:
                 raise ValuesError(
-                    f"most values lie outside the range {_shown(low, high)}: they reach from "
+                    f"nearly all values lie outside the range {_shown(low, high)}: they reach from "
                     f"{_number(seen.low)} to {_number(seen.high)}. Pass the --range of these "
                     "images, or save them with the values of those that the range is of"
                 )

@@ -27,6 +27,9 @@ Shape = tuple[int, int, int]  # channels, height, width
 Colour = tuple[int, int, int]
 
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+EVEN = 8
+"""An image whose levels differ by less than this, of 255, shows next to nothing."""
+
 MAX_PIXELS = 2**26
 """More than this in one image (67 megapixels) is taken for a decompression bomb."""
 
@@ -98,16 +101,25 @@ class Geometry:
 
     def image(self, image: Image.Image, levels: Levels) -> Pixels:
         """Bring one opened image to ``(C, H, W)``."""
+        before = levels.transparent
         plain = _plain(image, levels)
-        return self._channelled(np.asarray(self._resize(plain)), self.channels)
+        found = self._channelled(np.asarray(self._resize(plain)), self.channels)
+        if levels.transparent > before and len(found) != 4:
+            levels.hidden += int(hidden(found[None]).sum())
+        return found
 
     def batch(self, pixels: Pixels, levels: Levels | None = None) -> Pixels:
         """Bring ``(B, C, H, W)`` of any shape to the one asked for."""
+        transparent = None
         if levels is not None and pixels.shape[1] == 4 and self.channels not in (None, 4):
-            levels.transparent += int((pixels[:, 3].min((1, 2)) < 255).sum())
+            transparent = pixels[:, 3].min((1, 2)) < 255
+            levels.transparent += int(transparent.sum())
         if self.size not in (None, pixels.shape[2:]):
             pixels = np.stack([self._resized(one) for one in pixels])
-        return set_channels(pixels, self.channels or pixels.shape[1], self.ground)
+        found = set_channels(pixels, self.channels or pixels.shape[1], self.ground)
+        if levels is not None and transparent is not None:
+            levels.hidden += int(hidden(found[transparent]).sum())
+        return found
 
     def _channelled(self, pixels: Pixels, channels: int | None) -> Pixels:
         pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
@@ -145,6 +157,15 @@ class Geometry:
         if self.background is None or mode == "RGBA":
             return 0
         return self.ground if mode == "RGB" else _grey(self.ground)
+
+
+def hidden(pixels: Pixels) -> NDArray[np.bool_]:
+    """Whether each image ``(B, C, H, W)`` shows next to nothing: every channel is even."""
+    if not len(pixels):
+        return np.zeros(0, bool)
+    spread = pixels.max((2, 3)).astype(np.int16) - pixels.min((2, 3))
+    even: NDArray[np.bool_] = spread.max(1) < EVEN
+    return even
 
 
 def _grey(colour: Colour) -> int:

@@ -99,6 +99,12 @@ class Source(ABC):
             else:
                 ground = self.geometry.background or "white"
                 notes.append(f"{which}, composited on {ground}. --background names another colour.")
+            if hidden := self.levels.hidden:
+                other = "black" if ground == "white" else "white"
+                notes.append(
+                    f"{hidden:,} of these show nothing: what they hold has the colour of the "
+                    f"background. Pass --background {other}."
+                )
         if shape[0] not in (1, 3, 4):
             notes.append(
                 f"The images have {shape[0]} channels; pictures show "

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from math import prod
 
 import torch
 from scipy.special import stdtrit
@@ -30,6 +31,13 @@ Means = Mapping[str, float]
 
 _LOOKED_AT, _PIECES = 1000, 16
 _MATTERS, _GRAVE = 0.02, 0.25
+_FEW = 100
+"""Steps below which a loss has to be worse by the larger share."""
+
+_NEAR = 0.005
+"""Nats per number of an image: a loss that is worse by less is as good, as of images of one colour,
+whose loss is near 0 before anything was learnt."""
+
 _SINGLE = 0.1
 """Share of the loss that matters where there is one piece, and so no standard error."""
 
@@ -64,21 +72,26 @@ def look(
         if known:
             means[name] = sum(n * value for n, value in known) / sum(n for n, _ in known)
     error = _SINGLE * abs(means["loss"])
+    floor = _NEAR * prod(images.shape) if {"elbo", "distortion"} & means.keys() else 0.0
     if len(found) > 1:
         losses = torch.tensor([figures["loss"] for figures in found], dtype=torch.float64)
         error = float(stdtrit(len(found) - 1, 0.975)) * float(losses.std()) / math.sqrt(len(found))
-    return {**means, "error": error}
+    return {**means, "error": max(error, floor)}
 
 
-def is_worse(before: Means, after: Means, adversarial: bool) -> bool:
-    """Tell whether figures are worse than they were, all of them, and by more than chance."""
+def is_worse(before: Means, after: Means, adversarial: bool, steps: int) -> bool:
+    """Tell whether figures are worse than they were, all of them, and by more than chance.
+
+    A training of few ``steps`` has to be worse by more: its first steps may lead away at first.
+    """
     bound = "elbo" if "elbo" in before else "distortion" if "distortion" in before else "loss"
     sign = 1 if bound == "elbo" else -1
     if not {"loss", bound} <= before.keys() & after.keys():
         return False
     if adversarial:
         return sign * (before[bound] - after[bound]) > _GRAVE * abs(before[bound])
-    margin = max(before["error"], _MATTERS * abs(before["loss"]))
+    matters = _GRAVE if steps < _FEW else _MATTERS
+    margin = max(before["error"], matters * abs(before["loss"]))
     if not after["loss"] - before["loss"] > margin:
         return False
     if bound != "loss":

@@ -321,7 +321,7 @@ class Trainer:
         adversarial = len(self.updates.keys() - {"labeler"}) > 1
         worse = {
             name: all(
-                is_worse(before, figures, adversarial)
+                is_worse(before, figures, adversarial, self.position.step)
                 for kind, before in start.items()
                 if kind.partition(",")[0] == name
             )
