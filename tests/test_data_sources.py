@@ -581,7 +581,7 @@ def test_parquet_of_hugging_face(tmp_path: Path) -> None:
         ("data.mdb", r"LMDB"),
         ("a.dcm", r"pydicom"),
         ("train-images-idx3-ubyte", r"Pass the folder"),
-        ("notes.txt", r"is no file of images that is read"),
+        ("notes.txt", r"no file of images that is read"),
     ],
 )
 def test_what_is_not_read_is_named_with_the_line_that_converts_it(

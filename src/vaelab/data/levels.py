@@ -4,8 +4,8 @@
 
 ``full`` takes what the kind of number says: 255, 65,535, or for floats the first of [0, 1], [-1, 1]
 and [0, 255] that holds them. ``auto`` looks at the values of all images: whole numbers end at the
-power of two above the greatest (8-bit ones only if that is below a fifth of 255, so that ordinary
-images stay as they are), floats that are in none of these intervals at their own ends.
+power of two above the greatest (at 255 if that is below it and above its fifth, so that ordinary
+8-bit images stay as they are), floats that are in none of these intervals at their own ends.
 
 The range is known once everything was read. So images are read by what the first of them suggest,
 and read once more if the rest says otherwise.
@@ -178,6 +178,8 @@ class Levels:
             return full if full is not None and bright else (seen.low, seen.high)
         if seen.low < 0:
             return seen.low, seen.high
+        if DARK <= seen.high <= 255:  # bytes in a wider type
+            return _BYTES
         return 0.0, float(2 ** max(1, int(seen.high).bit_length()) - 1)
 
     def _odd(self) -> list[tuple[str, Interval]]:
