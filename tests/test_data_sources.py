@@ -19,6 +19,7 @@ from torch.utils.data import TensorDataset as Tensors
 
 from vaelab.config import IN_MEMORY, DataConfig
 from vaelab.data import Splits, load_config, load_data
+from vaelab.data.pixel_table import layout
 from vaelab.errors import ConfigError, DataError, PickleError
 
 KINDS = np.arange(30) % 3
@@ -693,3 +694,17 @@ def test_live_is_for_data_sets_alone(tmp_path: Path) -> None:
     assert load_config(config, Shifting()).train.live is not None
     with pytest.raises(ConfigError, match=r"data.live: .*a.npy"):
         load_config(DataConfig(spec=str(tmp_path / "a.npy"), live=True))
+
+
+@pytest.mark.parametrize("at", [0, -1])
+@pytest.mark.parametrize("corner", [[0], [0, 7, 250], list(range(40, 95, 3))])
+def test_the_labels_of_a_table_without_header_are_found_at_either_end(
+    at: int, corner: list[int]
+) -> None:
+    chance = np.random.default_rng(4)
+    rows = chance.integers(0, 256, (60, 25))
+    rows[:, 0] = rows[:, -1] = np.resize(corner, 60)
+    rows = np.insert(rows, 0 if at == 0 else 25, np.arange(60) % 10, 1)
+    found = layout("t.csv", None, [[str(value) for value in row] for row in rows])
+    assert found.label == (0 if at == 0 else 25)
+    assert len(found.pixels) == 25

@@ -92,13 +92,21 @@ def _unnamed(where: str, width: int, rows: Sequence[Sequence[str]]) -> Layout:
     if square_side(width):
         return Layout(tuple(range(width)))
     _check_square(where, width - 1)
-    first, last = ({row[k] for row in rows} for k in (0, -1))
-    at_end = len(first) == 1 < len(last) or any(not _number(value) for value in last)
-    if at_end:
+    first, last = ([row[k] for row in rows] for k in (0, -1))
+    if _like_labels(last) > _like_labels(first):
         notes = [f"{where}: has no header; its last column was read as the label."]
         return Layout(tuple(range(width - 1)), width - 1, notes=notes)
     notes = [f"{where}: has no header; its first column was read as the label."]
     return Layout(tuple(range(1, width)), 0, notes=notes)
+
+
+def _like_labels(column: Sequence[str]) -> tuple[bool, bool, int]:
+    """How much a column looks like labels: text, numbers without a gap, few of them."""
+    kinds = {value.strip() for value in column}
+    text = any(not _number(value) for value in kinds)
+    numbers = set() if text else {float(value) for value in kinds}
+    even = len(numbers) > 1 and max(numbers) - min(numbers) == len(numbers) - 1
+    return text, even, -len(kinds) if len(kinds) > 1 else -len(column) - 1
 
 
 def square_side(count: int) -> int:
