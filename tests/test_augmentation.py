@@ -621,13 +621,13 @@ def test_of_several_generators_each_is_told_by_itself(tmp_path: Path) -> None:
         accuracies[case.name] = [value / 100 for value in pair]
     found = told(plan, accuracies, tmp_path)
     first, *others = gains.sentences(found)
-    assert first.startswith("At 30 labels (10 a class), real images alone reach 75")
-    assert "Classical augmentation: +5.1 ±" in first
-    assert "The best arm with generated images is real + classical + pools: +5.0 ±" in first
+    assert first.startswith("At 30 labels (10 a class), real images alone reach 80 ± 60 %")
+    assert "Classical augmentation: +5 ± 4 points" in first  # 5.1 of two pairs
+    assert "The best arm with generated images is real + classical + pools: +4.9 ±" in first
     assert len(others) == 2
     assert others[0].startswith("cvae images")
     assert "in place of the real images: −10.0 ±" in others[0]
-    assert "beside classical augmentation, over that alone: +5.0 ±" in others[1]
+    assert "beside classical augmentation, over that alone: +4.9 ±" in others[1]
     assert "at 30" in others[1]
     tables = {table.title: table for table in augmentation_tables(found)}
     rows = {name: cells[0] for name, _, cells in tables["Accuracy"].rows}

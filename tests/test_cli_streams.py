@@ -100,7 +100,11 @@ def test_ctrl_c_while_importing_says_nothing(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{os.getcwd()}/src"}
     command = [*VAELAB, "recipes"]
     worker = subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # not ignored, as by nohup
     )
     while not begun.exists():
         assert worker.poll() is None, worker.communicate()

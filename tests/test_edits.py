@@ -35,7 +35,7 @@ from vaelab.report.plot import Plot
 from vaelab.training.judge import GUIDES, trained_judge
 
 RUNS: dict[str, dict[str, Any]] = {
-    "csvae": {"epochs": 12},
+    "csvae": {"epochs": 24, "lr": 0.003},  # at 0.01 a run in a few is stuck
     "cvae": {"epochs": 6, "dropout": 0.1},
     "vae": {"epochs": 6, "latent_dim": 3},
     "told": {"epochs": 6},  # a cvae that always knew

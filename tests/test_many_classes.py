@@ -41,10 +41,12 @@ def test_training_with_ten_thousand_classes_takes_less_than_a_gigabyte(
 ) -> None:
     images = np.random.default_rng(0).integers(0, 255, (11_000, 6, 6), dtype=np.uint8)
     np.savez(tmp_path / "x.npz", images=images, labels=np.arange(11_000) % 10_000)
-    code = (
-        "import resource, sys; from vaelab.cli.main import app\n"
+    if not Path("/proc/self/status").exists():
+        pytest.skip("the peak of a process alone is read from /proc")
+    code = (  # getrusage would count what the process that started it held
+        "import sys; from vaelab.cli.main import app\n"
         "app(sys.argv[1:], standalone_mode=False)\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        "print(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
     )
     options = [str(tmp_path / "x.npz"), "--out", str(tmp_path / "run"), "--epochs", "1"]
     options += ["--batch-size", "512", "-s", "training.device=cpu"]
@@ -55,5 +57,5 @@ def test_training_with_ten_thousand_classes_takes_less_than_a_gigabyte(
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "model.safetensors").exists()
-    kilobytes = int(done.stdout.split()[-1]) // (1024 if sys.platform == "darwin" else 1)
+    kilobytes = int(done.stdout.split()[-1])
     assert kilobytes < 1_000_000, kilobytes
