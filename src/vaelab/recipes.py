@@ -509,7 +509,7 @@ def classifier(
     zoom: Rate = 0.0,
     elastic: Bend = 0.0,
 ) -> Built:
-    """Classifier: `cnn-small` (two convolutions with max pooling) or `cnn` (residual).
+    """Classifier: `cnn-small` (two convolutions, max pooling), `cnn` (residual) or `mlp` (neither).
 
     loss = −Σ_k t_k log p(k|x), labels t smoothed by `smoothing`, rare classes weighted up by
     `balance`, images varied by chance: `shift` and `elastic` pixels, `rotation` degrees, `zoom`
