@@ -32,6 +32,7 @@ from vaelab.config import (
     merge,
     parse_config,
 )
+from vaelab.data.images import ImageSet
 from vaelab.errors import ConfigError
 from vaelab.models.build import FEW_READER, READER, build_stacked, build_vae
 from vaelab.models.classifier import Classifier, ClassifierName, build_classifier
@@ -65,6 +66,7 @@ class Setup:
         told: what the training images are labelled with.
         judge: gives a classifier that was trained on the real images.
         labelled: gives the training images that have a label, 8-bit, and their labels.
+        images: gives the training images.
     """
 
     model: ModelConfig
@@ -74,6 +76,7 @@ class Setup:
     told: Told = field(default_factory=Told)
     judge: Callable[[], Classifier] = lambda: _missing("a classifier of real images")
     labelled: Callable[[], tuple[Tensor, Tensor]] = lambda: _missing("labelled images")
+    images: Callable[[], ImageSet] = lambda: _missing("the training images")
 
     def vae(self) -> Vae:
         """Return the model that the configuration describes, freshly initialised."""
@@ -338,7 +341,8 @@ def csvae(
         reader=READER,
         transported=True,
     )
-    return model, Subspaced(_elbo(setup, beta, warmup), edits, settle, setup.steps, samples)
+    terms = _elbo(setup, beta, warmup)
+    return model, Subspaced(terms, edits, settle, setup.steps, setup.images, samples)
 
 
 @recipe(
