@@ -306,7 +306,8 @@ def csvae(
     """Attribute subspaces (CSVAE; Klys et al., 2018): a subspace w for each attribute, z without.
 
     loss = E[−log p(x|z,w)] + β KL(q(z,w|x,y) ‖ p(z) p(w|y)) − `edits` E log q(y'|x̃'), edits x̃' as a
-    labeler reads them; a `transport` keeps z free of y, z = f(h; y, and the class `with_class`). As
+    labeler reads them; z = f(h; y, and the class `with_class`), a conditional flow (`transport`)
+    fine-tuned in the last `settle`, so that little information about y is in z given the class. As
     published, with a `critic`: no edits, + `leak` · E Σ_y q_δ(y|z) log q_δ(y|z)
     """
     _needs_density(setup, "csvae")

@@ -1,4 +1,4 @@
-"""A transport of codes: for every label another invertible map, after which no label shows."""
+"""A conditional flow of latents: for every label another invertible map onto one normal prior."""
 
 from __future__ import annotations
 
@@ -63,18 +63,19 @@ class Coupling(nn.Module):
 
 
 class Transport(nn.Module):
-    """z = f(h; u): carries what the encoder makes of images to where no label u shows.
+    """z = f(h; u): a flow, conditional on labels u, from what the encoder gives to z.
 
     It is a learned prior of h given the labels, seen from the other end:
 
         p(h|u) = N(f(h; u); 0, I) |det ∂f(h; u)/∂h|
 
     The rate of the ELBO, E_q[log q(h|x) − log p(h|u)], is least where that density is the one that
-    the encoder's h have among images labelled u. Then z = f(h; u) is normal whatever u: it tells
-    nothing of u. The way back, f⁻¹(z; u'), gives the h of an image with other labels that has the
-    same place among images so labelled. On that way the attributes in u are read from their
-    subspaces w, softly where w lies between (`SubspacePrior.sides`), so that to move w is to edit;
-    the class, where there are any, is told.
+    the encoder's h have among images labelled u. Where it is, z = f(h; u) is N(0, I) whatever u,
+    and so independent of u; the misfit that is left is information about u in z. The way back,
+    f⁻¹(z; u'), gives the h of an image with other labels that has the same place among images so
+    labelled. On that way the attributes in u are inferred from their subspaces w, softly where w
+    lies between (`SubspacePrior.sides`), so that to move w is to edit; the class, where there are
+    any, is given.
 
     Arguments:
         prior: of the subspaces, which follow the first ``prior.dim`` numbers of a code.
