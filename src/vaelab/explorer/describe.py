@@ -25,7 +25,7 @@ from vaelab.models.posteriors import (
 from vaelab.models.priors import MixturePrior, NormalPrior
 from vaelab.models.stacked import StackedVae
 from vaelab.models.subspaces import LearnedPrior, SubspacePrior
-from vaelab.models.transport import Coupling, Transport
+from vaelab.models.transport import PAIRS, Coupling, Transport
 from vaelab.models.vae import Vae
 
 DRAWS = 1000
@@ -186,12 +186,21 @@ def _labeler(model: Vae, weights: Weights, notes: list[str]) -> list[Layer] | No
 
 def _transport(transport: Transport, weights: Weights) -> dict[str, Any]:
     couplings = []
-    for layer in transport.layers:
+    for layer, turn in zip(transport.layers, transport.turns, strict=True):
         assert isinstance(layer, Coupling)
-        couplings.append({"kept": layer.kept, "layers": list(layers_of(layer.net, weights))})
+        couplings.append(
+            {
+                "kept": layer.kept,
+                "turn": weights.single(turn.flatten()),
+                "enter": list(layers_of(layer.enter, weights)),
+                "given": list(layers_of(layer.given, weights)),
+                "layers": list(layers_of(layer.net, weights)),
+            }
+        )
     return {
         "dim": transport.prior.dim,
         "classes": transport.classes,
+        "pairs": PAIRS,
         "first": list(layers_of(transport.first, weights)),
         "couplings": couplings,
     }

@@ -16,16 +16,22 @@ from vaelab.models.posteriors import DiagonalNormal
 from vaelab.models.subspaces import SubspacePrior
 
 LAYERS, HIDDEN = 8, 128
+PAIRS = 4
+"""Attributes up to which products of two of them are given to the layers."""
+TURNS = 7
+"""Seed of the rotations."""
 STEEPEST = 2.0
 """Bound of the logarithm of a layer's scale, so that no layer can explode."""
 
 
 class Coupling(nn.Module):
-    """One layer: half of the numbers, scaled and shifted by what the other half and labels say.
+    """One layer: half of the dimensions, scaled and shifted as the other half and labels say.
 
         (a, b) → (b·exp(s(a, u)) + t(a, u), a)
 
-    Source: Dinh, Sohl-Dickstein and Bengio, Density estimation using Real NVP, 2017.
+    The labels scale and shift the first hidden layer (FiLM; Perez et al., 2018), so that every
+    class and side can have a map of its own. Source of the layer: Dinh, Sohl-Dickstein and Bengio,
+    Density estimation using Real NVP, 2017.
 
     Arguments:
         dim: D.
@@ -35,14 +41,11 @@ class Coupling(nn.Module):
     def __init__(self, dim: int, labels: int) -> None:
         super().__init__()
         self.kept = dim // 2
-        self.net = nn.Sequential(
-            nn.Linear(self.kept + labels, HIDDEN), nn.SiLU(),
-            nn.Linear(HIDDEN, HIDDEN), nn.SiLU(),
-            nn.Linear(HIDDEN, 2 * (dim - self.kept)),
-        )  # fmt: skip
-        last = self.net[-1]
-        assert isinstance(last, nn.Linear)
-        nn.init.normal_(last.weight, std=1e-3)  # all but the identity
+        self.enter = nn.Linear(self.kept + labels, HIDDEN)
+        self.given = nn.Linear(labels, 2 * HIDDEN)
+        last = nn.Linear(HIDDEN, 2 * (dim - self.kept))
+        self.net = nn.Sequential(nn.SiLU(), nn.Linear(HIDDEN, HIDDEN), nn.SiLU(), last)
+        nn.init.normal_(last.weight, std=1e-3)  # close to the identity
         nn.init.zeros_(last.bias)
 
     def forward(self, h: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
@@ -58,7 +61,9 @@ class Coupling(nn.Module):
         return torch.cat([kept, (rest - shift) * (-log_scale).exp()], 1)
 
     def _terms(self, kept: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        shift, raw = self.net(torch.cat([kept, u], 1)).chunk(2, 1)
+        scale, shift = self.given(u).chunk(2, 1)
+        hidden = self.enter(torch.cat([kept, u], 1)) * (1 + scale) + shift
+        shift, raw = self.net(hidden).chunk(2, 1)
         return shift, STEEPEST * torch.tanh(raw / STEEPEST)
 
 
@@ -82,14 +87,28 @@ class Transport(nn.Module):
         conditioning: labels of the model.
     """
 
+    turns: Tensor
+
     def __init__(self, prior: SubspacePrior, conditioning: Conditioning) -> None:
         super().__init__()
         self.prior, self.classes = prior, len(conditioning.class_names)
-        labels = self.classes + len(conditioning.attribute_names)
+        attributes = len(conditioning.attribute_names)
+        labels = self.described(torch.zeros(1, self.classes + attributes)).shape[1]
         self.first = nn.Linear(labels, 2 * prior.dim)
         nn.init.zeros_(self.first.weight)
         nn.init.zeros_(self.first.bias)
         self.layers = nn.ModuleList(Coupling(prior.dim, labels) for _ in range(LAYERS))
+        self.register_buffer("turns", rotations(LAYERS, prior.dim))
+
+    def described(self, u: Tensor) -> Tensor:
+        """Return labels ``(n, L)`` with products of class, sides and pairs of sides, ``(n, M)``."""
+        classes, sides = u[:, : self.classes], u[:, self.classes :]
+        count = sides.shape[1]
+        if 1 < count <= PAIRS:
+            first, second = torch.triu_indices(count, count, 1).tolist()
+            sides = torch.cat([sides, sides[:, first] * sides[:, second]], 1)
+        products = (classes.unsqueeze(2) * sides.unsqueeze(1)).flatten(1)
+        return torch.cat([classes, sides, products], 1)
 
     def carry(self, posterior: Distribution, context: Tensor) -> Carried:
         """Return q(z, w|x, y) of the encoder's q(h, w|x, y), for contexts ``(B, K)``.
@@ -129,24 +148,35 @@ class Transport(nn.Module):
     def forward(self, h: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """Return z for h ``(n, D)`` of labels ``(n, L)``, and log |det ∂z/∂h|, ``(n,)``."""
         with torch.autocast(h.device.type, enabled=False):
-            h, u = h.float(), u.float()
+            h, u = h.float(), self.described(u.float())
             shift, log_scale = self.first(u).chunk(2, 1)
             h, total = h * log_scale.exp() + shift, log_scale.sum(1)
-            for layer in self.layers:
-                h, log_det = layer(h, u)
+            for layer, turn in zip(self.layers, self.turns, strict=True):
+                h, log_det = layer(h @ turn, u)
                 total = total + log_det
             return h, total
 
     def inverse(self, z: Tensor, u: Tensor) -> Tensor:
         """Return the h that `forward` maps to z ``(n, D)`` for labels ``(n, L)``."""
         with torch.autocast(z.device.type, enabled=False):
-            z, u = z.float(), u.float()
-            for layer in reversed(self.layers):
+            z, u = z.float(), self.described(u.float())
+            for number in reversed(range(LAYERS)):
+                layer = self.layers[number]
                 assert isinstance(layer, Coupling)
-                z = layer.inverse(z, u)
+                z = layer.inverse(z, u) @ self.turns[number].T
             shift, log_scale = self.first(u).chunk(2, 1)
             h: Tensor = (z - shift) * (-log_scale).exp()
             return h
+
+
+def rotations(count: int, dim: int) -> Tensor:
+    """Return rotations that are always the same, ``(count, D, D)``, the first the identity.
+
+    Without them the same halves of a latent would take turns, and mix only through each other.
+    """
+    draws = torch.Generator().manual_seed(TURNS)
+    turns = torch.linalg.qr(torch.randn(count, dim, dim, generator=draws))[0]
+    return torch.cat([torch.eye(dim)[None], turns[1:]])
 
 
 class Carried(Distribution):
