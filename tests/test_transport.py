@@ -15,30 +15,17 @@ from vaelab.models.subspaces import SubspacePrior
 from vaelab.models.transport import Transport
 
 
-def transport(
-    dim: int = 3, classes: int = 0, seed: int = 0, attributes: tuple[str, ...] = ("big",)
-) -> Transport:
-    """Return one for attributes, moved at random from where it starts."""
+def transport(dim: int = 3, classes: int = 0, seed: int = 0) -> Transport:
+    """Return one for an attribute, moved at random from where it starts."""
     names = tuple(str(k) for k in range(classes))
-    nothing = torch.zeros(0, len(attributes))
-    known = Told(names, attributes, torch.zeros(0, dtype=torch.int64), nothing)
+    known = Told(names, ("big",), torch.zeros(0, dtype=torch.int64), torch.zeros(0, 1))
     told = Conditioning(known, known.names, cut=True)
-    prior = SubspacePrior(attributes, dim, 2, (0.0, 3.0), (1.0, 1.0))
+    prior = SubspacePrior(("big",), dim, 2, (0.0, 3.0), (1.0, 1.0))
     torch.manual_seed(seed)
     made = Transport(prior, told)
     for parameter in made.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     return made
-
-
-def test_labels_are_given_with_their_products() -> None:
-    """Class, sides, pairs of sides, and each of these for the class: a map for every cell."""
-    made = transport(2, classes=2, attributes=("big", "dark"))
-    u = torch.tensor([[0.0, 1.0, -1.0, 0.5]])
-    sides = [-1.0, 0.5, -0.5]
-    assert made.described(u)[0].tolist() == [0, 1, *sides, 0, 0, 0, *sides]
-    many = transport(2, attributes=tuple("abcde"))
-    assert many.described(torch.ones(1, 5)).shape == (1, 5)  # too many for pairs
 
 
 def test_all_dimensions_of_a_latent_mix() -> None:

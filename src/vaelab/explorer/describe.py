@@ -25,7 +25,7 @@ from vaelab.models.posteriors import (
 from vaelab.models.priors import MixturePrior, NormalPrior
 from vaelab.models.stacked import StackedVae
 from vaelab.models.subspaces import LearnedPrior, SubspacePrior
-from vaelab.models.transport import PAIRS, Coupling, Transport
+from vaelab.models.transport import Coupling, Transport
 from vaelab.models.vae import Vae
 
 DRAWS = 1000
@@ -200,7 +200,6 @@ def _transport(transport: Transport, weights: Weights) -> dict[str, Any]:
     return {
         "dim": transport.prior.dim,
         "classes": transport.classes,
-        "pairs": PAIRS,
         "first": list(layers_of(transport.first, weights)),
         "couplings": couplings,
     }

@@ -15,7 +15,7 @@
  */
 /** @typedef {{name: string, first: number, width: number, means: [number, number], scales: [number, number]}} Subspace */
 /** @typedef {{kept: number, turn: Place, enter: Layer[], given: Layer[], layers: Layer[]}} Coupling */
-/** @typedef {{dim: number, classes: number, pairs: number, first: Layer[], couplings: Coupling[]}} Transport */
+/** @typedef {{dim: number, classes: number, first: Layer[], couplings: Coupling[]}} Transport */
 /**
  * @typedef {object} Description
  * @property {[number, number, number]} shape channels, height, width
@@ -240,12 +240,11 @@ class Model {
 
   /** z = f(h; u); what follows h stays. @param {Float32Array} point @param {Float32Array} u @param {Transport} transport */
   through(point, u, transport) {
-    const {dim, first, couplings} = transport, about = this.described(u, transport);
-    const start = run(first, this.weights, vector(about)).data;
+    const {dim, first, couplings} = transport, start = run(first, this.weights, vector(u)).data;
     let h = point.slice(0, dim).map((v, d) => v * Math.exp(start[dim + d]) + start[d]);
     for (const coupling of couplings) {
       h = this.turned(h, coupling, false);
-      const {kept} = coupling, [shift, scale] = this.terms(coupling, h.subarray(0, kept), about);
+      const {kept} = coupling, [shift, scale] = this.terms(coupling, h.subarray(0, kept), u);
       const rest = h.subarray(kept).map((v, d) => v * Math.exp(scale[d]) + shift[d]);
       h = Float32Array.from([...rest, ...h.subarray(0, kept)]);
     }
@@ -257,26 +256,16 @@ class Model {
     const {dim, first, couplings} = transport;
     const sides = this.about.subspaces.map((s) => Math.tanh(this.side(s, code)));
     const u = Float32Array.from([...Array.from(context).slice(0, transport.classes), ...sides]);
-    const about = this.described(u, transport);
     let z = code.slice(0, dim);
     for (const coupling of couplings.slice().reverse()) {
       const {kept} = coupling, keep = z.subarray(z.length - kept);
-      const [shift, scale] = this.terms(coupling, keep, about);
+      const [shift, scale] = this.terms(coupling, keep, u);
       const rest = z.subarray(0, z.length - kept).map((v, d) => (v - shift[d]) * Math.exp(-scale[d]));
       z = this.turned(Float32Array.from([...keep, ...rest]), coupling, true);
     }
-    const start = run(first, this.weights, vector(about)).data;
+    const start = run(first, this.weights, vector(u)).data;
     const h = z.map((v, d) => (v - start[d]) * Math.exp(-start[dim + d]));
     return Float32Array.from([...h, ...code.subarray(dim)]);
-  }
-
-  /** Labels with products of class, sides and pairs of sides. @param {Float32Array} u @param {Transport} transport */
-  described(u, {classes, pairs}) {
-    const kinds = Array.from(u.subarray(0, classes)), sides = Array.from(u.subarray(classes));
-    const count = sides.length;
-    if (count <= pairs)
-      for (let i = 0; i < count; i++) for (let j = i + 1; j < count; j++) sides.push(sides[i] * sides[j]);
-    return Float32Array.from([...kinds, ...sides, ...kinds.flatMap((k) => sides.map((s) => k * s))]);
   }
 
   /** A row vector times the rotation of a coupling, or times its inverse. @param {Float32Array} h @param {Coupling} coupling @param {boolean} back */
@@ -285,10 +274,10 @@ class Model {
     return h.map((_, d) => h.reduce((sum, v, e) => sum + v * (back ? matrix[d * n + e] : matrix[e * n + d]), 0));
   }
 
-  /** Shift and log scale of a coupling. @param {Coupling} coupling @param {Float32Array} kept @param {Float32Array} about */
-  terms({enter, given, layers}, kept, about) {
-    const hidden = run(enter, this.weights, vector([...kept, ...about])).data, size = hidden.length;
-    const film = run(given, this.weights, vector(about)).data;
+  /** Shift and log scale of a coupling. @param {Coupling} coupling @param {Float32Array} kept @param {Float32Array} u */
+  terms({enter, given, layers}, kept, u) {
+    const hidden = run(enter, this.weights, vector([...kept, ...u])).data, size = hidden.length;
+    const film = run(given, this.weights, vector(u)).data;
     const mixed = hidden.map((v, i) => v * (1 + film[i]) + film[size + i]);
     const raw = run(layers, this.weights, vector(mixed)).data, half = raw.length / 2;
     return [raw.subarray(0, half), raw.slice(half).map((v) => STEEPEST * Math.tanh(v / STEEPEST))];

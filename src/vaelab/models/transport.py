@@ -16,8 +16,6 @@ from vaelab.models.posteriors import DiagonalNormal
 from vaelab.models.subspaces import SubspacePrior
 
 LAYERS, HIDDEN = 8, 128
-PAIRS = 4
-"""Attributes up to which products of two of them are given to the layers."""
 TURNS = 7
 """Seed of the rotations."""
 STEEPEST = 2.0
@@ -92,23 +90,12 @@ class Transport(nn.Module):
     def __init__(self, prior: SubspacePrior, conditioning: Conditioning) -> None:
         super().__init__()
         self.prior, self.classes = prior, len(conditioning.class_names)
-        attributes = len(conditioning.attribute_names)
-        labels = self.described(torch.zeros(1, self.classes + attributes)).shape[1]
+        labels = self.classes + len(conditioning.attribute_names)
         self.first = nn.Linear(labels, 2 * prior.dim)
         nn.init.zeros_(self.first.weight)
         nn.init.zeros_(self.first.bias)
         self.layers = nn.ModuleList(Coupling(prior.dim, labels) for _ in range(LAYERS))
         self.register_buffer("turns", rotations(LAYERS, prior.dim))
-
-    def described(self, u: Tensor) -> Tensor:
-        """Return labels ``(n, L)`` with products of class, sides and pairs of sides, ``(n, M)``."""
-        classes, sides = u[:, : self.classes], u[:, self.classes :]
-        count = sides.shape[1]
-        if 1 < count <= PAIRS:
-            first, second = torch.triu_indices(count, count, 1).tolist()
-            sides = torch.cat([sides, sides[:, first] * sides[:, second]], 1)
-        products = (classes.unsqueeze(2) * sides.unsqueeze(1)).flatten(1)
-        return torch.cat([classes, sides, products], 1)
 
     def carry(self, posterior: Distribution, context: Tensor) -> Carried:
         """Return q(z, w|x, y) of the encoder's q(h, w|x, y), for contexts ``(B, K)``.
@@ -148,7 +135,7 @@ class Transport(nn.Module):
     def forward(self, h: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
         """Return z for h ``(n, D)`` of labels ``(n, L)``, and log |det ∂z/∂h|, ``(n,)``."""
         with torch.autocast(h.device.type, enabled=False):
-            h, u = h.float(), self.described(u.float())
+            h, u = h.float(), u.float()
             shift, log_scale = self.first(u).chunk(2, 1)
             h, total = h * log_scale.exp() + shift, log_scale.sum(1)
             for layer, turn in zip(self.layers, self.turns, strict=True):
@@ -159,7 +146,7 @@ class Transport(nn.Module):
     def inverse(self, z: Tensor, u: Tensor) -> Tensor:
         """Return the h that `forward` maps to z ``(n, D)`` for labels ``(n, L)``."""
         with torch.autocast(z.device.type, enabled=False):
-            z, u = z.float(), self.described(u.float())
+            z, u = z.float(), u.float()
             for number in reversed(range(LAYERS)):
                 layer = self.layers[number]
                 assert isinstance(layer, Coupling)
