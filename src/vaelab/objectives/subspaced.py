@@ -21,7 +21,7 @@ from vaelab.objectives.objective import LEARNS, Loss, Player, own_parameters
 from vaelab.objectives.read import Read
 from vaelab.objectives.terms import Term
 
-SETTLED = 0.3
+SETTLED = 0.1
 """Share of the posterior's noise that the flow is fine-tuned with."""
 REMEMBERED = 8
 """Latents in a step of the fine-tuning for each image of its batch: they need no encoder."""
