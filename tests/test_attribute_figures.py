@@ -317,6 +317,7 @@ def test_a_latent_without_the_label_is_at_chance_within_its_interval() -> None:
     figure = probing.accuracy(slice(0, 3))
     assert figure is not None
     assert figure.ends is not None
+    assert figure.ends[0] is not None
     assert figure.ends[0] < 0.5 < figure.value + 0.03
     turned = latents.abs() * torch.where(on, 1.0, -1.0)[:, None] * (classes - 1.0)[:, None]
     seen = replace(probing, train=turned[known], test=turned[truth]).accuracy(slice(0, 3))

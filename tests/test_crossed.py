@@ -28,8 +28,10 @@ def test_an_interval_over_classifiers_and_images_covers_the_truth(
         hits = (at + normal(3, 200) > 0).double()
         figure = crossed(hits, "")
         assert figure.ends is not None
-        assert figure.ends[1] is not None
-        inside += figure.ends[0] <= truth <= figure.ends[1]
+        low, high = figure.ends
+        assert low is not None
+        assert high is not None
+        inside += low <= truth <= high
         low, high = Share(int(hits[0].sum()), 200).interval
         alone += low <= truth <= high
     assert inside / 400 > 0.93
