@@ -362,11 +362,11 @@ def test_attributes_are_measured_from_the_command_line(
     assert (
         len([path for path in judges if path.is_dir()]) == 6
     )  # three of the side, and three of the class
-    assert err.count("Training a classifier of ") == 6
+    assert err.count("Training a reference classifier (") == 6
     code, out, err = cli(capsys, *command[1:])
     assert "Edits that switch the attribute, left  " in out
     assert "probe_w_inferred" not in out
-    assert "Training a classifier" not in err  # it is kept
+    assert "Training a reference" not in err  # it is kept
     (runs["csvae"] / "evaluation.json").unlink()
 
 

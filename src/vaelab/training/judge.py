@@ -89,7 +89,7 @@ def trained_judge(
             digest = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:12]
             run = Run(run.path.with_name(f"{run.path.name}-{digest}"))
     if progress is not None and not run.model_file.exists():
-        progress.say(f"Training a classifier of {splits.name}, which will judge images:")
+        progress.say(f"Training a reference classifier ({network}) of {splits.name}:")
     while True:
         try:
             with alone():  # one process trains it, those beside it wait
