@@ -238,7 +238,7 @@ def test_a_run_of_a_vae_is_no_classifier_to_go_on_with(
     code, _, err = vaelab(capsys, "evaluate", out, "--generation")
     assert code == 1
     assert "too few to compare with" in err
-    assert "Training a classifier" not in err  # which takes long
+    assert "Training a reference" not in err  # which takes long
 
 
 def test_all_of_other_images_are_measured_unless_they_name_a_test_part(

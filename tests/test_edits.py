@@ -342,18 +342,31 @@ def test_attributes_are_measured_from_the_command_line(
     code, out, err = cli(capsys, *command)
     assert code == 0, err
     figures = json.loads(out)["figures"]
-    names = ("switch", "kept", "drift", "leak_linear", "leak_mlp", "told", "told_read", "gap")
+    names = (
+        "switch",
+        "kept",
+        "drift",
+        "probe",
+        "probe_inferred",
+        "probe_linear",
+        "probe_alone",
+        "probe_w",
+        "probe_w_inferred",
+        "gap",
+    )
     assert {f"{name}:left" for name in names} | {"elbo"} <= figures.keys()
     assert figures["switch:left"]["n"] == 120
     kept = json.loads((runs["csvae"] / "evaluation.json").read_text())["figures"]
     assert kept["switch:left"]["value"] == figures["switch:left"]["value"]
     judges = sorted((tmp_path / "cache" / "classifiers").iterdir())
-    assert len([path for path in judges if path.is_dir()]) == 2  # of the side, and of the class
-    assert err.count("Training a classifier of ") == 2
+    assert (
+        len([path for path in judges if path.is_dir()]) == 6
+    )  # three of the side, and three of the class
+    assert err.count("Training a reference classifier (") == 6
     code, out, err = cli(capsys, *command[1:])
     assert "Edits that switch the attribute, left  " in out
-    assert "told_read" not in out
-    assert "Training a classifier" not in err  # it is kept
+    assert "probe_w_inferred" not in out
+    assert "Training a reference" not in err  # it is kept
     (runs["csvae"] / "evaluation.json").unlink()
 
 

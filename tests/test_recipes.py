@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -75,8 +76,20 @@ def test_gradients_reach_every_parameter(
     def some() -> tuple[torch.Tensor, torch.Tensor]:
         return spots.train.take(torch.arange(4)), torch.arange(4) % 2
 
+    labels = told.labels
+    whole = replace(
+        spots.train, labels=labels, attributes=sizes, class_names=("a", "b"),
+        attribute_names=("size",), binary=(),
+    )  # fmt: skip
     setup = Setup(
-        config.model, config.data.binarize, mean_image(spots.train), 10, told, judge, some
+        config.model,
+        config.data.binarize,
+        mean_image(spots.train),
+        10,
+        told,
+        judge,
+        some,
+        lambda: whole,
     )
     model, objective = build(config, setup)
     rows = torch.arange(16)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +21,14 @@ from vaelab.errors import ConfigError
 from vaelab.models import noise
 from vaelab.models.conditioning import Told
 from vaelab.models.model import seeded
+from vaelab.models.transport import Carried
 from vaelab.models.vae import Vae
-from vaelab.objectives.objective import Player
+from vaelab.objectives.objective import Loss, Player
 from vaelab.objectives.read import Read
-from vaelab.objectives.subspaced import Subspaced
+from vaelab.objectives.subspaced import Subspaced, posteriors
 from vaelab.recipes import Setup, build, resolve
 from vaelab.training.backend import Backend
-from vaelab.training.step import Update
+from vaelab.training.step import Part, Update
 
 SMALL = {"latent_dim": 3, "encoder": {"kind": "mlp", "hidden": [16]}}
 
@@ -36,7 +38,8 @@ def built(edits: float, settle: float = 0.25) -> tuple[Vae, Subspaced]:
     options = {"edits": edits, "settle": settle}
     config = resolve({"recipe": "csvae", "model": SMALL, "options": options})
     torch.manual_seed(0)
-    setup = Setup(config.model, "none", torch.full((1, 8, 8), 0.5), 100, Told.by(train))
+    mean = torch.full((1, 8, 8), 0.5)
+    setup = Setup(config.model, "none", mean, 100, Told.by(train), images=lambda: train)
     model, objective = build(config, setup)
     assert isinstance(model, Vae)
     assert isinstance(objective, Subspaced)
@@ -117,6 +120,68 @@ def test_who_moves_when() -> None:
     assert rates(players["model"]) == pytest.approx([1, 0, 0, 0], abs=1e-9)
     assert rates(players["transport"]) == pytest.approx([1, 0, 1, 0], abs=1e-9)
     assert rates(players["labeler"]) == [1, 0, 0, 0]  # it has learnt when edits count
+
+
+def test_the_flow_is_fine_tuned_on_latents_of_all_images() -> None:
+    """The mean of −log p(h|y) over 8 × 16 of them, with 0.1 of their noise; no step encodes."""
+    model, objective = built(0.0)
+    player = objective.players(model)["transport"]
+    device = torch.device("cpu")
+    loc, scale, u = posteriors(model, shades().train)
+    assert loc.shape == (len(shades().train), 5)  # z and w
+    posterior, _ = model.distributions(batch())
+    assert isinstance(posterior, Carried)
+    torch.testing.assert_close(posterior.base.loc, loc[:16])
+    with seeded(3, device):
+        found = player.loss(batch(), 75).total
+    with seeded(3, device):
+        rows = (torch.rand(16, 8).double() * len(loc)).long().flatten()
+        drawn = torch.randn(128, 5)
+    assert model.transport is not None
+    h = (loc[rows] + 0.1 * scale[rows] * drawn)[:, :3]
+    z, log_det = model.transport(h, u[rows])
+    expected = 0.5 * z.square().sum(1) + 1.5 * math.log(2 * math.pi) - log_det
+    torch.testing.assert_close(found, expected.mean())
+    model.encoder.zero_grad()
+    with torch.no_grad():
+        for parameter in model.encoder.parameters():
+            parameter.fill_(torch.nan)
+    with seeded(3, device):
+        torch.testing.assert_close(player.loss(batch(), 75).total, found)
+    assert player.loss(batch(), 74).total.isnan()  # before, it follows the encoder
+
+
+def test_two_processes_fine_tune_as_one() -> None:
+    """The rows of the whole batch, halved: the mean of both losses is that of one process."""
+    model, objective = built(0.0)
+    loss, device = objective.players(model)["transport"].loss, torch.device("cpu")
+    half = Batch(*(x[:8] for x in vars(batch()).values() if x is not None))
+    with seeded(3, device):
+        whole = loss(batch(), 80).total
+    parts = []
+    for start in (0, 8):
+        with seeded(3, device), noise.sharded(start, start + 8, 16):
+            parts.append(loss(half, 80).total)
+    torch.testing.assert_close(torch.stack(parts).mean(), whole)
+
+
+def test_a_player_that_rests_moves_no_running_statistics() -> None:
+    layer = torch.nn.BatchNorm1d(1)
+    weight = next(iter(layer.parameters()))
+
+    def loss(batch: Batch, step: int) -> Loss:
+        total = (weight * layer(batch.images.flatten(1)[:, :1])).mean()
+        return Loss(total, {"loss": total.detach()})
+
+    player = Player("model", {"weight": weight}, loss, active=0.5)
+    backend = Backend(TrainingConfig(), None)
+    update = Update(player, 0, TrainingConfig(), 10, backend, layer)
+    assert layer.running_mean is not None
+    update([Part(batch(), 1.0, (0, 16, 16))], 0, "none")
+    moved = layer.running_mean.clone()
+    assert float(moved) != 0
+    update([Part(batch(), 1.0, (0, 16, 16))], 5, "none")
+    torch.testing.assert_close(layer.running_mean, moved)
 
 
 def test_samples_of_a_conditional_model_are_read_as_what_was_asked() -> None:

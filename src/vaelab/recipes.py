@@ -32,6 +32,7 @@ from vaelab.config import (
     merge,
     parse_config,
 )
+from vaelab.data.images import ImageSet
 from vaelab.errors import ConfigError
 from vaelab.models.build import FEW_READER, READER, build_stacked, build_vae
 from vaelab.models.classifier import Classifier, ClassifierName, build_classifier
@@ -65,6 +66,7 @@ class Setup:
         told: what the training images are labelled with.
         judge: gives a classifier that was trained on the real images.
         labelled: gives the training images that have a label, 8-bit, and their labels.
+        images: gives the training images.
     """
 
     model: ModelConfig
@@ -74,6 +76,7 @@ class Setup:
     told: Told = field(default_factory=Told)
     judge: Callable[[], Classifier] = lambda: _missing("a classifier of real images")
     labelled: Callable[[], tuple[Tensor, Tensor]] = lambda: _missing("labelled images")
+    images: Callable[[], ImageSet] = lambda: _missing("the training images")
 
     def vae(self) -> Vae:
         """Return the model that the configuration describes, freshly initialised."""
@@ -303,7 +306,8 @@ def csvae(
     """Attribute subspaces (CSVAE; Klys et al., 2018): a subspace w for each attribute, z without.
 
     loss = E[−log p(x|z,w)] + β KL(q(z,w|x,y) ‖ p(z) p(w|y)) − `edits` E log q(y'|x̃'), edits x̃' as a
-    labeler reads them; a `transport` keeps z free of y, z = f(h; y, and the class `with_class`). As
+    labeler reads them; z = f(h; y, and the class `with_class`), a conditional flow (`transport`)
+    fine-tuned in the last `settle`, so that little information about y is in z given the class. As
     published, with a `critic`: no edits, + `leak` · E Σ_y q_δ(y|z) log q_δ(y|z)
     """
     _needs_density(setup, "csvae")
@@ -338,7 +342,8 @@ def csvae(
         reader=READER,
         transported=True,
     )
-    return model, Subspaced(_elbo(setup, beta, warmup), edits, settle, setup.steps, samples)
+    terms = _elbo(setup, beta, warmup)
+    return model, Subspaced(terms, edits, settle, setup.steps, setup.images, samples)
 
 
 @recipe(
@@ -509,7 +514,7 @@ def classifier(
     zoom: Rate = 0.0,
     elastic: Bend = 0.0,
 ) -> Built:
-    """Classifier: `cnn-small` (two convolutions with max pooling) or `cnn` (residual).
+    """Classifier: `cnn-small` (two convolutions, max pooling), `cnn` (residual) or `mlp` (neither).
 
     loss = −Σ_k t_k log p(k|x), labels t smoothed by `smoothing`, rare classes weighted up by
     `balance`, images varied by chance: `shift` and `elastic` pixels, `rotation` degrees, `zoom`

@@ -1,7 +1,9 @@
-"""How well an attribute can be changed, what else changes with it, and where the code tells it.
+"""How well an attribute can be changed, what else changes with it, and where the latent holds it.
 
-Images are judged by classifiers of real images that have no part in the model: one reads the
-attribute (above or below its cut), one the class.
+Whether an edited image has the attribute is measured on it where the attribute is one of
+`vaelab.data.attributes.MEASURES`. Otherwise reference classifiers predict it: several, of different
+architectures and seeds, trained on real images and no part of the model, for how many edits
+succeed depends on who looks.
 """
 
 from __future__ import annotations
@@ -13,12 +15,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vaelab.data.attributes import MEASURES, measure
 from vaelab.data.batches import epoch_order
 from vaelab.data.images import ImageSet, Splits, with_labels
 from vaelab.errors import DataError
-from vaelab.evaluation.figures import Figure, mean, share
-from vaelab.evaluation.measure import codes_of
-from vaelab.evaluation.probes import Probe, balanced, information_gap, probe, right
+from vaelab.evaluation.figures import Figure, crossed, mean, share
+from vaelab.evaluation.informed import latent_figures
+from vaelab.models.classifier import ClassifierName
 from vaelab.models.conditioning import LABEL, cut_at, cut_of
 from vaelab.models.handles import Handle
 from vaelab.models.model import seeded
@@ -26,39 +29,67 @@ from vaelab.models.vae import Vae
 from vaelab.training.judge import Judge, trained_judge
 from vaelab.training.progress import Progress
 
-PROBED = 30_000
-"""Training images that a probe learns from, at most."""
+NETWORKS: tuple[ClassifierName, ...] = ("cnn-small", "cnn", "mlp")
+"""Architectures of the reference classifiers; each has a seed of its own."""
+SEEDS = (0, 2, 3)
 
-_CHUNK = 1_000
 SIDES = ("below", "above")
+_CHUNK = 1_000
+_COMPARED = 100
 
 
 @dataclass(frozen=True)
-class Judges:
-    """Who judges the images of one attribute.
+class References:
+    """What says whether an edited image has an attribute, and its class.
 
     Arguments:
         attribute: name.
-        side: reads whether the attribute is above its cut.
-        kind: reads the class; None where there are no classes.
+        sides: reference classifiers of whether the attribute is above its cut; none where it is
+            measured.
+        classes: reference classifiers of the class; none where there are no classes.
+        cut: above which the attribute counts as on; for one that is measured.
     """
 
     attribute: str
-    side: Judge
-    kind: Judge | None
+    sides: tuple[Judge, ...]
+    classes: tuple[Judge, ...] = ()
+    cut: float = 0.0
+
+    @property
+    def measured(self) -> bool:
+        """Whether the attribute is measured on the edited image."""
+        return not self.sides
 
 
-def find_judges(
+def find_references(
     splits: Splits, attribute: str, cache: Path | None = None, progress: Progress | None = None
-) -> Judges:
-    """Return the judges of an attribute, trained on the training images if they are not cached."""
-    sides = with_sides(splits, attribute)
-    classes = len(splits.train.class_names) > 1
-    return Judges(
+) -> References:
+    """Return the references of an attribute; classifiers are trained if they are not cached."""
+
+    def trained(which: Splits) -> tuple[Judge, ...]:
+        pairs = zip(NETWORKS, SEEDS, strict=True)
+        return tuple(trained_judge(which, cache, progress, seed, net) for net, seed in pairs)
+
+    return References(
         attribute,
-        trained_judge(sides, cache, progress),
-        trained_judge(splits, cache, progress) if classes else None,
+        () if is_measure(splits.train, attribute) else trained(with_sides(splits, attribute)),
+        trained(splits) if len(splits.train.class_names) > 1 else (),
+        cut_at(splits.train, attribute),
     )
+
+
+def is_measure(images: ImageSet, attribute: str) -> bool:
+    """Tell whether an attribute is what vaelab measures on the images under that name.
+
+    A data set may have a ``width`` of its own that is something else; so up to 100 images are
+    measured and compared.
+    """
+    if attribute not in MEASURES or images.attributes is None or not len(images):
+        return False
+    rows = torch.arange(min(len(images), _COMPARED)) * len(images) // min(len(images), _COMPARED)
+    values = images.attributes[rows, images.attribute_names.index(attribute)]
+    found = measure(images.take(rows), [attribute])[:, 0]
+    return torch.allclose(found, values, rtol=1e-3, atol=1e-3, equal_nan=True)
 
 
 def with_sides(splits: Splits, attribute: str) -> Splits:
@@ -86,7 +117,7 @@ def with_sides(splits: Splits, attribute: str) -> Splits:
 def attribute_figures(
     model: Vae,
     splits: Splits,
-    judges: Judges,
+    references: References,
     handle: Handle | None = None,
     *,
     limit: int = 10_000,
@@ -95,52 +126,64 @@ def attribute_figures(
 ) -> dict[str, Figure]:
     """Measure one attribute on test images; every figure's name ends in ``:ATTRIBUTE``.
 
-        switch    share of images whose attribute, edited to the other side, the judge reads so
-        kept      share of them whose class the judge of classes still reads rightly
-        drift     how far an edit moves an image in the features of the judge of classes, on the
-                  mean, in units of the mean distance between two images
-        leak_*    accuracy of a fresh probe, on balanced labels, that reads the attribute from the
-                  part of the code that should not tell it
-        told      accuracy of a fresh MLP on the part of the code that should (CSVAE)
+        probe_*   how much information about the attribute is in the latent, and where: see
+                  `vaelab.evaluation.informed.latent_figures`
         gap       mutual information gap
+        switch    share of images that, edited to the other side, have the attribute as requested:
+                  by measuring it on the edited image, else by reference classifiers
+        kept      share of them that reference classifiers still classify as the class of the image
+        drift     how far an edit moves an image in the features of the first of these, on the
+                  mean, in units of the mean distance between two images
 
-    Edits are told no label: a model that needs some reads them from the image. Codes are those that
-    the encoder makes knowing the labels, if it was trained so; ``leak_mlp_read`` and ``told_read``
-    are the same for codes of images of which nothing is told.
+    Edits are conditioned on no label of the image: a model that needs some infers them from it.
 
     Arguments:
         model: edits; see `Vae.edit`.
         splits: with the attribute.
-        judges: see `find_judges`.
-        handle: what moves the codes of a model without labels.
-        limit: test images at most, by chance.
+        references: see `find_references`.
+        handle: what moves the latents of a model without labels.
+        limit: test images at most, at random.
         seed: of every choice.
         report: told the number of images edited since the last call.
 
     Raises:
         DataError: no test image of which the attribute is known.
     """
-    name = judges.attribute
+    name = references.attribute
     sides = with_sides(splits, name)
     order = epoch_order(len(sides.test), seed, 0)[:limit]
     if len(order) < 2:
         raise DataError(f"{name}: is known of {len(order)} test images; it cannot be measured.")
-    test = sides.test.subset(order)
-    known = with_classes(splits, name)
-    origin = known.test.subset(order)
+    test, known = sides.test.subset(order), with_classes(splits, name)
+    figures = latent_figures(model, splits, known, name, order, seed)
     assert test.labels is not None
-    on = test.labels == 1
-    found = _edited(model, test, origin, judges, handle, on, report)
-    where = f"Over {len(order):,} test images, seed {seed}. Judge: {judges.side.name}."
-    how = f"Every image edited to the other side of the cut of {name}. "
-    figures = {"switch": share(found["switch"], how + where)}
-    if judges.kind is not None:
-        kind = f"Judge of the class: {judges.kind.name}."
-        if len(found["kept"]):
-            figures["kept"] = share(found["kept"], f"{how}{kind} {where}")
-        figures["drift"] = mean(found["drift"], "of a mean distance", f"{how}{kind} {where}")
-    figures |= _told(model, sides, known, order, name, seed)
+    found = _edited(model, test, known.test.subset(order), references, handle, report)
+    where = f"Over {len(order):,} test images, seed {seed}."
+    how = f"Every image edited to the other side of the cut of {name}."
+    by = (
+        f"Measured on the edited image: {MEASURES[name].summary}, the cut at {references.cut:.4g}."
+        if references.measured
+        else _readers("the attribute", references.sides, found["switch"])
+    )
+    figures["switch"] = crossed(found["switch"], f"{how} {where} {by}")
+    if references.classes:
+        if found["kept"].shape[1]:  # images whose class is known
+            by = _readers("the class", references.classes, found["kept"])
+            figures["kept"] = crossed(found["kept"], f"{how} {where} {by}")
+        by = f"In the features of {references.classes[0].name}."
+        figures["drift"] = mean(found["drift"], "of a mean distance", f"{how} {where} {by}")
     return {f"{key}:{name}": figure for key, figure in figures.items()}
+
+
+def _readers(what: str, judges: tuple[Judge, ...], hits: Tensor) -> str:
+    """Return which classifiers predict something, and the share of hits by each."""
+    each = "; ".join(
+        f"{share:.1%} by {judge.name}"
+        for judge, share in zip(judges, hits.mean(1).tolist(), strict=True)
+    )
+    spread = " Their spread is in the interval." if len(judges) > 1 else ""
+    plural = "s" if len(judges) > 1 else ""
+    return f"Reference classifier{plural} of {what}: {each}.{spread}"
 
 
 def with_classes(splits: Splits, attribute: str) -> Splits:
@@ -157,90 +200,59 @@ def with_classes(splits: Splits, attribute: str) -> Splits:
     )
 
 
-def unlabelled(images: ImageSet) -> ImageSet:
-    """Return the same images, of which nothing is told."""
-    return replace(images, labels=None, attributes=None, class_names=(), attribute_names=())
-
-
 def _edited(
     model: Vae,
     images: ImageSet,
     origin: ImageSet,
-    judges: Judges,
+    references: References,
     handle: Handle | None,
-    on: Tensor,
     report: Callable[[int], None],
 ) -> dict[str, Tensor]:
-    """Return one value for each image and figure: what the judges say of the edited images."""
+    """Return what is found on the edited images: hits ``(K, N)`` of K references, drift ``(N,)``.
+
+    Arguments:
+        model: edits.
+        images: labelled by the side that the attribute is on.
+        origin: the same images with their classes.
+        references: of attribute and class.
+        handle: see `attribute_figures`.
+        report: see `attribute_figures`.
+    """
+    assert images.labels is not None
     parts: dict[str, list[Tensor]] = {"switch": [], "kept": [], "drift": [], "apart": []}
     for rows in torch.arange(len(images)).split(_CHUNK):
-        x, to = images.take(rows), (~on[rows]).float()
-        edited = model.edit(x, judges.attribute, to, handle=handle)
-        said = judges.side.classifier.predict(edited).argmax(1) == 1
-        parts["switch"].append((said.cpu() != on[rows]).double())
-        if judges.kind is not None and origin.labels is not None:
-            kind = judges.kind.classifier
-            right_ = kind.predict(edited).argmax(1).cpu() == origin.labels[rows]
-            parts["kept"].append(right_[origin.labels[rows] >= 0])
-            before = kind.features(model.reconstruct(x))
-            parts["drift"].append((kind.features(edited) - before).norm(dim=1).cpu())
+        x, wanted = images.take(rows), images.labels[rows] == 0
+        edited = model.edit(x, references.attribute, wanted.float(), handle=handle)
+        parts["switch"].append(_switched(edited, wanted, references))
+        if references.classes and origin.labels is not None:
+            classes = _predicted(references.classes, edited)
+            truth = origin.labels[rows]
+            parts["kept"].append((classes == truth)[:, truth >= 0].double())
+            first = references.classes[0].classifier
+            before = first.features(model.reconstruct(x))
+            parts["drift"].append((first.features(edited) - before).norm(dim=1).cpu())
             parts["apart"].append((before - before.roll(1, 0)).norm(dim=1).cpu())
         report(len(rows))
-    found = {key: torch.cat(values).double() for key, values in parts.items() if values}
+    found = {key: torch.cat(values, -1).double() for key, values in parts.items() if values}
     if "drift" in found:
         found["drift"] /= found["apart"].mean().clamp(min=1e-12)
     return found
 
 
-def _told(
-    model: Vae, sides: Splits, origin: Splits, order: Tensor, name: str, seed: int
-) -> dict[str, Figure]:
-    """Return what fresh probes read from the code, and the mutual information gap."""
-    assert sides.train.labels is not None
-    assert sides.test.labels is not None
-    known, on = sides.train.labels == 1, sides.test.labels[order] == 1
-    index = balanced(known, origin.train.labels, seed)
-    index = index[epoch_order(len(index), seed, 1)[:PROBED]].sort().values
-    classes = None if origin.test.labels is None else origin.test.labels[order]
-    rows = balanced(on, classes, seed)
-    if len(index) < 2 or len(rows) < 2:
-        return {}
-    within = "" if classes is None else " of every class"
-    over = (
-        f"A fresh probe of the posterior mean, trained on {len(index):,} training images, read "
-        f"{len(rows):,} test images, half of them{within} on either side: chance is 0.5. Seed "
-        f"{seed}."
-    )
+def _switched(edited: Tensor, wanted: Tensor, references: References) -> Tensor:
+    """Return 1 where an edited image has the attribute as wanted, ``(K, n)``; 0 where it has none.
 
-    def read(kind: Probe, part: slice, codes: Tensor, here: Tensor, how: str) -> Figure:
-        judge = probe(codes[:, part], known[index], kind, seed)
-        found = right(judge, here[:, part], on[rows])
-        return share(found, f"{over} Probe: {kind}. {how}")
+    An image on which it cannot be measured, such as a black one, counts as not switched.
+    """
+    if references.sides:
+        return ((_predicted(references.sides, edited) == 1) == wanted).double()
+    values = measure(edited.cpu(), [references.attribute])[:, 0]
+    return (((values > references.cut) == wanted) & ~values.isnan())[None].double()
 
-    plain = slice(0, model.plain_dims)
-    own = model.subspaces[name].dims if name in model.subspaces else None
-    encodes_labels = "encoder" in model.told
-    how = "The encoder was told the labels." if encodes_labels else ""
-    codes = codes_of(model, origin.train, index)
-    here = codes_of(model, origin.test, order[rows])
-    figures = {
-        "leak_linear": read("linear", plain, codes, here, how),
-        "leak_mlp": read("mlp", plain, codes, here, how),
-    }
-    if own is not None:
-        figures["told"] = read("mlp", own, codes, here, how)
-    if encodes_labels:
-        how = "The encoder was told nothing."
-        unknown = [unlabelled(s) for s in (origin.train, origin.test)]
-        codes = codes_of(model, unknown[0], index)
-        seen = codes_of(model, unknown[1], order[rows])
-        figures["leak_mlp_read"] = read("mlp", plain, codes, seen, how)
-        if own is not None:
-            figures["told_read"] = read("mlp", own, codes, seen, how)
-    gap = information_gap(here, on[rows], [space.dims for space in model.subspaces.values()])
-    how = "Mutual information gap (Chen et al., 2018), a subspace being one unit; 20 bins."
-    figures["gap"] = Figure(gap, None, len(rows), "of the label's entropy", how)
-    return figures
+
+def _predicted(judges: tuple[Judge, ...], images: Tensor) -> Tensor:
+    """Return the most probable class of each image by each classifier, ``(K, n)``."""
+    return torch.stack([j.classifier.predict(images).argmax(1).cpu() for j in judges])
 
 
 def recognized(

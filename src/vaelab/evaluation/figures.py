@@ -57,11 +57,25 @@ _FIGURES = {
     "switch": ("switched", "Edits that switch the attribute", 1),
     "kept": ("class kept", "Edits that keep the class", 1),
     "drift": ("drift", "What else an edit moves", -1),
-    "leak_linear": ("leak, linear", "Attribute read from z by a linear probe", -1),
-    "leak_mlp": ("leak, MLP", "Attribute read from z by an MLP", -1),
-    "leak_mlp_read": ("leak, not told", "Attribute read from z, labels not told, by an MLP", -1),
-    "told_read": ("w, not told", "Attribute read from its subspace, labels not told", 1),
-    "told": ("told by w", "Attribute read from its subspace by an MLP", 1),
+    "probe": ("y from (z, class)", "Probe accuracy of y from (z, class)", -1),
+    "probe_inferred": (
+        "y from (z, class), labels inferred",
+        "Probe accuracy of y from (z, class), no labels given",
+        -1,
+    ),
+    "probe_others": (
+        "y from (z, class, others)",
+        "Probe accuracy of y from (z, class, other attributes)",
+        -1,
+    ),
+    "probe_alone": ("y from z", "Probe accuracy of y from z alone", -1),
+    "probe_linear": ("y from z, linear", "Probe accuracy of y from z alone, linear", -1),
+    "probe_w": ("y from w", "Probe accuracy of y from its subspace w", 1),
+    "probe_w_inferred": (
+        "y from w, labels inferred",
+        "Probe accuracy of y from its subspace w, no labels given",
+        1,
+    ),
     "gap": ("information gap", "Mutual information gap", 1),
 }
 """Figure to its name where there is little room, its name where there is more, and whether more of
@@ -147,12 +161,7 @@ class Share:
     @property
     def interval(self) -> tuple[float, float]:
         """Lower and upper end; 0 and 1 of no cases."""
-        if not self.total:
-            return 0.0, 1.0
-        n, p, z = self.total, self.hits / self.total, INTERVAL
-        middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
-        reach = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-        return max(0.0, middle - reach), min(1.0, middle + reach)
+        return _wilson(self.hits / self.total, self.total) if self.total else (0.0, 1.0)
 
     def figure(self, unit: str, protocol: str) -> Figure:
         """Return it with the standard error √(p(1 − p)/n) and this interval."""
@@ -160,6 +169,13 @@ class Share:
         assert p is not None
         error = math.sqrt(p * (1 - p) / self.total)
         return Figure(p, error, self.total, unit, protocol, ends=self.interval)
+
+
+def _wilson(p: float, n: int) -> tuple[float, float]:
+    z = INTERVAL
+    middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    reach = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    return max(0.0, middle - reach), min(1.0, middle + reach)
 
 
 @dataclass(frozen=True)
@@ -232,6 +248,46 @@ def rounded(value: float, interval: float | None) -> str:
 def share(hits: Tensor, protocol: str, unit: str = "share of images") -> Figure:
     """Return which share of cases ``(N,)`` is a hit, with the interval of a `Share`."""
     return Share(int(hits.sum()), len(hits)).figure(unit, protocol)
+
+
+def crossed(hits: Tensor, protocol: str, unit: str = "share of images") -> Figure:
+    """Return the mean share of hits of several classifiers, with their spread in its interval.
+
+        x_kn = μ + a_k + b_n + e_kn,   variance = (MS_b + max(MS_a − MS_e, 0)) / (K N)
+
+    with the mean squares of a two-way table of K classifiers and N images: other classifiers and
+    other images would both give another share. Student's t has the degrees of freedom of the sum
+    (Satterthwaite, 1946): 2 where three classifiers differ by more than the images let them, N − 1
+    where they agree. Neither end lies within the interval of a share of N images, which is what is
+    left of one classifier. Source: Obuchowski and Rockette, 1995, for readers of images.
+
+    Arguments:
+        hits: 0 or 1, ``(K, N)``.
+        protocol: how it was measured.
+        unit: of the share.
+    """
+    hits = hits.double()
+    readers, images = hits.shape
+    value = float(hits.mean())
+    low, high = _wilson(value, images)
+    if readers == 1:
+        return share(hits[0], protocol, unit)
+    if images == 1:
+        return Figure(value, None, 1, unit, protocol, ends=(low, high))
+    by_reader, by_image = hits.mean(1), hits.mean(0)
+    rest = hits - by_reader[:, None] - by_image + value
+    freedom = (readers - 1, images - 1, (readers - 1) * (images - 1))
+    a = images * float(by_reader.var())
+    b = readers * float(by_image.var())
+    e = float(rest.square().sum()) / freedom[2]
+    total = b + max(a - e, 0.0)
+    error = math.sqrt(total / (readers * images))
+    squares = (a, b, e) if a > e else (0.0, b, 0.0)
+    below = sum(square**2 / n for square, n in zip(squares, freedom, strict=True))
+    degrees = max(freedom[0], math.floor(total**2 / below + 1e-6)) if below else freedom[1]
+    reach = float(stdtrit(degrees, 0.975)) * error
+    ends = (max(0.0, min(low, value - reach)), min(1.0, max(high, value + reach)))
+    return Figure(value, error, images, unit, protocol, degrees, ends)
 
 
 def mean(values: Tensor, unit: str, protocol: str) -> Figure:

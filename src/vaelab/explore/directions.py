@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vaelab.data.images import ImageSet, Splits
 from vaelab.errors import ConfigError
-from vaelab.evaluation.attributes import attribute_figures, editable, find_judges
+from vaelab.evaluation.attributes import attribute_figures, editable, find_references
 from vaelab.evaluation.figures import Figure
 from vaelab.evaluation.measure import codes_of
 from vaelab.models.conditioning import cut_at, cut_of
@@ -106,6 +106,6 @@ def all_attributes(
     figures: dict[str, Figure] = {}
     for name in names:
         handle = None if name in editable(model) else find_direction(model, splits.train, name)
-        judges = find_judges(splits, name, cache, progress)
-        figures |= attribute_figures(model, splits, judges, handle, limit=limit, seed=seed)
+        references = find_references(splits, name, cache, progress)
+        figures |= attribute_figures(model, splits, references, handle, limit=limit, seed=seed)
     return figures

@@ -186,9 +186,17 @@ def _labeler(model: Vae, weights: Weights, notes: list[str]) -> list[Layer] | No
 
 def _transport(transport: Transport, weights: Weights) -> dict[str, Any]:
     couplings = []
-    for layer in transport.layers:
+    for layer, turn in zip(transport.layers, transport.turns, strict=True):
         assert isinstance(layer, Coupling)
-        couplings.append({"kept": layer.kept, "layers": list(layers_of(layer.net, weights))})
+        couplings.append(
+            {
+                "kept": layer.kept,
+                "turn": weights.single(turn.flatten()),
+                "enter": list(layers_of(layer.enter, weights)),
+                "given": list(layers_of(layer.given, weights)),
+                "layers": list(layers_of(layer.net, weights)),
+            }
+        )
     return {
         "dim": transport.prior.dim,
         "classes": transport.classes,

@@ -14,7 +14,8 @@
  * @property {number[]} shares of the classes
  */
 /** @typedef {{name: string, first: number, width: number, means: [number, number], scales: [number, number]}} Subspace */
-/** @typedef {{dim: number, classes: number, first: Layer[], couplings: {kept: number, layers: Layer[]}[]}} Transport */
+/** @typedef {{kept: number, turn: Place, enter: Layer[], given: Layer[], layers: Layer[]}} Coupling */
+/** @typedef {{dim: number, classes: number, first: Layer[], couplings: Coupling[]}} Transport */
 /**
  * @typedef {object} Description
  * @property {[number, number, number]} shape channels, height, width
@@ -241,8 +242,9 @@ class Model {
   through(point, u, transport) {
     const {dim, first, couplings} = transport, start = run(first, this.weights, vector(u)).data;
     let h = point.slice(0, dim).map((v, d) => v * Math.exp(start[dim + d]) + start[d]);
-    for (const {kept, layers} of couplings) {
-      const [shift, scale] = this.terms(layers, h.subarray(0, kept), u);
+    for (const coupling of couplings) {
+      h = this.turned(h, coupling, false);
+      const {kept} = coupling, [shift, scale] = this.terms(coupling, h.subarray(0, kept), u);
       const rest = h.subarray(kept).map((v, d) => v * Math.exp(scale[d]) + shift[d]);
       h = Float32Array.from([...rest, ...h.subarray(0, kept)]);
     }
@@ -255,19 +257,29 @@ class Model {
     const sides = this.about.subspaces.map((s) => Math.tanh(this.side(s, code)));
     const u = Float32Array.from([...Array.from(context).slice(0, transport.classes), ...sides]);
     let z = code.slice(0, dim);
-    for (const {kept, layers} of couplings.slice().reverse()) {
-      const keep = z.subarray(z.length - kept), [shift, scale] = this.terms(layers, keep, u);
+    for (const coupling of couplings.slice().reverse()) {
+      const {kept} = coupling, keep = z.subarray(z.length - kept);
+      const [shift, scale] = this.terms(coupling, keep, u);
       const rest = z.subarray(0, z.length - kept).map((v, d) => (v - shift[d]) * Math.exp(-scale[d]));
-      z = Float32Array.from([...keep, ...rest]);
+      z = this.turned(Float32Array.from([...keep, ...rest]), coupling, true);
     }
     const start = run(first, this.weights, vector(u)).data;
     const h = z.map((v, d) => (v - start[d]) * Math.exp(-start[dim + d]));
     return Float32Array.from([...h, ...code.subarray(dim)]);
   }
 
-  /** Shift and log scale of a coupling. @param {Layer[]} layers @param {Float32Array} kept @param {Float32Array} u */
-  terms(layers, kept, u) {
-    const raw = run(layers, this.weights, vector([...kept, ...u])).data, half = raw.length / 2;
+  /** A row vector times the rotation of a coupling, or times its inverse. @param {Float32Array} h @param {Coupling} coupling @param {boolean} back */
+  turned(h, {turn}, back) {
+    const matrix = this.weights.single(turn), n = h.length;
+    return h.map((_, d) => h.reduce((sum, v, e) => sum + v * (back ? matrix[d * n + e] : matrix[e * n + d]), 0));
+  }
+
+  /** Shift and log scale of a coupling. @param {Coupling} coupling @param {Float32Array} kept @param {Float32Array} u */
+  terms({enter, given, layers}, kept, u) {
+    const hidden = run(enter, this.weights, vector([...kept, ...u])).data, size = hidden.length;
+    const film = run(given, this.weights, vector(u)).data;
+    const mixed = hidden.map((v, i) => v * (1 + film[i]) + film[size + i]);
+    const raw = run(layers, this.weights, vector(mixed)).data, half = raw.length / 2;
     return [raw.subarray(0, half), raw.slice(half).map((v) => STEEPEST * Math.tanh(v / STEEPEST))];
   }
 

@@ -50,7 +50,8 @@ def build_vae(
         dropout: share of images whose labels are withheld.
         subspaces: prior of a code that has more dimensions than ``config`` says.
         reader: network of a labeler, which stands in for unknown labels; none without one.
-        transported: whether the part of the code beside the subspaces is made free of labels.
+        transported: whether a conditional flow makes the part beside the subspaces independent of
+            labels.
 
     Raises:
         ConfigError: a posterior that cannot be transported.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -15,9 +16,10 @@ from vaelab.errors import ConfigError, DataError
 from vaelab.models.layers import BatchNorm2d, Dropout, channels_last
 from vaelab.models.model import Images, Model, Shape
 
-ClassifierName = Literal["cnn-small", "cnn"]
+ClassifierName = Literal["cnn-small", "cnn", "mlp"]
 WIDTHS, HIDDEN, DROPOUT = (32, 64), 128, 0.3  # of the small one
 STAGES = (32, 64, 128)  # of the residual one
+WIDE = 256  # of the layers without convolutions
 
 
 class Classifier(Model):
@@ -95,6 +97,7 @@ def build_classifier(
                     normalisation and ReLU; a layer of 128 features with dropout
         cnn         three stages of 32, 64 and 128 channels, each a convolution with pooling and a
                     residual block; the mean over all places
+        mlp         two layers of 256 without convolutions, with dropout
 
     Pooling rounds up, and ends where two pixels are left.
 
@@ -107,7 +110,7 @@ def build_classifier(
         )
     body, features = _BODIES[network](shape)
     head: nn.Module = nn.Linear(features, classes)
-    if network == "cnn-small":
+    if network != "cnn":
         head = nn.Sequential(Dropout(DROPOUT), head)
     return Classifier(body, head, shape)
 
@@ -131,9 +134,17 @@ def _residual(shape: Shape) -> tuple[nn.Module, int]:
     return nn.Sequential(maps, nn.AdaptiveAvgPool2d(1), nn.Flatten()), STAGES[-1]
 
 
+def _dense(shape: Shape) -> tuple[nn.Module, int]:
+    first = nn.Linear(math.prod(shape), WIDE)
+    second = nn.Linear(WIDE, WIDE)
+    layers = [nn.Flatten(), first, nn.ReLU(), Dropout(DROPOUT), second, nn.ReLU()]
+    return nn.Sequential(*layers), WIDE
+
+
 _BODIES: dict[ClassifierName, Callable[[Shape], tuple[nn.Module, int]]] = {
     "cnn-small": _small,
     "cnn": _residual,
+    "mlp": _dense,
 }
 
 

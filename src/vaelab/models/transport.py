@@ -1,4 +1,4 @@
-"""A transport of codes: for every label another invertible map, after which no label shows."""
+"""A conditional flow of latents: for every label another invertible map onto one normal prior."""
 
 from __future__ import annotations
 
@@ -16,16 +16,20 @@ from vaelab.models.posteriors import DiagonalNormal
 from vaelab.models.subspaces import SubspacePrior
 
 LAYERS, HIDDEN = 8, 128
+TURNS = 7
+"""Seed of the rotations."""
 STEEPEST = 2.0
 """Bound of the logarithm of a layer's scale, so that no layer can explode."""
 
 
 class Coupling(nn.Module):
-    """One layer: half of the numbers, scaled and shifted by what the other half and labels say.
+    """One layer: half of the dimensions, scaled and shifted as the other half and labels say.
 
         (a, b) → (b·exp(s(a, u)) + t(a, u), a)
 
-    Source: Dinh, Sohl-Dickstein and Bengio, Density estimation using Real NVP, 2017.
+    The labels scale and shift the first hidden layer (FiLM; Perez et al., 2018), so that every
+    class and side can have a map of its own. Source of the layer: Dinh, Sohl-Dickstein and Bengio,
+    Density estimation using Real NVP, 2017.
 
     Arguments:
         dim: D.
@@ -35,14 +39,11 @@ class Coupling(nn.Module):
     def __init__(self, dim: int, labels: int) -> None:
         super().__init__()
         self.kept = dim // 2
-        self.net = nn.Sequential(
-            nn.Linear(self.kept + labels, HIDDEN), nn.SiLU(),
-            nn.Linear(HIDDEN, HIDDEN), nn.SiLU(),
-            nn.Linear(HIDDEN, 2 * (dim - self.kept)),
-        )  # fmt: skip
-        last = self.net[-1]
-        assert isinstance(last, nn.Linear)
-        nn.init.normal_(last.weight, std=1e-3)  # all but the identity
+        self.enter = nn.Linear(self.kept + labels, HIDDEN)
+        self.given = nn.Linear(labels, 2 * HIDDEN)
+        last = nn.Linear(HIDDEN, 2 * (dim - self.kept))
+        self.net = nn.Sequential(nn.SiLU(), nn.Linear(HIDDEN, HIDDEN), nn.SiLU(), last)
+        nn.init.normal_(last.weight, std=1e-3)  # close to the identity
         nn.init.zeros_(last.bias)
 
     def forward(self, h: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
@@ -58,28 +59,33 @@ class Coupling(nn.Module):
         return torch.cat([kept, (rest - shift) * (-log_scale).exp()], 1)
 
     def _terms(self, kept: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-        shift, raw = self.net(torch.cat([kept, u], 1)).chunk(2, 1)
+        scale, shift = self.given(u).chunk(2, 1)
+        hidden = self.enter(torch.cat([kept, u], 1)) * (1 + scale) + shift
+        shift, raw = self.net(hidden).chunk(2, 1)
         return shift, STEEPEST * torch.tanh(raw / STEEPEST)
 
 
 class Transport(nn.Module):
-    """z = f(h; u): carries what the encoder makes of images to where no label u shows.
+    """z = f(h; u): a flow, conditional on labels u, from what the encoder gives to z.
 
     It is a learned prior of h given the labels, seen from the other end:
 
         p(h|u) = N(f(h; u); 0, I) |det ∂f(h; u)/∂h|
 
     The rate of the ELBO, E_q[log q(h|x) − log p(h|u)], is least where that density is the one that
-    the encoder's h have among images labelled u. Then z = f(h; u) is normal whatever u: it tells
-    nothing of u. The way back, f⁻¹(z; u'), gives the h of an image with other labels that has the
-    same place among images so labelled. On that way the attributes in u are read from their
-    subspaces w, softly where w lies between (`SubspacePrior.sides`), so that to move w is to edit;
-    the class, where there are any, is told.
+    the encoder's h have among images labelled u. Where it is, z = f(h; u) is N(0, I) whatever u,
+    and so independent of u; the misfit that is left is information about u in z. The way back,
+    f⁻¹(z; u'), gives the h of an image with other labels that has the same place among images so
+    labelled. On that way the attributes in u are inferred from their subspaces w, softly where w
+    lies between (`SubspacePrior.sides`), so that to move w is to edit; the class, where there are
+    any, is given.
 
     Arguments:
         prior: of the subspaces, which follow the first ``prior.dim`` numbers of a code.
         conditioning: labels of the model.
     """
+
+    turns: Tensor
 
     def __init__(self, prior: SubspacePrior, conditioning: Conditioning) -> None:
         super().__init__()
@@ -89,6 +95,7 @@ class Transport(nn.Module):
         nn.init.zeros_(self.first.weight)
         nn.init.zeros_(self.first.bias)
         self.layers = nn.ModuleList(Coupling(prior.dim, labels) for _ in range(LAYERS))
+        self.register_buffer("turns", rotations(LAYERS, prior.dim))
 
     def carry(self, posterior: Distribution, context: Tensor) -> Carried:
         """Return q(z, w|x, y) of the encoder's q(h, w|x, y), for contexts ``(B, K)``.
@@ -131,8 +138,8 @@ class Transport(nn.Module):
             h, u = h.float(), u.float()
             shift, log_scale = self.first(u).chunk(2, 1)
             h, total = h * log_scale.exp() + shift, log_scale.sum(1)
-            for layer in self.layers:
-                h, log_det = layer(h, u)
+            for layer, turn in zip(self.layers, self.turns, strict=True):
+                h, log_det = layer(h @ turn, u)
                 total = total + log_det
             return h, total
 
@@ -140,12 +147,23 @@ class Transport(nn.Module):
         """Return the h that `forward` maps to z ``(n, D)`` for labels ``(n, L)``."""
         with torch.autocast(z.device.type, enabled=False):
             z, u = z.float(), u.float()
-            for layer in reversed(self.layers):
+            for number in reversed(range(LAYERS)):
+                layer = self.layers[number]
                 assert isinstance(layer, Coupling)
-                z = layer.inverse(z, u)
+                z = layer.inverse(z, u) @ self.turns[number].T
             shift, log_scale = self.first(u).chunk(2, 1)
             h: Tensor = (z - shift) * (-log_scale).exp()
             return h
+
+
+def rotations(count: int, dim: int) -> Tensor:
+    """Return rotations that are always the same, ``(count, D, D)``, the first the identity.
+
+    Without them the same halves of a latent would take turns, and mix only through each other.
+    """
+    draws = torch.Generator().manual_seed(TURNS)
+    turns = torch.linalg.qr(torch.randn(count, dim, dim, generator=draws))[0]
+    return torch.cat([torch.eye(dim)[None], turns[1:]])
 
 
 class Carried(Distribution):

@@ -134,8 +134,8 @@ class Vae(Model):
             is given the class alone.
         dropout: share of training images whose labels the model is not told.
         labeler: reads labels that nobody says; without one they stay unknown.
-        transport: carries what the encoder makes of images to where no label shows, and back
-            before the decoder.
+        transport: a flow, conditional on labels, from what the encoder gives to z; its inverse
+            stands before the decoder.
     """
 
     def __init__(

@@ -43,7 +43,7 @@ COLUMNS = (
 """Figures of the table, as far as there are any, in this order; bounds by draws in between."""
 
 ATTRIBUTE_COLUMNS = (
-    "switch", "kept", "drift", "leak_mlp", "leak_mlp_read", "told", "told_read",
+    "probe", "probe_inferred", "switch", "kept", "drift", "probe_w", "probe_w_inferred",
 )  # fmt: skip
 """Figures of every attribute, which come first."""
 
@@ -351,9 +351,10 @@ def _statistics(results: Results) -> str:
     count = len(results.comparisons(results.plan.lead))
     return (
         f"Every case was trained with {counted(seeds, 'seed')}; intervals are of "
-        "the mean over seeds, 95 % (Student’s t), and say nothing about other test images. "
-        "Comparisons are between runs of the same seed, their variances moderated towards what "
-        f"all cases have in common (Smyth, 2004); their {count} intervals hold all at once (Šidák)."
+        "the mean over seeds, 95 % (Student’s t), and say nothing about other test images or other "
+        "reference classifiers. Comparisons are between runs of the same seed, their variances "
+        "moderated towards what all cases have in common (Smyth, 2004); their "
+        f"{count} intervals hold all at once (Šidák)."
     )
 
 

@@ -18,7 +18,7 @@ from vaelab.data.images import ImageSet, Splits, with_labels
 from vaelab.data.store import default_cache
 from vaelab.data.summary import fingerprint
 from vaelab.errors import BusyError, RunError
-from vaelab.models.classifier import Classifier
+from vaelab.models.classifier import Classifier, ClassifierName
 from vaelab.recipes import resolve
 from vaelab.training.backend import alone
 from vaelab.training.progress import Progress, Silent
@@ -55,12 +55,20 @@ def trained_judge(
     cache: Path | None = None,
     progress: Progress | None = None,
     seed: int = MEASURES,
+    network: ClassifierName = "cnn-small",
 ) -> Judge:
     """Return a small classifier of these images.
 
     It is trained on the training part the first time, with a fixed seed, and kept in the cache
     under the fingerprint of the data, labels included. Few images are repeated in every pass:
     some passes over a hundred of them are too few steps for a classifier that is sure of anything.
+
+    Arguments:
+        splits: with classes.
+        cache: folder; None for that of vaelab.
+        progress: told of the training.
+        seed: of the training.
+        network: architecture.
     """
     from vaelab.training.fit import train_config  # which trains models that have a judge
 
@@ -68,8 +76,11 @@ def trained_judge(
     splits = replace(splits, train=_repeated(labelled))
     with as_file(resources("vaelab") / "presets" / PRESET) as preset:
         values = merge(read_yaml(preset), {"data": {"spec": splits.name}})
-    config = resolve(merge(values, {"training": {"seed": seed}}), PRESET)
-    name = fingerprint(splits) + (f"-guide-{seed}" if seed else "")
+    values = merge(values, {"training": {"seed": seed}})
+    if network != "cnn-small":
+        values = merge(values, {"options": {"network": network}})
+    config = resolve(values, PRESET)
+    name = fingerprint(splits) + _suffix(seed, network)
     run = Run((cache or default_cache()) / "classifiers" / name)
     if run.exists:
         try:
@@ -78,7 +89,7 @@ def trained_judge(
             digest = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:12]
             run = Run(run.path.with_name(f"{run.path.name}-{digest}"))
     if progress is not None and not run.model_file.exists():
-        progress.say(f"Training a classifier of {splits.name}, which will judge images:")
+        progress.say(f"Training a reference classifier ({network}) of {splits.name}:")
     while True:
         try:
             with alone():  # one process trains it, those beside it wait
@@ -87,11 +98,19 @@ def trained_judge(
         except BusyError:  # another process trains it
             time.sleep(1)
     accuracy = run.read_log("epoch")[-1]["validation/accuracy"]
+    kind = "a small classifier" if network == "cnn-small" else f"a classifier ({network})"
     about = (
-        f"a small classifier of {splits.name}, trained by vaelab to {accuracy:.1%} on validation "
+        f"{kind} of {splits.name}, trained by vaelab to {accuracy:.1%} on validation "
         f"images (weights {files.checksum(run.model_file)[:12]})"
     )
     return Judge(about, run.load_classifier(), len(labelled), accuracy)
+
+
+def _suffix(seed: int, network: ClassifierName) -> str:
+    """Return what the folder of a classifier is called beside the fingerprint of its images."""
+    if network == "cnn-small":
+        return f"-guide-{seed}" if seed else ""
+    return f"-{network}-{seed}"
 
 
 def _repeated(images: ImageSet) -> ImageSet:

@@ -109,6 +109,7 @@ class Trainer:
             self.told,
             judge=lambda: trained_judge(replace(splits, train=seen), seed=GUIDES).classifier,
             labelled=lambda: labelled(seen),
+            images=lambda: self.images,
         )
         self.model, self.objective = build(config, setup)
         if len(seen) % training.batch_size == 1 and self._normalizes_batches():

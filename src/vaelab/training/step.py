@@ -132,9 +132,12 @@ class Update:
             targets: how the likelihood's targets are made.
             turn: which of the player's updates in this step.
         """
-        if step >= self.last:
+        if step >= self.last:  # it rests, and its running statistics with it
+            before = [buffer.clone() for buffer in self.buffers]
             with torch.no_grad():
                 seen = self._figures(parts, step, targets, turn)
+            for buffer, old in zip(self.buffers, before, strict=True):
+                buffer.copy_(old)
             if self.backend.world > 1:
                 self.backend.average(list(seen.values()))
             return seen
