@@ -708,3 +708,24 @@ def test_the_labels_of_a_table_without_header_are_found_at_either_end(
     found = layout("t.csv", None, [[str(value) for value in row] for row in rows])
     assert found.label == (0 if at == 0 else 25)
     assert len(found.pixels) == 25
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("labelled", [False, True])
+def test_a_row_that_numbers_the_columns_is_no_image(
+    first: int, labelled: bool, tmp_path: Path
+) -> None:
+    rows = np.random.default_rng(5).integers(100, 256, (12, 9))
+    if labelled:
+        rows = np.insert(rows, 0, np.arange(12) % 3, 1)
+    head = ",".join(str(first + k) for k in range(rows.shape[1]))
+    lines = [head, *(",".join(map(str, row)) for row in rows)]
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    splits = load_data(tmp_path / "a.csv")
+    assert len(splits.train) + len(splits.validation) + len(splits.test) == 12
+    assert int(splits.train.take(torch.arange(len(splits.train))).min()) >= 100
+    assert any("first row numbers the columns" in note for note in splits.notes)
+    assert splits.train.class_names == (("0", "1", "2") if labelled else ())
+    (tmp_path / "a.csv").write_text("\n".join([*lines, "1,2"]))
+    with pytest.raises(DataError, match="row 14 has 2 columns"):
+        load_data(tmp_path / "a.csv")

@@ -48,19 +48,22 @@ class Layout:
     notes: list[str] = field(default_factory=list)
 
 
-def layout(where: str, names: Sequence[str] | None, rows: Sequence[Sequence[str]]) -> Layout:
+def layout(
+    where: str, names: Sequence[str] | None, rows: Sequence[Sequence[str]], above: int = 0
+) -> Layout:
     """Tell the columns of a table apart.
 
     Arguments:
         where: what messages call it.
         names: of the columns; None where there is no header.
         rows: the first ones.
+        above: rows before them that are neither names nor images.
 
     Raises:
         DataError: the columns make no square image.
     """
     width = len(names if names is not None else rows[0])
-    for number, row in enumerate(rows, 1 if names is None else 2):
+    for number, row in enumerate(rows, 1 + above + (names is not None)):
         _check_width(where, number, row, width)
     if names is None:
         return _unnamed(where, width, rows)
@@ -94,10 +97,19 @@ def _unnamed(where: str, width: int, rows: Sequence[Sequence[str]]) -> Layout:
     _check_square(where, width - 1)
     first, last = ([row[k] for row in rows] for k in (0, -1))
     if _like_labels(last) > _like_labels(first):
-        notes = [f"{where}: has no header; its last column was read as the label."]
+        notes = [f"{where}: its columns have no names; the last column was read as the label."]
         return Layout(tuple(range(width - 1)), width - 1, notes=notes)
-    notes = [f"{where}: has no header; its first column was read as the label."]
+    notes = [f"{where}: its columns have no names; the first column was read as the label."]
     return Layout(tuple(range(1, width)), 0, notes=notes)
+
+
+def _counts(row: Sequence[str]) -> bool:
+    """Whether a row numbers the columns, as pandas heads a table whose columns have no names."""
+    cells = [cell.strip() for cell in row]
+    first = cells[0] if cells else ""
+    if len(cells) <= 3 or first not in ("0", "1"):
+        return False
+    return cells == [str(int(first) + k) for k in range(len(cells))]
 
 
 def _like_labels(column: Sequence[str]) -> tuple[bool, bool, int]:
@@ -153,7 +165,7 @@ def frame_source(frame: Any, geometry: Geometry) -> ArraySource:
     if not len(frame):
         raise DataError(f"{where}: has no rows. Pass a table with one row an image.")
     head = [[str(value) for value in row] for row in np.asarray(frame[:_LOOK], object).tolist()]
-    about = layout(where, names, head)
+    about = layout(where, None if _counts(names) else names, head)
     columns = [frame.columns[k] for k in about.pixels]
     if len(columns) == 1:
         values = np.stack([np.array(cell.split(), np.float64) for cell in frame[columns[0]]])
@@ -186,8 +198,15 @@ def csv_source(path: Path, geometry: Geometry) -> ArraySource:
     with decoding(where):
         rows = list(csv.reader(head, delimiter=comma))
     named = not all(_number(cell) for cell in rows[0]) and not _text_row(rows)
-    about = layout(where, rows[0] if named else None, rows[1:] if named else rows)
-    table = _Table(path, comma, about, int(named), len(rows[0]))
+    counted = not named and len(rows) > 1 and _counts(rows[0])
+    skip = int(named or counted)
+    about = layout(where, rows[0] if named else None, rows[skip:], int(counted))
+    if counted:
+        about.notes.append(
+            f"{where}: its first row numbers the columns, {rows[0][0]} to {rows[0][-1].strip()}, "
+            "and was taken as a header."
+        )
+    table = _Table(path, comma, about, skip, len(rows[0]))
     with decoding(where):
         table.survey()
     images = Array(where, (table.count, table.side, table.side), table.dtype, table.chunks)
