@@ -26,6 +26,9 @@ from vaelab.errors import DataError
         (np.array(["b", None, "a"], object), [1, -1, 0], ("a", "b")),
         (np.array([3, None, 1.0], object), [1, -1, 0], ("1", "3")),
         (np.array([b"x", b"y", b"x"]), [0, 1, 0], ("x", "y")),
+        (["none", "tumor", "NONE"], [1, 2, 0], ("NONE", "none", "tumor")),
+        (["None", "NAN", "NaN"], [-1, 0, -1], ("NAN",)),
+        (["<NA>", "x", "nan"], [-1, 0, -1], ("x",)),
     ],
 )
 def test_each_form_gives_the_classes_it_means(

@@ -17,7 +17,8 @@ UNKNOWN = -1
 
 MAX_CLASSES = 100_000
 
-_EMPTY = ("", "nan", "none", "<na>")  # what NumPy and pandas make of nothing
+# what Python, NumPy and pandas write for nothing, as they write it: "none" may be a class
+_EMPTY = ("", "nan", "NaN", "None", "<NA>")
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def _plain(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _nothing(value: Any) -> bool:
-    return value is None or str(value).strip().lower() in _EMPTY
+    return value is None or str(value).strip() in _EMPTY
 
 
 def is_one_hot(array: NDArray[Any]) -> bool:
@@ -184,7 +185,7 @@ def _text(value: Any) -> str | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     name = str(value).strip()
-    return None if name.lower() in _EMPTY or name in ("-1", "−1") else name
+    return None if name in _EMPTY or name in ("-1", "−1") else name
 
 
 def _given_names(
