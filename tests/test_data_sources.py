@@ -729,3 +729,24 @@ def test_a_row_that_numbers_the_columns_is_no_image(
     (tmp_path / "a.csv").write_text("\n".join([*lines, "1,2"]))
     with pytest.raises(DataError, match="row 14 has 2 columns"):
         load_data(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("form", ["pillow", "arrays of two sizes", "bytes"])
+def test_lists_by_name_are_images_with_labels(form: str) -> None:
+    grey = [np.full((6, 8), 20 * k, np.uint8) for k in range(10)]
+    images: list[Any] = [Image.fromarray(each) for each in grey]
+    if form == "arrays of two sizes":
+        images = [np.pad(each, 2, "edge") if k % 2 else each for k, each in enumerate(grey)]
+    if form == "bytes":
+        images = [{"bytes": png(np.stack([each] * 3, -1)), "path": None} for each in grey]
+    data = {"image": images, "label": [k % 2 for k in range(10)], "id": list("abcdefghij")}
+    splits = load_data(data, size=(6, 8))
+    assert splits.train.class_names == ("0", "1")
+    assert any(note.startswith("id: left alone") for note in splits.notes)
+    for part in (splits.train, splits.validation, splits.test):
+        assert part.labels is not None
+        values = part.take(torch.arange(len(part)))[:, 0, 3, 3]
+        assert (values // 20 % 2).tolist() == part.labels.tolist()
+    assert load_data({"images": images}, size=(6, 8)).train.labels is None
+    with pytest.raises(DataError, match="has 3 labels for 10 images"):
+        load_data({"image": images, "label": [0, 1, 0]})
