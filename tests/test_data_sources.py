@@ -750,3 +750,33 @@ def test_lists_by_name_are_images_with_labels(form: str) -> None:
     assert load_data({"images": images}, size=(6, 8)).train.labels is None
     with pytest.raises(DataError, match="has 3 labels for 10 images"):
         load_data({"image": images, "label": [0, 1, 0]})
+
+
+@pytest.mark.parametrize(
+    "words", [("train_set", "valid-set", "TestSet"), ("Training", "Validate", "tst")]
+)
+@pytest.mark.parametrize("form", ["arrays", "pairs", "items"])
+def test_parts_go_by_the_words_that_folders_have(words: tuple[str, ...], form: str) -> None:
+    images = np.random.default_rng(6).integers(0, 256, (9, 5, 5), np.uint8)
+    pieces = [images[:4], images[4:6], images[6:]]
+    data: dict[str, Any] = {}
+    for number, (word, piece) in enumerate(zip(words, pieces, strict=True)):
+        pairs = (piece, np.full(len(piece), number))
+        data[word] = {"arrays": piece, "pairs": pairs, "items": list(zip(*pairs, strict=True))}[
+            form
+        ]
+    splits = load_data(dict(reversed(data.items())))
+    parts = (splits.train, splits.validation, splits.test)
+    for number, (part, piece) in enumerate(zip(parts, pieces, strict=True)):
+        assert np.array_equal(part.take(torch.arange(len(part)))[:, 0].numpy(), piece)
+        if form != "arrays":
+            assert part.labels is not None
+            assert part.labels.tolist() == [number] * len(piece)
+
+
+def test_idx_files_take_words_of_parts_that_are_whole(tmp_path: Path) -> None:
+    for word, count in (("Training", 4), ("Validate", 3), ("t10k", 2)):
+        head = np.array([0x803, count, 4, 4], ">i4").tobytes()
+        (tmp_path / f"{word}-images-idx3-ubyte").write_bytes(head + GREY[:count].tobytes())
+    splits = load_data(tmp_path)
+    assert [len(splits.train), len(splits.validation), len(splits.test)] == [4, 3, 2]

@@ -14,7 +14,7 @@ from vaelab.data.arrays import ArraySource, Piece
 from vaelab.data.fields import IMAGE_KEYS, LABEL_KEYS, column
 from vaelab.data.items import Items, ItemSource
 from vaelab.data.labels import is_one_hot
-from vaelab.data.named import PART_NAMES, named_source
+from vaelab.data.named import named_source, part_of
 from vaelab.data.pixel_table import frame_source
 from vaelab.data.pixels import Geometry, as_array
 from vaelab.data.readers import Array, in_memory
@@ -142,6 +142,22 @@ def _rows(images: Sequence[Any], labels: Any = None) -> Items:
     return Items(images if labels is None else list(zip(images, labels, strict=True)))
 
 
+def _parted(source: Mapping[Any, Any], geometry: Geometry) -> ArraySource | None:
+    """Arrays of images by the name of their part, each alone or with its labels; None for others.
+
+    ``{"train": x, "test": x}`` or ``{"train": (x, y), "test": (x, y)}``.
+    """
+    found = [
+        (part, value if isinstance(value, tuple) else (value,))
+        for name, value in source.items()
+        if (part := part_of(str(name))) is not None
+    ]
+    if not found or len(found) < len(source) or not all(v and _is_images(v[0]) for _, v in found):
+        return None
+    found.sort(key=lambda each: each[0])
+    return _pieces([value for _, value in found], [part for part, _ in found], geometry)
+
+
 def _listed(source: Mapping[Any, Any], key: Any, geometry: Geometry, live: bool) -> Source:
     """Lists by name: of images and of labels, as a slice of a Hugging Face data set has them."""
     label = column(source, LABEL_KEYS)
@@ -163,6 +179,8 @@ def _mapping(source: Mapping[Any, Any], geometry: Geometry, live: bool) -> Sourc
     key = column(source, IMAGE_KEYS)
     if key is not None and _pictures(source[key]):
         return _listed(source, key, geometry, live)
+    if (parted := _parted(source, geometry)) is not None:
+        return parted
     arrays: dict[str, Array] = {}
     for name, value in source.items():
         if _is_array(value) or (isinstance(value, list) and value and np.isscalar(value[0])):
@@ -175,7 +193,7 @@ def _mapping(source: Mapping[Any, Any], geometry: Geometry, live: bool) -> Sourc
     sets, unknown = [], []
     for name, value in source.items():
         word = str(name).lower()
-        part = 0 if word in _MORE or len(source) == 1 else PART_NAMES.get(word)
+        part = 0 if word in _MORE or len(source) == 1 else part_of(word)
         if not hasattr(value, "__getitem__") or isinstance(value, (str, bytes)):
             _refuse_streams(value)
             unknown.append(str(name))

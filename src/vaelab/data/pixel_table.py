@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from vaelab.data.arrays import ArraySource, Piece
 from vaelab.data.fields import LABEL_KEYS
-from vaelab.data.named import PART_NAMES
+from vaelab.data.named import part_of
 from vaelab.data.pixels import MAX_PIXELS, Geometry
 from vaelab.data.readers import Array, decoding, in_memory
 from vaelab.errors import DataError
@@ -25,7 +25,6 @@ from vaelab.opening import open_regular
 
 _LABELS = (*LABEL_KEYS, "emotion", "category", "character", "species")
 _NUMBERS = ("", "id", "index", "row", "unnamed: 0", "imageid")  # columns that count rows
-_PARTS = {**PART_NAMES, "publictest": 1, "privatetest": 2}
 _USAGES = ("usage", "split", "set", "part", "subset")
 _LONGEST = 2**26  # bytes of a line
 _LOOK = 200  # lines by which the place of the labels is told
@@ -242,7 +241,8 @@ def _source(
         notes=notes,
     )
     if usages is not None:
-        parts = [_PARTS.get(word.strip().lower()) for word in usages]
+        known = {word: part_of(word) for word in set(usages)}
+        parts = [known[word] for word in usages]
         if None in parts:
             odd = usages[parts.index(None)]
             raise DataError(f"{where}: part {odd!r} is no train, validation or test. Rename it.")
