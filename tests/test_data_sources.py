@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import struct
@@ -435,6 +436,7 @@ def test_a_table_without_labels_and_one_with_parts(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("label,a,b,c\n1,2,3,4\n", r"3 columns of pixels are no square.*reshape\(-1, HEIGHT"),
+        ("a,b,c,label\n1,2,3,4\n", r"no square.*images=pixels.reshape\(-1, HEIGHT, WIDTH\)\)\.$"),
         ("label,a,b,c,d\n1,2,3,4,5\n1,2,3\n", "row 3 has 3 columns, not 5"),
         ("label,a,b,c,d\n1,2,3,4,256\n", r"whole numbers in \[2, 256\]"),
         ("label,a,b,c,d\n1,2,x,4,5\n", "column 'b' holds 'x', which is no pixel"),
@@ -780,3 +782,19 @@ def test_idx_files_take_words_of_parts_that_are_whole(tmp_path: Path) -> None:
         (tmp_path / f"{word}-images-idx3-ubyte").write_bytes(head + GREY[:count].tobytes())
     splits = load_data(tmp_path)
     assert [len(splits.train), len(splits.validation), len(splits.test)] == [4, 3, 2]
+
+
+def test_a_cell_may_hold_more_pixels_than_csv_takes(tmp_path: Path) -> None:
+    limit = csv.field_size_limit()
+    side = 200
+    images = np.random.default_rng(7).integers(100, 256, (4, side, side), np.uint8)
+    cells = [" ".join(map(str, image.ravel())) for image in images]
+    assert len(cells[0]) > limit
+    (tmp_path / "faces.csv").write_text(
+        "emotion,pixels\n" + "\n".join(f"{k % 2},{cell}" for k, cell in enumerate(cells))
+    )
+    splits = load_data(tmp_path / "faces.csv")
+    assert splits.train.shape == (1, side, side)
+    found = splits.train.take(torch.arange(len(splits.train)))[:, 0].numpy()
+    assert all(any(np.array_equal(each, image) for image in images) for each in found)
+    assert csv.field_size_limit() == limit

@@ -6,7 +6,7 @@ Also FER2013's ``emotion,pixels,Usage``, where one cell holds all pixels of an i
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import isqrt
 from pathlib import Path
@@ -86,7 +86,7 @@ def layout(
     if not square_side(len(left)) and label is None and square_side(len(left) - 1):
         label = left.pop(0)
         notes.append(f"{where}: column {names[label]!r} was read as the label.")
-    _check_square(where, len(left))
+    _check_square(where, len(left), label == 0 and len(left) == width - 1)
     return Layout(tuple(left), label, usage, notes)
 
 
@@ -141,12 +141,12 @@ def _check_width(where: str, number: int, row: Sequence[str], width: int) -> Non
         )
 
 
-def _check_square(where: str, count: int) -> None:
+def _check_square(where: str, count: int, label_first: bool = False) -> None:
     if not square_side(count) or count > MAX_PIXELS:
+        pixels, labels = ("table[:, 1:]", ", labels=table[:, 0]") if label_first else ("pixels", "")
         raise DataError(
             f"{where}: {count:,} columns of pixels are no square image. Give them their height and "
-            'width: numpy.savez("images.npz", images=table[:, 1:].reshape(-1, HEIGHT, WIDTH), '
-            "labels=table[:, 0])."
+            f'width: numpy.savez("images.npz", images={pixels}.reshape(-1, HEIGHT, WIDTH){labels}).'
         )
 
 
@@ -195,7 +195,7 @@ def csv_source(path: Path, geometry: Geometry) -> ArraySource:
         raise DataError(f"{where}: is empty. Pass a table with one row an image.")
     comma = max(",;\t", key=head[0].count)
     with decoding(where):
-        rows = list(csv.reader(head, delimiter=comma))
+        rows = list(_parsed(head, comma))
     named = not all(_number(cell) for cell in rows[0]) and not _text_row(rows)
     counted = not named and len(rows) > 1 and _counts(rows[0])
     skip = int(named or counted)
@@ -268,6 +268,20 @@ def _lines(path: Path) -> Iterator[str]:
         yield from _decoded(file, path)
 
 
+def _parsed(lines: Iterable[str], comma: str) -> Iterator[list[str]]:
+    """Rows of lines; a cell may be as long as a line, where csv takes 131,072 characters."""
+    reader = csv.reader(lines, delimiter=comma)
+    while True:
+        before = csv.field_size_limit(_LONGEST)  # of the whole process
+        try:
+            row = next(reader, None)
+        finally:
+            csv.field_size_limit(before)
+        if row is None:
+            return
+        yield row
+
+
 def _decoded(file: IO[bytes], path: Path) -> Iterator[str]:
     number = 0
     while line := file.readline(_LONGEST):
@@ -324,7 +338,7 @@ class _Table:
 
     def _rows(self, size: int) -> Iterator[list[list[str]]]:
         rows: list[list[str]] = []
-        for number, row in enumerate(csv.reader(_lines(self._path), delimiter=self._comma)):
+        for number, row in enumerate(_parsed(_lines(self._path), self._comma)):
             if number < self._skip:
                 continue
             _check_width(str(self._path), number + 1, row, self._width)
