@@ -130,7 +130,7 @@ def _pictures(images: Any) -> bool:
     """Whether this is a list of images, of one size or several."""
     if not isinstance(images, (list, tuple)) and not _objects(images):
         return False
-    first = images[0] if len(images) else None
+    first: Any = images[0] if len(images) else None
     if isinstance(first, Mapping):
         first = first.get("bytes")
     return isinstance(first, (Image.Image, bytes)) or (_is_array(first) and len(first.shape) > 1)
