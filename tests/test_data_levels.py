@@ -132,6 +132,17 @@ def test_full_and_given_ranges() -> None:
     assert "lie outside 0 to 50" in " ".join(splits.notes)
 
 
+@pytest.mark.parametrize(
+    ("wanted", "noted"), [([-100, 300], True), ([10.5, 200], True), ([10, 250], False)]
+)
+def test_a_range_that_8_bit_images_cannot_have_is_said(wanted: list[float], noted: bool) -> None:
+    values = ramp(0, 200, "u1")
+    pixels, splits = read(values, range=wanted)
+    said = [note for note in splits.notes if "8-bit images were read as 0 to 255" in note]
+    assert bool(said) == noted
+    assert (pixels.max() == 200) == noted  # as they are
+
+
 def test_a_file_of_its_own_remembers_range_and_notes(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", ramp(0, 4000, "u2"))
     options: dict[str, Any] = {"memory_budget": 0, "cache_dir": tmp_path / "cache"}

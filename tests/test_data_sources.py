@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import struct
@@ -435,6 +436,7 @@ def test_a_table_without_labels_and_one_with_parts(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("label,a,b,c\n1,2,3,4\n", r"3 columns of pixels are no square.*reshape\(-1, HEIGHT"),
+        ("a,b,c,label\n1,2,3,4\n", r"no square.*images=pixels.reshape\(-1, HEIGHT, WIDTH\)\)\.$"),
         ("label,a,b,c,d\n1,2,3,4,5\n1,2,3\n", "row 3 has 3 columns, not 5"),
         ("label,a,b,c,d\n1,2,3,4,256\n", r"whole numbers in \[2, 256\]"),
         ("label,a,b,c,d\n1,2,x,4,5\n", "column 'b' holds 'x', which is no pixel"),
@@ -708,3 +710,91 @@ def test_the_labels_of_a_table_without_header_are_found_at_either_end(
     found = layout("t.csv", None, [[str(value) for value in row] for row in rows])
     assert found.label == (0 if at == 0 else 25)
     assert len(found.pixels) == 25
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("labelled", [False, True])
+def test_a_row_that_numbers_the_columns_is_no_image(
+    first: int, labelled: bool, tmp_path: Path
+) -> None:
+    rows = np.random.default_rng(5).integers(100, 256, (12, 9))
+    if labelled:
+        rows = np.insert(rows, 0, np.arange(12) % 3, 1)
+    head = ",".join(str(first + k) for k in range(rows.shape[1]))
+    lines = [head, *(",".join(map(str, row)) for row in rows)]
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    splits = load_data(tmp_path / "a.csv")
+    assert len(splits.train) + len(splits.validation) + len(splits.test) == 12
+    assert int(splits.train.take(torch.arange(len(splits.train))).min()) >= 100
+    assert any("first row numbers the columns" in note for note in splits.notes)
+    assert splits.train.class_names == (("0", "1", "2") if labelled else ())
+    (tmp_path / "a.csv").write_text("\n".join([*lines, "1,2"]))
+    with pytest.raises(DataError, match="row 14 has 2 columns"):
+        load_data(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("form", ["pillow", "arrays of two sizes", "bytes"])
+def test_lists_by_name_are_images_with_labels(form: str) -> None:
+    grey = [np.full((6, 8), 20 * k, np.uint8) for k in range(10)]
+    images: list[Any] = [Image.fromarray(each) for each in grey]
+    if form == "arrays of two sizes":
+        images = [np.pad(each, 2, "edge") if k % 2 else each for k, each in enumerate(grey)]
+    if form == "bytes":
+        images = [{"bytes": png(np.stack([each] * 3, -1)), "path": None} for each in grey]
+    data = {"image": images, "label": [k % 2 for k in range(10)], "id": list("abcdefghij")}
+    splits = load_data(data, size=(6, 8))
+    assert splits.train.class_names == ("0", "1")
+    assert any(note.startswith("id: left alone") for note in splits.notes)
+    for part in (splits.train, splits.validation, splits.test):
+        assert part.labels is not None
+        values = part.take(torch.arange(len(part)))[:, 0, 3, 3]
+        assert (values // 20 % 2).tolist() == part.labels.tolist()
+    assert load_data({"images": images}, size=(6, 8)).train.labels is None
+    with pytest.raises(DataError, match="has 3 labels for 10 images"):
+        load_data({"image": images, "label": [0, 1, 0]})
+
+
+@pytest.mark.parametrize(
+    "words", [("train_set", "valid-set", "TestSet"), ("Training", "Validate", "tst")]
+)
+@pytest.mark.parametrize("form", ["arrays", "pairs", "items"])
+def test_parts_go_by_the_words_that_folders_have(words: tuple[str, ...], form: str) -> None:
+    images = np.random.default_rng(6).integers(0, 256, (9, 5, 5), np.uint8)
+    pieces = [images[:4], images[4:6], images[6:]]
+    data: dict[str, Any] = {}
+    for number, (word, piece) in enumerate(zip(words, pieces, strict=True)):
+        pairs = (piece, np.full(len(piece), number))
+        data[word] = {"arrays": piece, "pairs": pairs, "items": list(zip(*pairs, strict=True))}[
+            form
+        ]
+    splits = load_data(dict(reversed(data.items())))
+    parts = (splits.train, splits.validation, splits.test)
+    for number, (part, piece) in enumerate(zip(parts, pieces, strict=True)):
+        assert np.array_equal(part.take(torch.arange(len(part)))[:, 0].numpy(), piece)
+        if form != "arrays":
+            assert part.labels is not None
+            assert part.labels.tolist() == [number] * len(piece)
+
+
+def test_idx_files_take_words_of_parts_that_are_whole(tmp_path: Path) -> None:
+    for word, count in (("Training", 4), ("Validate", 3), ("t10k", 2)):
+        head = np.array([0x803, count, 4, 4], ">i4").tobytes()
+        (tmp_path / f"{word}-images-idx3-ubyte").write_bytes(head + GREY[:count].tobytes())
+    splits = load_data(tmp_path)
+    assert [len(splits.train), len(splits.validation), len(splits.test)] == [4, 3, 2]
+
+
+def test_a_cell_may_hold_more_pixels_than_csv_takes(tmp_path: Path) -> None:
+    limit = csv.field_size_limit()
+    side = 200
+    images = np.random.default_rng(7).integers(100, 256, (4, side, side), np.uint8)
+    cells = [" ".join(map(str, image.ravel())) for image in images]
+    assert len(cells[0]) > limit
+    (tmp_path / "faces.csv").write_text(
+        "emotion,pixels\n" + "\n".join(f"{k % 2},{cell}" for k, cell in enumerate(cells))
+    )
+    splits = load_data(tmp_path / "faces.csv")
+    assert splits.train.shape == (1, side, side)
+    found = splits.train.take(torch.arange(len(splits.train)))[:, 0].numpy()
+    assert all(any(np.array_equal(each, image) for image in images) for each in found)
+    assert csv.field_size_limit() == limit

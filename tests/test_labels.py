@@ -26,6 +26,10 @@ from vaelab.errors import DataError
         (np.array(["b", None, "a"], object), [1, -1, 0], ("a", "b")),
         (np.array([3, None, 1.0], object), [1, -1, 0], ("1", "3")),
         (np.array([b"x", b"y", b"x"]), [0, 1, 0], ("x", "y")),
+        (["none", "tumor", "NONE"], [1, 2, 0], ("NONE", "none", "tumor")),
+        (["None", "NAN", "NaN"], [-1, 0, -1], ("NAN",)),
+        (["9" * 5000, "10", "007"], [2, 1, 0], ("007", "10", "9" * 5000)),
+        (["<NA>", "x", "nan"], [-1, 0, -1], ("x",)),
     ],
 )
 def test_each_form_gives_the_classes_it_means(
@@ -60,6 +64,8 @@ def test_all_unknown_is_no_labels_and_some_unknown_is_counted() -> None:
         ([0.5, 1, 2], "label 0.5 is no whole number"),
         ([np.inf, 1, 2], "label inf is no whole number"),
         ([-2, 1, 2], "label -2 is negative"),
+        ([-1e30, 1, 2], r"label -1e\+30 is negative"),
+        ([1e30, 1, 2], r"label 1e\+30 is too large"),
         ([0, 1], "2 labels for 3 images"),
         ([[0, 1], [1, 1], [0, 0]], "attributes"),
         (np.zeros((3, 2, 2)), "shape"),

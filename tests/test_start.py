@@ -147,6 +147,25 @@ def test_classes_go_by_name(folder: Path, conditional: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("labels", "note"),
+    [
+        ([0, 2], "Class b has no training image here: what the weights know of it may be lost."),
+        ([1], "Classes a, c have no training image here: what the weights know of them may be"),
+        ([0, 1, 2], ""),
+    ],
+)
+def test_classes_of_the_weights_without_an_image_are_said(
+    folder: Path, conditional: Path, labels: list[int], note: str
+) -> None:
+    other = saved(folder / "lost.npz", 40, labels, "abc", 5)
+    out = folder / f"lost-{labels}"
+    vaelab.train(None, other, out, start=conditional, **STILL)
+    said = [str(each["text"]) for each in Run(out).read_log("note")]
+    wrong = [each for each in said if "weights know" in each or "no labels" in each]
+    assert [each[: len(note)] for each in wrong] == ([note] if note else [])
+
+
+@pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"latent_dim": 4}, "model.latent_dim is 4, and the weights are of a model with 3"),
@@ -205,3 +224,15 @@ def test_a_classifier_goes_on(folder: Path, one: Path, capsys: pytest.CaptureFix
     code, _, err = command(capsys, "train", "--resume", "--from", first, "--out", second)
     assert code == 1
     assert "Pass one of them" in err
+
+
+def test_a_classifier_of_partly_labelled_images_is_written(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is said before the first step is no entry of another run."""
+    data = saved(folder / "partly.npz", 60, [0, 1, -1], "ab", 7)
+    out = folder / "partly"
+    given = ("cnn-small", "--data", data, "--out", out, "--epochs", "1")
+    assert command(capsys, "classify", "train", *given)[0] == 0
+    said = [str(note["text"]) for note in Run(out).read_log("note")]
+    assert any("a classifier learns from no others" in text for text in said)

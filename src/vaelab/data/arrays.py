@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaelab.data.labels import MAX_CLASSES, join_labels
+from vaelab.data.layout import part_of_word
 from vaelab.data.levels import check_dtype
 from vaelab.data.pixels import Geometry, Pixels, Shape, channels_first
 from vaelab.data.readers import Array, idx
@@ -29,10 +30,9 @@ from vaelab.errors import DataError
 
 _LARGE = 2**28  # bytes of labels that are always read
 
-_IDX_PARTS = {"train": 0, "val": 1, "valid": 1, "validation": 1, "test": 2, "t10k": 2}
 _IDX_NAME = re.compile(
-    r"(?P<set>.*?)[-_.]?(?P<part>train|t10k|test|val|valid|validation)[-_.](?P<kind>images|labels)"
-    r"[-_.]idx\d[-_.]ubyte(?P<gz>\.gz)?",
+    r"(?P<set>.*?)[-_.]?(?P<part>train(ing)?|t10k|test(ing)?|dev|val(id(ation|ate)?)?)[-_.]"
+    r"(?P<kind>images|labels)[-_.]idx\d[-_.]ubyte(?P<gz>\.gz)?",
     re.IGNORECASE,
 )
 
@@ -206,7 +206,8 @@ def idx_source(folder: Path, geometry: Geometry) -> ArraySource:
         match = _IDX_NAME.fullmatch(path.name)
         if match is None:
             continue
-        key = (_IDX_PARTS[match["part"].lower()], match["kind"].lower())
+        part = part_of_word(match["part"])
+        key = (2 if part is None else part, match["kind"].lower())  # t10k, as MNIST has it
         if key in found and found[key].name != f"{path.name}.gz":
             raise DataError(
                 f"{folder}: {path.name} and {found[key].name} are both {key[1]} for "

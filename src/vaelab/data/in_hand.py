@@ -14,7 +14,7 @@ from vaelab.data.arrays import ArraySource, Piece
 from vaelab.data.fields import IMAGE_KEYS, LABEL_KEYS, column
 from vaelab.data.items import Items, ItemSource
 from vaelab.data.labels import is_one_hot
-from vaelab.data.named import PART_NAMES, named_source
+from vaelab.data.named import named_source, part_of
 from vaelab.data.pixel_table import frame_source
 from vaelab.data.pixels import Geometry, as_array
 from vaelab.data.readers import Array, in_memory
@@ -123,16 +123,64 @@ def _pieces(pairs: Sequence[Any], parts: Sequence[int], geometry: Geometry) -> A
 
 def _lists(images: Any, labels: Any) -> bool:
     """Whether these are a list of images and a list of their labels."""
-    if not isinstance(images, (list, np.ndarray)) or not _is_column(labels) or not len(images):
+    return _is_column(labels) and _pictures(images) and len(labels) == len(images)
+
+
+def _pictures(images: Any) -> bool:
+    """Whether this is a list of images, of one size or several."""
+    if not isinstance(images, (list, tuple)) and not _objects(images):
         return False
-    pictures = isinstance(images[0], Image.Image) or (
-        _is_array(images[0]) and len(images[0].shape) > 1
-    )
-    return pictures and len(labels) == len(images)
+    first: Any = images[0] if len(images) else None
+    if isinstance(first, Mapping):
+        first = first.get("bytes")
+    return isinstance(first, (Image.Image, bytes)) or (_is_array(first) and len(first.shape) > 1)
+
+
+def _rows(images: Sequence[Any], labels: Any = None) -> Items:
+    """A list of images, with one of labels."""
+    images = [each.get("bytes") if isinstance(each, Mapping) else each for each in images]
+    return Items(images if labels is None else list(zip(images, labels, strict=True)))
+
+
+def _parted(source: Mapping[Any, Any], geometry: Geometry) -> ArraySource | None:
+    """Arrays of images by the name of their part, each alone or with its labels; None for others.
+
+    ``{"train": x, "test": x}`` or ``{"train": (x, y), "test": (x, y)}``.
+    """
+    found = [
+        (part, value if isinstance(value, tuple) else (value,))
+        for name, value in source.items()
+        if (part := part_of(str(name))) is not None
+    ]
+    if not found or len(found) < len(source) or not all(v and _is_images(v[0]) for _, v in found):
+        return None
+    found.sort(key=lambda each: each[0])
+    return _pieces([value for _, value in found], [part for part, _ in found], geometry)
+
+
+def _listed(source: Mapping[Any, Any], key: Any, geometry: Geometry, live: bool) -> Source:
+    """Lists by name: of images and of labels, as a slice of a Hugging Face data set has them."""
+    label = column(source, LABEL_KEYS)
+    labels, count = None if label is None else source[label], len(source[key])
+    if labels is not None and not (_is_column(labels) and len(labels) == count):
+        size = f"{len(labels)} labels" if _is_column(labels) else f"no list `{label}`"
+        raise DataError(
+            f"{type(source).__name__}: has {size} for {count} images. Pass one label an image."
+        )
+    found = ItemSource([_rows(source[key], labels)], geometry, live)
+    found.name = type(source).__name__
+    if others := [str(name) for name in source if name not in (key, label)]:
+        found.notes.append(f"{', '.join(others)}: left alone, beside the images in `{key}`.")
+    return found
 
 
 def _mapping(source: Mapping[Any, Any], geometry: Geometry, live: bool) -> Source:
-    """Arrays by name, or data sets by the name of their part."""
+    """Arrays by name, lists by name, or data sets by the name of their part."""
+    key = column(source, IMAGE_KEYS)
+    if key is not None and _pictures(source[key]):
+        return _listed(source, key, geometry, live)
+    if (parted := _parted(source, geometry)) is not None:
+        return parted
     arrays: dict[str, Array] = {}
     for name, value in source.items():
         if _is_array(value) or (isinstance(value, list) and value and np.isscalar(value[0])):
@@ -145,7 +193,7 @@ def _mapping(source: Mapping[Any, Any], geometry: Geometry, live: bool) -> Sourc
     sets, unknown = [], []
     for name, value in source.items():
         word = str(name).lower()
-        part = 0 if word in _MORE or len(source) == 1 else PART_NAMES.get(word)
+        part = 0 if word in _MORE or len(source) == 1 else part_of(word)
         if not hasattr(value, "__getitem__") or isinstance(value, (str, bytes)):
             _refuse_streams(value)
             unknown.append(str(name))
@@ -171,13 +219,9 @@ def _table(frame: Any, geometry: Geometry) -> Source:
     key = column(names, IMAGE_KEYS)
     if key is None or len(names) > 100:
         return frame_source(frame, geometry)
-    images = list(frame[key])
-    if images and isinstance(images[0], Mapping):
-        images = [each.get("bytes") for each in images]
     label = column(names, LABEL_KEYS)
-    if label is None:
-        return ItemSource([Items(images)], geometry)
-    return ItemSource([Items(list(zip(images, frame[label], strict=True)))], geometry)
+    rows = _rows(list(frame[key]), None if label is None else frame[label])
+    return ItemSource([rows], geometry)
 
 
 def _refuse_streams(source: Any) -> None:

@@ -17,7 +17,8 @@ UNKNOWN = -1
 
 MAX_CLASSES = 100_000
 
-_EMPTY = ("", "nan", "none", "<na>")  # what NumPy and pandas make of nothing
+# what Python, NumPy and pandas write for nothing, as they write it: "none" may be a class
+_EMPTY = ("", "nan", "NaN", "None", "<NA>")
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def _plain(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _nothing(value: Any) -> bool:
-    return value is None or str(value).strip().lower() in _EMPTY
+    return value is None or str(value).strip() in _EMPTY
 
 
 def is_one_hot(array: NDArray[Any]) -> bool:
@@ -154,13 +155,14 @@ def _numbered(array: NDArray[Any], where: str) -> tuple[NDArray[np.int64], list[
             "attributes."
         )
     whole = np.full(len(array), UNKNOWN, np.int64)
-    if array.dtype.kind == "u" and kept.size and int(kept.max()) > np.iinfo(np.int64).max:
+    if kept.size and int(kept.max()) > np.iinfo(np.int64).max:
         raise DataError(f"{where}: label {kept.max()} is too large. Number the classes from 0.")
-    whole[known] = kept.astype(np.int64)
-    if whole.size and whole.min() < UNKNOWN:
+    if kept.size and kept.min() < UNKNOWN:
         raise DataError(
-            f"{where}: label {whole.min()} is negative. Number the classes from 0; −1 is unknown."
+            f"{where}: label {kept.min():.15g} is negative. Number the classes from 0; −1 is "
+            "unknown."
         )
+    whole[known] = kept.astype(np.int64)
     found, numbers = np.unique(whole, return_inverse=True)
     unknown = len(found) > 0 and found[0] == UNKNOWN
     return numbers.astype(np.int64) - int(unknown), found[int(unknown) :].tolist()
@@ -170,11 +172,17 @@ def _named(array: NDArray[Any]) -> tuple[NDArray[np.int64], list[str]]:
     """Numbers of classes that are names, and these in order."""
     text = [_text(value) for value in array.tolist()]
     if all(name is None or name.isdecimal() for name in text):
-        found = sorted({name for name in text if name}, key=lambda name: (int(name), name))
+        found = sorted({name for name in text if name}, key=_by_size)
     else:
         found = sorted({name for name in text if name})
     number: dict[str | None, int] = {name: k for k, name in enumerate(found)}
     return np.array([number.get(name, UNKNOWN) for name in text], np.int64), found
+
+
+def _by_size(digits: str) -> tuple[int, str, str]:
+    """The order of whole numbers as text, of any length: int() takes 4,300 digits at most."""
+    short = digits.lstrip("0")
+    return len(short), short, digits
 
 
 def _text(value: Any) -> str | None:
@@ -184,7 +192,7 @@ def _text(value: Any) -> str | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     name = str(value).strip()
-    return None if name.lower() in _EMPTY or name in ("-1", "−1") else name
+    return None if name in _EMPTY or name in ("-1", "−1") else name
 
 
 def _given_names(

@@ -148,6 +148,11 @@ class Levels:
             scale = self._scales[kind]
             if isinstance(self.wanted, str):
                 found += _taken(kind, seen, scale)
+            elif kind == _EIGHT and scale != tuple(self.wanted):
+                found.append(
+                    f"8-bit images were read as 0 to 255, not as {_shown(*self.wanted)}: LOW,HIGH "
+                    "for them are whole numbers in [0, 255]."
+                )
             if seen.outside:
                 found.append(
                     f"{seen.outside:,} of {seen.count:,} values lie outside {_shown(*scale)} (they "

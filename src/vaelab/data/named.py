@@ -12,16 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vaelab.data.arrays import ArraySource, Piece
+from vaelab.data.layout import part_of_word
 from vaelab.data.pixels import Geometry
 from vaelab.data.readers import Array
 from vaelab.errors import DataError
 
-PART_NAMES = {
-    **dict.fromkeys(("train", "training", "tr"), 0),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), 1),
-    **dict.fromkeys(("test", "testing", "te"), 2),
-}
-"""Index into `vaelab.data.source.PARTS` of each word for a part."""
+_SHORT = {"tr": 0, "te": 2}  # words of arrays; a folder of that name may be a class
 
 IMAGES, LABELS, ATTRIBUTES = "images", "labels", "attributes"
 _KINDS = {
@@ -52,6 +48,11 @@ class Named:
     others: tuple[str, ...]
 
 
+def part_of(word: str) -> int | None:
+    """The part that a word names, or its short form, such as ``tr``; None for none."""
+    return _SHORT.get(word.strip().lower(), part_of_word(word))
+
+
 def sort_names(names: list[str]) -> Named:
     """Tell by their names what arrays are; of two for one thing, the plainer name is taken."""
     found: dict[tuple[int, str], str] = {}
@@ -75,16 +76,16 @@ def _words(name: str) -> list[str]:
 
 
 def _part(words: list[str]) -> int | None:
-    parts = {PART_NAMES[word] for word in words if word in PART_NAMES}
+    parts = {part for word in words if (part := part_of(word)) is not None}
     return None if len(parts) > 1 else next(iter(parts), 0)
 
 
 def _kind(words: list[str]) -> str | None:
-    rest = [word for word in words if word not in PART_NAMES]
+    rest = [word for word in words if part_of(word) is None]
     kinds = [_KINDS[word] for word in rest if word in _KINDS]
     if len(kinds) == 1 and all(word in _KINDS or word in _FILLERS for word in rest):
         return kinds[0]
-    return IMAGES if rest == ["data"] else None
+    return IMAGES if rest in (["data"], ["set"]) else None
 
 
 def named_source(

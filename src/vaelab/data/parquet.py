@@ -20,7 +20,7 @@ import numpy as np
 from vaelab.data.encoded import decoded
 from vaelab.data.fields import IMAGE_KEYS, LABEL_KEYS, column
 from vaelab.data.labels import join_labels
-from vaelab.data.named import PART_NAMES
+from vaelab.data.named import part_of
 from vaelab.data.pixels import Geometry, Pixels, Shape
 from vaelab.data.readers import decoding
 from vaelab.data.source import Source, fingerprint
@@ -160,7 +160,7 @@ def _pyarrow(name: str) -> Any:
 
 
 def _part(stem: str) -> int | None:
-    return PART_NAMES.get(_SHARD.sub("", stem).lower())
+    return part_of(_SHARD.sub("", stem))
 
 
 def _names(metadata: Any, label: str | None) -> list[str] | None:

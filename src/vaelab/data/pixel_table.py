@@ -6,7 +6,7 @@ Also FER2013's ``emotion,pixels,Usage``, where one cell holds all pixels of an i
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import isqrt
 from pathlib import Path
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from vaelab.data.arrays import ArraySource, Piece
 from vaelab.data.fields import LABEL_KEYS
-from vaelab.data.named import PART_NAMES
+from vaelab.data.named import part_of
 from vaelab.data.pixels import MAX_PIXELS, Geometry
 from vaelab.data.readers import Array, decoding, in_memory
 from vaelab.errors import DataError
@@ -25,7 +25,6 @@ from vaelab.opening import open_regular
 
 _LABELS = (*LABEL_KEYS, "emotion", "category", "character", "species")
 _NUMBERS = ("", "id", "index", "row", "unnamed: 0", "imageid")  # columns that count rows
-_PARTS = {**PART_NAMES, "publictest": 1, "privatetest": 2}
 _USAGES = ("usage", "split", "set", "part", "subset")
 _LONGEST = 2**26  # bytes of a line
 _LOOK = 200  # lines by which the place of the labels is told
@@ -48,19 +47,22 @@ class Layout:
     notes: list[str] = field(default_factory=list)
 
 
-def layout(where: str, names: Sequence[str] | None, rows: Sequence[Sequence[str]]) -> Layout:
+def layout(
+    where: str, names: Sequence[str] | None, rows: Sequence[Sequence[str]], above: int = 0
+) -> Layout:
     """Tell the columns of a table apart.
 
     Arguments:
         where: what messages call it.
         names: of the columns; None where there is no header.
         rows: the first ones.
+        above: rows before them that are neither names nor images.
 
     Raises:
         DataError: the columns make no square image.
     """
     width = len(names if names is not None else rows[0])
-    for number, row in enumerate(rows, 1 if names is None else 2):
+    for number, row in enumerate(rows, 1 + above + (names is not None)):
         _check_width(where, number, row, width)
     if names is None:
         return _unnamed(where, width, rows)
@@ -84,7 +86,7 @@ def layout(where: str, names: Sequence[str] | None, rows: Sequence[Sequence[str]
     if not square_side(len(left)) and label is None and square_side(len(left) - 1):
         label = left.pop(0)
         notes.append(f"{where}: column {names[label]!r} was read as the label.")
-    _check_square(where, len(left))
+    _check_square(where, len(left), label == 0 and len(left) == width - 1)
     return Layout(tuple(left), label, usage, notes)
 
 
@@ -94,10 +96,19 @@ def _unnamed(where: str, width: int, rows: Sequence[Sequence[str]]) -> Layout:
     _check_square(where, width - 1)
     first, last = ([row[k] for row in rows] for k in (0, -1))
     if _like_labels(last) > _like_labels(first):
-        notes = [f"{where}: has no header; its last column was read as the label."]
+        notes = [f"{where}: its columns have no names; the last column was read as the label."]
         return Layout(tuple(range(width - 1)), width - 1, notes=notes)
-    notes = [f"{where}: has no header; its first column was read as the label."]
+    notes = [f"{where}: its columns have no names; the first column was read as the label."]
     return Layout(tuple(range(1, width)), 0, notes=notes)
+
+
+def _counts(row: Sequence[str]) -> bool:
+    """Whether a row numbers the columns, as pandas heads a table whose columns have no names."""
+    cells = [cell.strip() for cell in row]
+    first = cells[0] if cells else ""
+    if len(cells) <= 3 or first not in ("0", "1"):
+        return False
+    return cells == [str(int(first) + k) for k in range(len(cells))]
 
 
 def _like_labels(column: Sequence[str]) -> tuple[bool, bool, int]:
@@ -130,12 +141,12 @@ def _check_width(where: str, number: int, row: Sequence[str], width: int) -> Non
         )
 
 
-def _check_square(where: str, count: int) -> None:
+def _check_square(where: str, count: int, label_first: bool = False) -> None:
     if not square_side(count) or count > MAX_PIXELS:
+        pixels, labels = ("table[:, 1:]", ", labels=table[:, 0]") if label_first else ("pixels", "")
         raise DataError(
             f"{where}: {count:,} columns of pixels are no square image. Give them their height and "
-            'width: numpy.savez("images.npz", images=table[:, 1:].reshape(-1, HEIGHT, WIDTH), '
-            "labels=table[:, 0])."
+            f'width: numpy.savez("images.npz", images={pixels}.reshape(-1, HEIGHT, WIDTH){labels}).'
         )
 
 
@@ -153,7 +164,7 @@ def frame_source(frame: Any, geometry: Geometry) -> ArraySource:
     if not len(frame):
         raise DataError(f"{where}: has no rows. Pass a table with one row an image.")
     head = [[str(value) for value in row] for row in np.asarray(frame[:_LOOK], object).tolist()]
-    about = layout(where, names, head)
+    about = layout(where, None if _counts(names) else names, head)
     columns = [frame.columns[k] for k in about.pixels]
     if len(columns) == 1:
         values = np.stack([np.array(cell.split(), np.float64) for cell in frame[columns[0]]])
@@ -184,10 +195,17 @@ def csv_source(path: Path, geometry: Geometry) -> ArraySource:
         raise DataError(f"{where}: is empty. Pass a table with one row an image.")
     comma = max(",;\t", key=head[0].count)
     with decoding(where):
-        rows = list(csv.reader(head, delimiter=comma))
+        rows = list(_parsed(head, comma))
     named = not all(_number(cell) for cell in rows[0]) and not _text_row(rows)
-    about = layout(where, rows[0] if named else None, rows[1:] if named else rows)
-    table = _Table(path, comma, about, int(named), len(rows[0]))
+    counted = not named and len(rows) > 1 and _counts(rows[0])
+    skip = int(named or counted)
+    about = layout(where, rows[0] if named else None, rows[skip:], int(counted))
+    if counted:
+        about.notes.append(
+            f"{where}: its first row numbers the columns, {rows[0][0]} to {rows[0][-1].strip()}, "
+            "and was taken as a header."
+        )
+    table = _Table(path, comma, about, skip, len(rows[0]))
     with decoding(where):
         table.survey()
     images = Array(where, (table.count, table.side, table.side), table.dtype, table.chunks)
@@ -223,7 +241,8 @@ def _source(
         notes=notes,
     )
     if usages is not None:
-        parts = [_PARTS.get(word.strip().lower()) for word in usages]
+        known = {word: part_of(word) for word in set(usages)}
+        parts = [known[word] for word in usages]
         if None in parts:
             odd = usages[parts.index(None)]
             raise DataError(f"{where}: part {odd!r} is no train, validation or test. Rename it.")
@@ -247,6 +266,20 @@ def _lines(path: Path) -> Iterator[str]:
     """Lines that are not empty."""
     with open_regular(path, error=DataError) as file:
         yield from _decoded(file, path)
+
+
+def _parsed(lines: Iterable[str], comma: str) -> Iterator[list[str]]:
+    """Rows of lines; a cell may be as long as a line, where csv takes 131,072 characters."""
+    reader = csv.reader(lines, delimiter=comma)
+    while True:
+        before = csv.field_size_limit(_LONGEST)  # of the whole process
+        try:
+            row = next(reader, None)
+        finally:
+            csv.field_size_limit(before)
+        if row is None:
+            return
+        yield row
 
 
 def _decoded(file: IO[bytes], path: Path) -> Iterator[str]:
@@ -305,7 +338,7 @@ class _Table:
 
     def _rows(self, size: int) -> Iterator[list[list[str]]]:
         rows: list[list[str]] = []
-        for number, row in enumerate(csv.reader(_lines(self._path), delimiter=self._comma)):
+        for number, row in enumerate(_parsed(_lines(self._path), self._comma)):
             if number < self._skip:
                 continue
             _check_width(str(self._path), number + 1, row, self._width)

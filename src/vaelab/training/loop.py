@@ -78,13 +78,14 @@ class Trainer:
         self.config, self.run, self.progress = config, run, progress
         self.backend = Backend(config.training, str(run) if run else None)
         self.data = fingerprint(splits)
+        self.left_out = ""
         if config.start is not None:
-            splits = match_names(config.start, splits)
+            told, splits = splits.notes, match_names(config.start, splits)
+            self.left_out = " ".join(note for note in splits.notes if note not in told)
         seen = splits.train
         if config.training.labelled is not None:
             seen = with_few_labels(seen, config.training.labelled, config.training.seed)
         self.held_out = splits.validation
-        self.left_out = ""
         if find_recipe(config.recipe).classifies:
             seen, self.held_out = self._labelled_alone(seen), with_labels(self.held_out)
         self.calibrates = splits.held_out and len(self.held_out) > 0
@@ -143,8 +144,8 @@ class Trainer:
                 "classifier learns from no others. Label some."
             )
         if self.config.training.labelled is None and len(known) < len(images):
-            self.left_out = (
-                f"{counted(len(known), 'training image')} of {len(images):,} have a label, and a "
+            self.left_out += (
+                f" {counted(len(known), 'training image')} of {len(images):,} have a label, and a "
                 "classifier learns from no others; m2 and m1+m2 do."
             )
         return known
@@ -171,8 +172,6 @@ class Trainer:
             self.position.start = self._looks()
             if self.config.start is not None:
                 self._take_weights(self.config.start)
-        if self.left_out:
-            self._say(self.left_out.strip())
         self.progress.start(self.steps, self.position.step, self.config.training.epochs)
         try:
             with Interrupt(self.progress) as interrupt:
@@ -180,6 +179,8 @@ class Trainer:
                     self.run.begin_log()
                     self._mark_log()
                     self._write_state()  # first, so that no kill leaves a model without a state
+                if self.left_out:
+                    self._say(self.left_out.strip())  # the log has begun
                 self.backend.start_trackers()
                 self.saved = self.begun = time.monotonic()
                 while not self.position.finished and not interrupt.asked:

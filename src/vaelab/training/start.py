@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -71,24 +71,39 @@ def _names(run: Run, old: RunConfig) -> dict[str, list[str]]:
 
 
 def match_names(start: StartConfig, splits: Splits) -> Splits:
-    """Return images whose labels and attributes are numbered as the weights have them.
+    """Return images whose labels and attributes are numbered as the weights have them, with notes.
 
     Raises:
         DataError: a class or attribute that the weights do not know.
     """
 
-    def of(images: ImageSet) -> ImageSet:
+    def of(images: ImageSet) -> tuple[ImageSet, tuple[str, ...]]:
         try:
-            return matched(images, _tuple(start.classes), _tuple(start.attributes))[0]
+            return matched(images, _tuple(start.classes), _tuple(start.attributes))
         except DataError as error:
             raise DataError(f"--from {start.run}: {error}") from None
 
     if start.classes is None:
         return splits
-    train = of(splits.train)
-    parts = [train if part is splits.train else of(part) for part in (
+    train, notes = of(splits.train)
+    notes += _lost(train, start.classes)
+    parts = [train if part is splits.train else of(part)[0] for part in (
         splits.validation, splits.test)]  # fmt: skip
-    return replace(splits, train=train, validation=parts[0], test=parts[1])
+    notes = tuple(dict.fromkeys((*splits.notes, *notes)))
+    return replace(splits, train=train, validation=parts[0], test=parts[1], notes=notes)
+
+
+def _lost(train: ImageSet, classes: Sequence[str]) -> tuple[str, ...]:
+    """The note on classes of the weights that labelled training images do not show."""
+    there = {*train.labels.unique().tolist()} - {-1} if train.labels is not None else set()
+    gone = [name for number, name in enumerate(classes) if number not in there]
+    if not there or not gone:
+        return ()
+    listed = ", ".join(gone[:5]) + (f" and {len(gone) - 5} more" if len(gone) > 5 else "")
+    has, it = ("Class {} has", "it") if len(gone) == 1 else ("Classes {} have", "them")
+    return (
+        f"{has.format(listed)} no training image here: what the weights know of {it} may be lost.",
+    )
 
 
 def _tuple(names: list[str] | None) -> tuple[str, ...] | None:
