@@ -297,3 +297,26 @@ def test_a_group_in_two_parts_of_the_data_is_a_leak(tmp_path: Path) -> None:
         load_data(tmp_path, group="patient")
     with pytest.raises(ConfigError, match="images has no table with a column 'slide'"):
         load_data(noise(12, 4, 4), group="slide")
+
+
+def test_folders_of_a_table_say_nothing_of_its_cells(tmp_path: Path) -> None:
+    root = folder(tmp_path / "my_partition")
+    lines = [f"{k:03}.png,{k % 3}" for k in range(N)]
+    (root / "labels.csv").write_text("\n".join(["file,label", *lines]))
+    classes, _, _ = whole(root)
+    assert [classes[f"{k:03}.png"] for k in range(N)] == [str(k % 3) for k in range(N)]
+    (root / "class_a").mkdir()
+    (root / "class_a" / "notes.csv").write_text("day,weather\n1,rain\n2,sun\n")
+    (root / "labels.csv").rename(root / "sample_submission.csv")
+    classes, _, notes = whole(root)
+    assert not classes
+    assert "notes.csv: names no image" in notes
+
+
+def test_parts_without_header_are_parts(tmp_path: Path) -> None:
+    root = folder(tmp_path / "data")
+    words = ["train", "train", "val", "test"]
+    (root / "list.csv").write_text("\n".join(f"{k:03}.png,{words[k % 4]}" for k in range(N)))
+    splits = load_data(root)
+    assert [len(part) for part in (splits.train, splits.validation, splits.test)] == [12, 6, 6]
+    assert splits.train.labels is None

@@ -20,7 +20,15 @@ from vaelab.data.labels import UNKNOWN, read_labels
 from vaelab.data.layout import part_of_word
 from vaelab.data.naming import SEVERAL, Found, Names
 from vaelab.data.places import Place
-from vaelab.data.roles import FILE_WORDS, UNKNOWN_WORDS, Roles, find_roles, is_label_word, plain
+from vaelab.data.roles import (
+    FILE_WORDS,
+    UNKNOWN_WORDS,
+    Roles,
+    find_roles,
+    is_label_word,
+    own_name,
+    plain,
+)
 from vaelab.data.source import PARTS, Source
 from vaelab.errors import ConfigError, DataError, counted
 from vaelab.opening import shown
@@ -70,7 +78,7 @@ class Tables:
         self._tables: list[_Read] = []
         index = Names(files if names else [])
         for name in names:
-            if "submission" in name.lower():  # a form to be filled in, whose labels are none
+            if "submission" in own_name(name):  # a form to be filled in, whose labels are none
                 continue
             found = self._read(name, index)
             if found is not None:
@@ -80,7 +88,7 @@ class Tables:
         self.known.add(name)
         where = shown(name)
         where = where if self._place.name == where else f"{self._place.name}/{where}"
-        meant = any(word in name.lower() for word in _MEANT)
+        meant = any(word in own_name(name) for word in _MEANT)
         try:
             with self._place.open(name) as file:
                 table = parse(file.read(LARGEST + 1), where)
@@ -277,8 +285,10 @@ def _with_header(table: Table, index: Names) -> Table:
     found = index.column(table.header)
     if not any(end and row is not None for end, (row, _) in zip(ends, found, strict=True)):
         return table
-    name = "partition" if "partition" in table.where.lower() else "label"
     others = len(ends) - sum(ends)
+    words = {row[c] for row in [table.header, *table.rows] for c, end in enumerate(ends) if not end}
+    are_parts = "partition" in own_name(table.where) or None not in map(part_of_word, words)
+    name = "partition" if are_parts else "label"
     header = [
         "file" if end else name if others == 1 else f"column {column + 1}"
         for column, end in enumerate(ends)
