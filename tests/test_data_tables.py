@@ -320,3 +320,21 @@ def test_parts_without_header_are_parts(tmp_path: Path) -> None:
     splits = load_data(root)
     assert [len(part) for part in (splits.train, splits.validation, splits.test)] == [12, 6, 6]
     assert splits.train.labels is None
+
+
+@pytest.mark.parametrize("by", ["table", "folders", "mapping"])
+def test_parts_without_one_to_train_on_are_one_set_and_that_is_said(
+    tmp_path: Path, by: str
+) -> None:
+    images, source = noise(N, 6, 5), None
+    if by == "table":
+        source = folder(tmp_path / "data")
+        lines = [f"{k:03}.png,{'val' if k % 2 else 'test'}" for k in range(N)]
+        (tmp_path / "data" / "of.csv").write_text("\n".join(["file,split", *lines]))
+    if by == "folders":
+        source = folder(tmp_path / "data", lambda k: f"{'valid' if k % 2 else 'test'}/{k}.png")
+    splits = load_data(source or {"val_images": images[::2], "test_images": images[1::2]})
+    assert [len(part) for part in (splits.train, splits.validation, splits.test)] == [20, 2, 2]
+    said = [note for note in splits.notes if "taken as one set" in note]
+    assert len(said) == 1
+    assert "names validation and test images but none to train on" in said[0]

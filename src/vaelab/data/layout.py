@@ -78,11 +78,10 @@ def read_layout(
         if above:
             found.notes.append(f"{where}: the parts are the folders below those of the classes.")
         dirs = _unwrapped_parts(parts, dirs, found.notes)
-        if 0 not in parts:
-            there = " and ".join(PARTS[part] for part in sorted({*parts}))
+        if 0 not in parts and len({*parts}) == 1:  # of two, `split_rows` says so
             found.notes.append(
-                f"{where}: there are {there} images but no training images; all are taken as one "
-                "set, and split."
+                f"{where}: there are {PARTS[parts[0]]} images but no training images; all are "
+                "taken as one set, and split."
             )
     _classes(where, names, dirs, parts, found)
     if found.class_names:

@@ -364,7 +364,7 @@ def _said(read: _Read, columns: _Columns) -> str:
     elif roles.label is not None:
         roles.left.append(roles.headers["label"])
     if roles.split is not None:
-        said.append(f"{roles.headers['split']!r} gives the parts")
+        said.append(f"{roles.headers['split']!r} names the parts")
     if names := list(roles.attributes):
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
         are = "is an attribute" if len(names) == 1 else "are attributes"
