@@ -338,3 +338,21 @@ def test_parts_without_one_to_train_on_are_one_set_and_that_is_said(
     said = [note for note in splits.notes if "taken as one set" in note]
     assert len(said) == 1
     assert "names validation and test images but none to train on" in said[0]
+
+
+def test_images_without_a_row_keep_the_class_of_their_folder(tmp_path: Path) -> None:
+    places = {f"{KINDS[k]}/{k:03}.png": KINDS[k] for k in range(N)}
+    root = folder(tmp_path / "data", lambda k: f"{KINDS[k]}/{k:03}.png")
+    few = [*places.items()][:5]
+    for words in ({"owl": "owl", "fox": "fox"}, {"owl": "7", "fox": "3"}):
+        lines = [f"{name},{words[kind]}" for name, kind in few]
+        (root / "labels.csv").write_text("\n".join(["file,label", *lines]))
+        classes, _, notes = whole(root)
+        assert classes == {name: words[kind] for name, kind in places.items()}
+        assert "19 images keep the class of the folder, having no row" in notes
+    lines = [f"{name},{'ab'[k % 2]}" for k, (name, _) in enumerate(few)]
+    (root / "labels.csv").write_text("\n".join(["file,label", *lines]))
+    classes, _, notes = whole(root)
+    assert [classes[name] for name, _ in few] == ["a", "b", "a", "b", "a"]
+    assert sum(map(bool, classes.values())) == 5
+    assert "2 class folders say otherwise and were not used" in notes

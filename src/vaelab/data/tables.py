@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from vaelab.data.delimited import LARGEST, Table, parse
 from vaelab.data.formats import SUFFIXES
-from vaelab.data.labels import UNKNOWN, read_labels
+from vaelab.data.labels import UNKNOWN, ClassLabels, read_labels
 from vaelab.data.layout import part_of_word
 from vaelab.data.naming import SEVERAL, Found, Names
 from vaelab.data.places import Place
@@ -193,19 +193,51 @@ class _Columns:
         found = read_labels(np.array(labels), self.source.count, by)
         if found is None:
             return
-        if folders > 1 and not self._agrees(found.numbers):
-            self.source.notes.append(
-                f"The classes are those of {by}; the {folders} class folders say otherwise and "
-                "were not used."
-            )
+        if folders > 1:
+            of_folders = self._words_of_folders(labels, found.numbers)
+            if of_folders is None:
+                self.source.notes.append(
+                    f"The classes are those of {by}; the {folders} class folders say otherwise and "
+                    "were not used."
+                )
+            else:
+                found = self._filled(labels, of_folders, by) or found
         self.source.labels, self.source.class_names = found.numbers, found.names
         self.source.notes += found.notes
 
-    def _agrees(self, numbers: NDArray[np.int64]) -> bool:
-        assert self.source.labels is not None
-        both = (numbers >= 0) & (self.source.labels >= 0)
-        pairs = {*zip(numbers[both].tolist(), self.source.labels[both].tolist(), strict=True)}
-        return len({a for a, _ in pairs}) == len(pairs) == len({b for _, b in pairs})
+    def _words_of_folders(
+        self, labels: Sequence[str], numbers: NDArray[np.int64]
+    ) -> list[str] | None:
+        """What a table calls the class of each folder; None where they say different things."""
+        own = self.source.labels
+        assert own is not None
+        both = np.flatnonzero((numbers >= 0) & (own >= 0))
+        pairs = {(int(numbers[image]), int(own[image])): labels[image] for image in both}
+        words = {folder: word for (_, folder), word in pairs.items()}
+        if len({number for number, _ in pairs}) != len(pairs) or len(words) != len(pairs):
+            return None
+        every = [words.get(k, name) for k, name in enumerate(self.source.class_names)]
+        return every if len({*every}) == len(every) else None
+
+    def _filled(self, labels: list[str], of_folders: list[str], by: str) -> ClassLabels | None:
+        """Labels of a table, and of the folders for images that have no row in it."""
+        own = self.source.labels
+        assert own is not None
+        maps = [
+            mapped
+            for read, mapped in zip(self.tables, self.maps, strict=True)
+            if read.roles.label is not None and read.table.where not in self.labels_unused
+        ]
+        left = np.flatnonzero((np.stack(maps) < 0).all(0) & (own >= 0))
+        if not len(left):
+            return None
+        for image in left.tolist():
+            labels[image] = of_folders[own[image]]
+        keep = "image keeps" if len(left) == 1 else "images keep"
+        self.source.notes.append(
+            f"{by}: {len(left):,} {keep} the class of the folder, having no row."
+        )
+        return read_labels(np.array(labels), self.source.count, by)
 
     def keep_attributes(self) -> None:
         """Take the attributes of all tables."""
