@@ -356,3 +356,23 @@ def test_images_without_a_row_keep_the_class_of_their_folder(tmp_path: Path) -> 
     assert [classes[name] for name, _ in few] == ["a", "b", "a", "b", "a"]
     assert sum(map(bool, classes.values())) == 5
     assert "2 class folders say otherwise and were not used" in notes
+
+
+def test_whole_paths_and_files_beside_the_table_come_first(tmp_path: Path) -> None:
+    root = folder(tmp_path / "one", lambda k: f"sub/{k // 2}.png" if k % 2 else f"{k // 2}.png")
+    lines = [f"{k}.png,{'ab'[k % 2]}" for k in range(12)]
+    (root / "labels.csv").write_text("\n".join(["file,label", *lines]))
+    classes, _, _ = whole(root)
+    assert classes == {
+        **{f"{k}.png": "ab"[k % 2] for k in range(12)},
+        **{f"sub/{k}.png": "" for k in range(12)},
+    }
+    parts = ("train", "test")
+    root = folder(tmp_path / "two", lambda k: f"{parts[k % 2]}/all/{k // 2}.png")
+    for part, kinds in zip(parts, ("ab", "ba"), strict=True):
+        lines = [f"{k}.png,{kinds[k % 2]}" for k in range(12)]
+        (root / part / "labels.csv").write_text("\n".join(["file,label", *lines]))
+    splits = load_data(root, split=(1, 0, 0))
+    for images, kinds in ((splits.train, "ab"), (splits.test, "ba")):
+        numbers = [int(Path(name).stem) for name in images.names or ()]
+        assert images.class_of_each() == [kinds[k % 2] for k in numbers]

@@ -80,7 +80,7 @@ class Tables:
         for name in names:
             if "submission" in own_name(name):  # a form to be filled in, whose labels are none
                 continue
-            found = self._read(name, index)
+            found = self._read(name, index.below(str(PurePosixPath(name).parent)))
             if found is not None:
                 self._tables.append(found)
 
