@@ -376,3 +376,12 @@ def test_whole_paths_and_files_beside_the_table_come_first(tmp_path: Path) -> No
     for images, kinds in ((splits.train, "ab"), (splits.test, "ba")):
         numbers = [int(Path(name).stem) for name in images.names or ()]
         assert images.class_of_each() == [kinds[k % 2] for k in numbers]
+
+
+def test_numbers_name_files_whose_zeros_run_out(tmp_path: Path) -> None:
+    root = folder(tmp_path / "data", lambda k: f"{k + 995:04}.png")
+    lines = [f"{k + 995},{KINDS[k]}" for k in range(N)]
+    (root / "labels.csv").write_text("\n".join(["id,label", *lines]))
+    classes, _, notes = whole(root)
+    assert classes == {f"{k + 995:04}.png": KINDS[k] for k in range(N)}
+    assert "names the images by number" in notes

@@ -91,10 +91,16 @@ class Names:
         rest = iter(best)
         self.by_number = False
         whole = [next(rest) if each else (None, None) for each in parts]
-        if numbers and not most and all(re.fullmatch(r"\d{1,18}", cell) for cell in cells if cell):
-            self.by_number = True
-            return [(self._numbers.get(str(int(c))) if c else None, None) for c in cells]
+        if numbers and all(re.fullmatch(r"\d{1,18}", cell) for cell in cells if cell):
+            counted = [self._number(cell) if cell else None for cell in cells]
+            if sum(row is not None and row >= 0 for row in counted) > max(most, 0):
+                self.by_number = True
+                return [(row, None) for row in counted]
         return whole
+
+    def _number(self, cell: str) -> int | None:
+        row = self._numbers.get(cell.lstrip("0") or "0")
+        return self._rest._number(cell) if row is None and self._rest is not None else row
 
     def _find(self, name: str) -> Found:
         row, frame = self._file(name), None
