@@ -385,3 +385,16 @@ def test_numbers_name_files_whose_zeros_run_out(tmp_path: Path) -> None:
     classes, _, notes = whole(root)
     assert classes == {f"{k + 995:04}.png": KINDS[k] for k in range(N)}
     assert "names the images by number" in notes
+
+
+def test_first_line_that_names_an_image_without_ending_is_no_header(tmp_path: Path) -> None:
+    root = folder(tmp_path / "data", lambda k: f"p{k:03}.png")
+    lines = [f"p{k:03},{KINDS[k]}" for k in range(N)]
+    (root / "labels.csv").write_text("\n".join(lines))
+    classes, _, _ = whole(root)
+    assert classes == {f"p{k:03}.png": KINDS[k] for k in range(N)}
+    Image.fromarray(noise(1, 6, 5)[0]).save(root / "name.png")
+    (root / "labels.csv").write_text("\n".join(["name,label", *lines[1:]]))
+    classes, _, _ = whole(root)
+    assert classes["p000.png"] == classes["name.png"] == ""
+    assert classes["p001.png"] == KINDS[1]

@@ -313,9 +313,13 @@ def _merged(old: list[str], new: list[str], where: str, source: Source) -> list[
 
 def _with_header(table: Table, index: Names) -> Table:
     """A table whose first line names an image gets a header, and the line back."""
-    ends = [PurePosixPath(cell).suffix.lower() in SUFFIXES for cell in table.header]
-    found = index.column(table.header)
-    if not any(end and row is not None for end, (row, _) in zip(ends, found, strict=True)):
+    found = [row for row, _ in index.column(table.header)]
+    with_ending = [
+        row is not None and PurePosixPath(cell).suffix.lower() in SUFFIXES
+        for cell, row in zip(table.header, found, strict=True)
+    ]
+    ends = with_ending if any(with_ending) else _files_in_header(table, index, found)
+    if not any(ends):
         return table
     others = len(ends) - sum(ends)
     words = {row[c] for row in [table.header, *table.rows] for c, end in enumerate(ends) if not end}
@@ -327,6 +331,21 @@ def _with_header(table: Table, index: Names) -> Table:
     ]
     lines = [table.lines[0] - 1 if table.lines else 1, *table.lines]
     return replace(table, header=header, rows=[table.header, *table.rows], lines=lines)
+
+
+def _files_in_header(table: Table, index: Names, found: Sequence[int | None]) -> list[bool]:
+    """Which cells of the first line name a file without ending, as those below them do.
+
+    One that is named again below, or is a word for files, is a header all the same.
+    """
+    ends = []
+    for column, (header, file) in enumerate(zip(table.header, found, strict=True)):
+        below: list[int | None] = []
+        if file is not None and plain(header) not in FILE_WORDS:
+            below = [row for row, _ in index.column(table.column(column))]
+        named = sum(row is not None for row in below)
+        ends.append(2 * named > len(below) and file not in below)
+    return ends
 
 
 def _file_column(table: Table, index: Names) -> tuple[int | None, list[Found]]:
