@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -313,3 +314,15 @@ def test_archives_that_climb_lock_or_burst_are_refused(tmp_path: Path) -> None:
     path.write_bytes(b"PK\x03\x04 broken")
     with pytest.raises(DataError, match="no zip archive that can be read"):
         load_data(path)
+
+
+def test_accents_in_either_form_are_one_class_and_case_is_said(tmp_path: Path) -> None:
+    whole, apart = (unicodedata.normalize(form, "Bär") for form in ("NFC", "NFD"))
+    counts = {f"train__{whole}": 12, f"test__{apart}": 3, "train__Ox": 4, "train__ox": 5}
+    tree(tmp_path, **{**counts, "test__ox": 2})
+    splits = load_data(tmp_path, split=(1, 0, 0))
+    assert splits.train.class_names == (whole, "Ox", "ox")
+    assert found(splits)["train"] == {whole: 12, "Ox": 4, "ox": 5}
+    assert found(splits)["test"] == {whole: 3, "ox": 2}
+    assert "classes Ox and ox differ by case alone and are kept apart" in said(splits)
+    assert "has no image" not in said(splits)
