@@ -162,7 +162,7 @@ def _classes(
     if not known:
         return
     if all(name.isdecimal() for name in known):
-        found.class_names = tuple(sorted(known, key=lambda name: (int(name), name)))
+        found.class_names = tuple(sorted(known, key=_by_number))
     else:
         found.class_names = tuple(sorted(known))
     found.notes += _alike(where, found.class_names)
@@ -180,6 +180,12 @@ def _classes(
             f"{where}: {counted(len(unknown), 'image')} in no class folder (first: "
             f"{names[unknown[0]]}) {'has' if len(unknown) == 1 else 'have'} no label."
         )
+
+
+def _by_number(name: str) -> tuple[int, str, str]:
+    """Sorts digits as numbers, of which Python refuses to read long ones."""
+    digits = name.lstrip("0")
+    return len(digits), digits, name
 
 
 def _alike(where: str, classes: Sequence[str]) -> list[str]:
