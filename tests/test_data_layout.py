@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -313,3 +314,42 @@ def test_archives_that_climb_lock_or_burst_are_refused(tmp_path: Path) -> None:
     path.write_bytes(b"PK\x03\x04 broken")
     with pytest.raises(DataError, match="no zip archive that can be read"):
         load_data(path)
+
+
+def test_accents_in_either_form_are_one_class_and_case_is_said(tmp_path: Path) -> None:
+    whole, apart = (unicodedata.normalize(form, "Bär") for form in ("NFC", "NFD"))
+    counts = {f"train__{whole}": 12, f"test__{apart}": 3, "train__Ox": 4, "train__ox": 5}
+    tree(tmp_path, **{**counts, "test__ox": 2})
+    splits = load_data(tmp_path, split=(1, 0, 0))
+    assert splits.train.class_names == (whole, "Ox", "ox")
+    assert found(splits)["train"] == {whole: 12, "Ox": 4, "ox": 5}
+    assert found(splits)["test"] == {whole: 3, "ox": 2}
+    assert "classes Ox and ox differ by case alone and are kept apart" in said(splits)
+    assert "has no image" not in said(splits)
+
+
+def test_no_home_long_numbers_and_damaged_members_are_no_foreign_errors(tmp_path: Path) -> None:
+    for source in ("~no-such-user/a", ["~no-such-user/a.png", "~no-such-user/b.png"]):
+        with pytest.raises(DataError, match="no-such-user"):
+            load_data(source)
+    save_images(tmp_path / "in", noise(12, 40, 50))
+    files = sorted((tmp_path / "in").glob("*.png"))
+    path = tmp_path / "long.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for k, file in enumerate(files):
+            archive.write(file, f"{('10' if k % 2 else '9') * 3000}/{'7' * 5000}{k}.png")
+        archive.writestr("labels.csv", "file,weight\n" + "7" * 5000 + "0.png,3\n")
+    names = load_data(path, split=(1, 0, 0)).train.class_names
+    assert names == ("9" * 3000, "10" * 3000)
+    path = tmp_path / "damaged.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        for file in files:
+            archive.write(file, file.name)
+        first = archive.infolist()[0]
+    data = bytearray(path.read_bytes())
+    start = first.header_offset + 30 + len(first.filename)
+    data[start + 9 : start + first.compress_size] = b"\xff" * (first.compress_size - 9)
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=f"{files[0].name}, damaged in the archive"):
+        load_data(path)
+    assert len(load_data(path, split=(1, 0, 0), skip_bad=True).train) == 11

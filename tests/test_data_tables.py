@@ -297,3 +297,104 @@ def test_a_group_in_two_parts_of_the_data_is_a_leak(tmp_path: Path) -> None:
         load_data(tmp_path, group="patient")
     with pytest.raises(ConfigError, match="images has no table with a column 'slide'"):
         load_data(noise(12, 4, 4), group="slide")
+
+
+def test_folders_of_a_table_say_nothing_of_its_cells(tmp_path: Path) -> None:
+    root = folder(tmp_path / "my_partition")
+    lines = [f"{k:03}.png,{k % 3}" for k in range(N)]
+    (root / "labels.csv").write_text("\n".join(["file,label", *lines]))
+    classes, _, _ = whole(root)
+    assert [classes[f"{k:03}.png"] for k in range(N)] == [str(k % 3) for k in range(N)]
+    (root / "class_a").mkdir()
+    (root / "class_a" / "notes.csv").write_text("day,weather\n1,rain\n2,sun\n")
+    (root / "labels.csv").rename(root / "sample_submission.csv")
+    classes, _, notes = whole(root)
+    assert not classes
+    assert "notes.csv: names no image" in notes
+
+
+def test_parts_without_header_are_parts(tmp_path: Path) -> None:
+    root = folder(tmp_path / "data")
+    words = ["train", "train", "val", "test"]
+    (root / "list.csv").write_text("\n".join(f"{k:03}.png,{words[k % 4]}" for k in range(N)))
+    splits = load_data(root)
+    assert [len(part) for part in (splits.train, splits.validation, splits.test)] == [12, 6, 6]
+    assert splits.train.labels is None
+
+
+@pytest.mark.parametrize("by", ["table", "folders", "mapping"])
+def test_parts_without_one_to_train_on_are_one_set_and_that_is_said(
+    tmp_path: Path, by: str
+) -> None:
+    images, source = noise(N, 6, 5), None
+    if by == "table":
+        source = folder(tmp_path / "data")
+        lines = [f"{k:03}.png,{'val' if k % 2 else 'test'}" for k in range(N)]
+        (tmp_path / "data" / "of.csv").write_text("\n".join(["file,split", *lines]))
+    if by == "folders":
+        source = folder(tmp_path / "data", lambda k: f"{'valid' if k % 2 else 'test'}/{k}.png")
+    splits = load_data(source or {"val_images": images[::2], "test_images": images[1::2]})
+    assert [len(part) for part in (splits.train, splits.validation, splits.test)] == [20, 2, 2]
+    said = [note for note in splits.notes if "taken as one set" in note]
+    assert len(said) == 1
+    assert "names validation and test images but none to train on" in said[0]
+
+
+def test_images_without_a_row_keep_the_class_of_their_folder(tmp_path: Path) -> None:
+    places = {f"{KINDS[k]}/{k:03}.png": KINDS[k] for k in range(N)}
+    root = folder(tmp_path / "data", lambda k: f"{KINDS[k]}/{k:03}.png")
+    few = [*places.items()][:5]
+    for words in ({"owl": "owl", "fox": "fox"}, {"owl": "7", "fox": "3"}):
+        lines = [f"{name},{words[kind]}" for name, kind in few]
+        (root / "labels.csv").write_text("\n".join(["file,label", *lines]))
+        classes, _, notes = whole(root)
+        assert classes == {name: words[kind] for name, kind in places.items()}
+        assert "19 images keep the class of the folder, having no row" in notes
+    lines = [f"{name},{'ab'[k % 2]}" for k, (name, _) in enumerate(few)]
+    (root / "labels.csv").write_text("\n".join(["file,label", *lines]))
+    classes, _, notes = whole(root)
+    assert [classes[name] for name, _ in few] == ["a", "b", "a", "b", "a"]
+    assert sum(map(bool, classes.values())) == 5
+    assert "2 class folders say otherwise and were not used" in notes
+
+
+def test_whole_paths_and_files_beside_the_table_come_first(tmp_path: Path) -> None:
+    root = folder(tmp_path / "one", lambda k: f"sub/{k // 2}.png" if k % 2 else f"{k // 2}.png")
+    lines = [f"{k}.png,{'ab'[k % 2]}" for k in range(12)]
+    (root / "labels.csv").write_text("\n".join(["file,label", *lines]))
+    classes, _, _ = whole(root)
+    assert classes == {
+        **{f"{k}.png": "ab"[k % 2] for k in range(12)},
+        **{f"sub/{k}.png": "" for k in range(12)},
+    }
+    parts = ("train", "test")
+    root = folder(tmp_path / "two", lambda k: f"{parts[k % 2]}/all/{k // 2}.png")
+    for part, kinds in zip(parts, ("ab", "ba"), strict=True):
+        lines = [f"{k}.png,{kinds[k % 2]}" for k in range(12)]
+        (root / part / "labels.csv").write_text("\n".join(["file,label", *lines]))
+    splits = load_data(root, split=(1, 0, 0))
+    for images, kinds in ((splits.train, "ab"), (splits.test, "ba")):
+        numbers = [int(Path(name).stem) for name in images.names or ()]
+        assert images.class_of_each() == [kinds[k % 2] for k in numbers]
+
+
+def test_numbers_name_files_whose_zeros_run_out(tmp_path: Path) -> None:
+    root = folder(tmp_path / "data", lambda k: f"{k + 995:04}.png")
+    lines = [f"{k + 995},{KINDS[k]}" for k in range(N)]
+    (root / "labels.csv").write_text("\n".join(["id,label", *lines]))
+    classes, _, notes = whole(root)
+    assert classes == {f"{k + 995:04}.png": KINDS[k] for k in range(N)}
+    assert "names the images by number" in notes
+
+
+def test_first_line_that_names_an_image_without_ending_is_no_header(tmp_path: Path) -> None:
+    root = folder(tmp_path / "data", lambda k: f"p{k:03}.png")
+    lines = [f"p{k:03},{KINDS[k]}" for k in range(N)]
+    (root / "labels.csv").write_text("\n".join(lines))
+    classes, _, _ = whole(root)
+    assert classes == {f"p{k:03}.png": KINDS[k] for k in range(N)}
+    Image.fromarray(noise(1, 6, 5)[0]).save(root / "name.png")
+    (root / "labels.csv").write_text("\n".join(["name,label", *lines[1:]]))
+    classes, _, _ = whole(root)
+    assert classes["p000.png"] == classes["name.png"] == ""
+    assert classes["p001.png"] == KINDS[1]

@@ -42,6 +42,14 @@ def shown(path: str | Path) -> str:
     return os.fsencode(path).decode(errors="backslashreplace")
 
 
+def expanded(path: str | Path) -> Path:
+    """Return a path with the home of ``~`` or ``~user``; as it is where there is no such home."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
 def inside(folder: Path, path: Path, error: type[VaelabError] = RunError) -> Path:
     """Return ``path``; raises ``error`` if links lead it out of ``folder``.
 

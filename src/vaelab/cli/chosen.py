@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +12,7 @@ import typer
 from vaelab.cli.images import PART_NAMES, given_images, part_of, splits_of
 from vaelab.cli.output import output
 from vaelab.errors import ConfigError
+from vaelab.opening import expanded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,7 +60,7 @@ def _groups(sources: Sequence[str]) -> list[str | list[str]]:
 
     groups: list[str | list[str]] = []
     for source in sources:
-        path = Path(source).expanduser()
+        path = expanded(source)
         if len(sources) == 1 or not path.is_file() or not is_image(path):
             groups.append(source)
         elif groups and isinstance(groups[-1], list):
@@ -169,7 +169,7 @@ class Chooser:
         """
         if which.isdecimal():
             return self._numbered(int(which), option)
-        path = Path(which).expanduser()
+        path = expanded(which)
         if path.is_dir():
             raise ConfigError(f"{option} {which}: is a folder. Name one image of it.")
         if path.is_file():

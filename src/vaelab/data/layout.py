@@ -10,6 +10,7 @@ photos/1.png, photos/unlabelled/1.png   beside class folders: images of no known
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -68,7 +69,7 @@ def read_layout(
         DataError: some images are in a part, and others in none.
     """
     found = Layout()
-    dirs = [tuple(name.split("/")[:-1]) for name in names]
+    dirs = [tuple(_composed(name).split("/")[:-1]) for name in names]
     dirs, wrapper = _unwrapped(dirs)
     if wrapper:
         found.notes.append(f"{where}: the images lie in {'/'.join(wrapper)}, the only folder.")
@@ -78,15 +79,16 @@ def read_layout(
         if above:
             found.notes.append(f"{where}: the parts are the folders below those of the classes.")
         dirs = _unwrapped_parts(parts, dirs, found.notes)
-        if 0 not in parts:
-            there = " and ".join(PARTS[part] for part in sorted({*parts}))
+        if 0 not in parts and len({*parts}) == 1:  # of two, `split_rows` says so
             found.notes.append(
-                f"{where}: there are {there} images but no training images; all are taken as one "
-                "set, and split."
+                f"{where}: there are {PARTS[parts[0]]} images but no training images; all are "
+                "taken as one set, and split."
             )
     _classes(where, names, dirs, parts, found)
     if found.class_names:
         known = {*found.class_names}
+        folders = [_composed(folder) for folder in folders]
+        left = {_composed(folder): what for folder, what in left.items()}
         empty = _class_folders(folders, len(wrapper), above, parts is not None) - known
         found.notes += without_images(sorted(name for name in empty if name not in left), where)
         found.notes += [
@@ -160,9 +162,10 @@ def _classes(
     if not known:
         return
     if all(name.isdecimal() for name in known):
-        found.class_names = tuple(sorted(known, key=lambda name: (int(name), name)))
+        found.class_names = tuple(sorted(known, key=_by_number))
     else:
         found.class_names = tuple(sorted(known))
+    found.notes += _alike(where, found.class_names)
     number = {name: index for index, name in enumerate(found.class_names)}
     found.labels = np.array([UNKNOWN if word is None else number[word] for word in words], np.int64)
     deeper = next((row for row, each in enumerate(dirs) if len(each) > 1 and words[row]), None)
@@ -177,6 +180,24 @@ def _classes(
             f"{where}: {counted(len(unknown), 'image')} in no class folder (first: "
             f"{names[unknown[0]]}) {'has' if len(unknown) == 1 else 'have'} no label."
         )
+
+
+def _by_number(name: str) -> tuple[int, str, str]:
+    """Sorts digits as numbers, of which Python refuses to read long ones."""
+    digits = name.lstrip("0")
+    return len(digits), digits, name
+
+
+def _alike(where: str, classes: Sequence[str]) -> list[str]:
+    """The note on classes whose names differ by case alone."""
+    of: dict[str, list[str]] = {}
+    for name in classes:
+        of.setdefault(name.casefold(), []).append(name)
+    return [
+        f"{where}: classes {' and '.join(same)} differ by case alone and are kept apart."
+        for same in of.values()
+        if len(same) > 1
+    ]
 
 
 def _without_odd_parts(
@@ -211,6 +232,11 @@ def _class_folders(folders: Sequence[str], wrapped: int, above: bool, in_parts: 
         if inner and not _is_unlabelled(inner[0]) and part_of_word(inner[0]) is None:
             found.add(inner[0])
     return found
+
+
+def _composed(path: str) -> str:
+    """A path with its letters composed, as other systems may have taken them apart."""
+    return unicodedata.normalize("NFC", path)
 
 
 def _is_unlabelled(word: str) -> bool:

@@ -34,6 +34,7 @@ from vaelab.data.store import Stored, default_cache, store
 from vaelab.data.summary import repeats_note
 from vaelab.data.titles import titles
 from vaelab.errors import ConfigError, DataError, refuse_pickle
+from vaelab.opening import expanded
 
 EMBEDDED = ("mnist", toy.NAME, IN_MEMORY)
 """Data that no path leads to."""
@@ -231,7 +232,7 @@ def _source(
     if isinstance(source, str) and source == toy.NAME:
         return toy.swiss_roll_source(geometry)
     if isinstance(source, (str, Path)):
-        return _path_source(Path(source).expanduser(), geometry, group)
+        return _path_source(expanded(source), geometry, group)
     if (paths := _paths(source)) is not None:
         return FolderSource(Paths(paths), geometry)
     return source_in_hand(source, geometry, live)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import lzma
 import os
 import stat
 import zipfile
@@ -20,12 +21,17 @@ from typing import IO
 
 from vaelab.data.source import stamp
 from vaelab.errors import DataError, refuse_pickle
-from vaelab.opening import open_regular, shown
+from vaelab.opening import expanded, open_regular, shown
 
 LARGEST = 2**30
 """Bytes of the largest file that is unpacked from an archive."""
 
 _RATIO = 200  # above, and above `LARGEST` in all, an archive is a bomb
+_DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError),
+    *(NotImplementedError, RuntimeError, EOFError),
+)
+"""What `zipfile` raises for members that cannot be unpacked."""
 _DEEPEST = 64  # folders below one another
 _LEFT = ("__MACOSX", "Thumbs.db", "desktop.ini")  # what systems leave behind
 
@@ -122,7 +128,7 @@ class Paths(Place):
         for path in self._paths:
             refuse_pickle(path)
         self.name = shown(self._paths[0]) if len(paths) == 1 else f"{len(paths):,} paths"
-        real = "\0".join(str(Path(path).expanduser().absolute()) for path in self._paths)
+        real = "\0".join(str(expanded(path).absolute()) for path in self._paths)
         self.key = "paths " + hashlib.sha256(os.fsencode(real)).hexdigest()
 
     def entries(self) -> list[Entry]:
@@ -130,7 +136,7 @@ class Paths(Place):
         found = []
         for path in self._paths:
             try:
-                status = Path(path).expanduser().stat()
+                status = expanded(path).stat()
                 found.append(Entry(path, stamp(status), stat.S_ISREG(status.st_mode)))
             except (OSError, ValueError):
                 found.append(Entry(path, "missing"))
@@ -138,7 +144,7 @@ class Paths(Place):
 
     def open(self, name: str) -> IO[bytes]:
         """Open a file."""
-        return open_regular(Path(name).expanduser(), error=DataError)
+        return open_regular(expanded(name), error=DataError)
 
 
 class Archive(Place):
@@ -182,13 +188,7 @@ class Archive(Place):
         """Unpack a file into memory."""
         try:
             return io.BytesIO(self._archive.read(self._members[name]))
-        except (
-            zipfile.BadZipFile,
-            zlib.error,
-            NotImplementedError,
-            RuntimeError,
-            EOFError,
-        ) as error:
+        except _DAMAGED as error:
             raise DataError(f"damaged in the archive: {error}") from None
 
     def head(self, name: str, size: int) -> bytes:
@@ -196,13 +196,7 @@ class Archive(Place):
         try:
             with self._archive.open(self._members[name]) as file:
                 return file.read(size)
-        except (
-            zipfile.BadZipFile,
-            zlib.error,
-            NotImplementedError,
-            RuntimeError,
-            EOFError,
-        ) as error:
+        except _DAMAGED as error:
             raise DataError(f"damaged in the archive: {error}") from None
 
     def _parts(self, name: str) -> list[str]:

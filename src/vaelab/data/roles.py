@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +67,11 @@ def plain(word: str) -> str:
     return re.sub(r"[\W_]", "", word.lower())
 
 
+def own_name(where: str) -> str:
+    """Name of a table in small letters, without its folders, which say nothing of its cells."""
+    return PurePosixPath(where).name.lower()
+
+
 def is_label_word(header: str) -> bool:
     """Whether a header says that a column holds labels."""
     return plain(header) in _LABEL_WORDS
@@ -114,7 +120,7 @@ def _choose_label(table: Table, roles: Roles, named: list[int], texts: list[int]
     few = [column for column in texts if _is_few(table.column(column))]
     found = named or few
     only = list(roles.attributes)
-    lists_labels = re.search("label|class|klasse", table.where.rsplit("/")[-1].lower())
+    lists_labels = re.search("label|class|klasse", own_name(table.where))
     if not found and len(only) == 1 and lists_labels and _is_whole(roles.attributes[only[0]]):
         found = [table.header.index(only[0])]
         del roles.attributes[only[0]]
@@ -165,7 +171,9 @@ def _parts(name: str, cells: Sequence[str], table: Table) -> list[int] | None:
     known = {cell for cell in cells if cell}
     words = {cell: part_of_word(cell) for cell in known}
     is_named = plain(name) in _SPLIT_WORDS
-    listed = "partition" in table.where.lower() or plain(name) == "partition"
+    listed = "partition" in own_name(table.where) or plain(name) == "partition"
+    if is_label_word(name):
+        return None
     if (plain(name) in ("split", "set") or listed) and known <= {*_CODES}:
         return [_CODES.get(cell, -1) for cell in cells]
     bad = [cell for cell, part in words.items() if part is None]

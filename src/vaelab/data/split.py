@@ -42,16 +42,24 @@ def split_rows(
 
     With ``groups``, images of one group ("" is none) go into one part; parts are then as large as
     whole groups make them. A group in two parts that the data has is a leak, and said.
+
+    Parts without one to train on are taken as one set, which is said if there are two.
     """
     rows = [torch.from_numpy(np.flatnonzero(parts == part)) for part in range(3)]
+    untrained: list[str] = []
     if not len(rows[0]):  # a part alone is a data set of its own
+        if len(rows[1]) and len(rows[2]):
+            untrained = [
+                "The data names validation and test images but none to train on: all are taken as "
+                "one set, and split."
+            ]
         rows = [torch.arange(len(parts)), *(torch.empty(0, dtype=torch.int64),) * 2]
     missing = [part for part in (1, 2) if not len(rows[part])]
     leaks = [] if groups is None else leaking(rows, groups)
     if not missing:
         return rows, True, leaks
     train = rows[0]
-    notes = list(leaks)
+    notes = untrained + leaks
     kinds = None if groups is None else _numbered([groups[row] for row in train.tolist()])
     if len(train) < FEWEST:
         drawn, standing = [], missing

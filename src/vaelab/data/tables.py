@@ -16,11 +16,19 @@ from numpy.typing import NDArray
 
 from vaelab.data.delimited import LARGEST, Table, parse
 from vaelab.data.formats import SUFFIXES
-from vaelab.data.labels import UNKNOWN, read_labels
+from vaelab.data.labels import UNKNOWN, ClassLabels, read_labels
 from vaelab.data.layout import part_of_word
 from vaelab.data.naming import SEVERAL, Found, Names
 from vaelab.data.places import Place
-from vaelab.data.roles import FILE_WORDS, UNKNOWN_WORDS, Roles, find_roles, is_label_word, plain
+from vaelab.data.roles import (
+    FILE_WORDS,
+    UNKNOWN_WORDS,
+    Roles,
+    find_roles,
+    is_label_word,
+    own_name,
+    plain,
+)
 from vaelab.data.source import PARTS, Source
 from vaelab.errors import ConfigError, DataError, counted
 from vaelab.opening import shown
@@ -70,9 +78,9 @@ class Tables:
         self._tables: list[_Read] = []
         index = Names(files if names else [])
         for name in names:
-            if "submission" in name.lower():  # a form to be filled in, whose labels are none
+            if "submission" in own_name(name):  # a form to be filled in, whose labels are none
                 continue
-            found = self._read(name, index)
+            found = self._read(name, index.below(str(PurePosixPath(name).parent)))
             if found is not None:
                 self._tables.append(found)
 
@@ -80,7 +88,7 @@ class Tables:
         self.known.add(name)
         where = shown(name)
         where = where if self._place.name == where else f"{self._place.name}/{where}"
-        meant = any(word in name.lower() for word in _MEANT)
+        meant = any(word in own_name(name) for word in _MEANT)
         try:
             with self._place.open(name) as file:
                 table = parse(file.read(LARGEST + 1), where)
@@ -185,19 +193,51 @@ class _Columns:
         found = read_labels(np.array(labels), self.source.count, by)
         if found is None:
             return
-        if folders > 1 and not self._agrees(found.numbers):
-            self.source.notes.append(
-                f"The classes are those of {by}; the {folders} class folders say otherwise and "
-                "were not used."
-            )
+        if folders > 1:
+            of_folders = self._words_of_folders(labels, found.numbers)
+            if of_folders is None:
+                self.source.notes.append(
+                    f"The classes are those of {by}; the {folders} class folders say otherwise and "
+                    "were not used."
+                )
+            else:
+                found = self._filled(labels, of_folders, by) or found
         self.source.labels, self.source.class_names = found.numbers, found.names
         self.source.notes += found.notes
 
-    def _agrees(self, numbers: NDArray[np.int64]) -> bool:
-        assert self.source.labels is not None
-        both = (numbers >= 0) & (self.source.labels >= 0)
-        pairs = {*zip(numbers[both].tolist(), self.source.labels[both].tolist(), strict=True)}
-        return len({a for a, _ in pairs}) == len(pairs) == len({b for _, b in pairs})
+    def _words_of_folders(
+        self, labels: Sequence[str], numbers: NDArray[np.int64]
+    ) -> list[str] | None:
+        """What a table calls the class of each folder; None where they say different things."""
+        own = self.source.labels
+        assert own is not None
+        both = np.flatnonzero((numbers >= 0) & (own >= 0))
+        pairs = {(int(numbers[image]), int(own[image])): labels[image] for image in both}
+        words = {folder: word for (_, folder), word in pairs.items()}
+        if len({number for number, _ in pairs}) != len(pairs) or len(words) != len(pairs):
+            return None
+        every = [words.get(k, name) for k, name in enumerate(self.source.class_names)]
+        return every if len({*every}) == len(every) else None
+
+    def _filled(self, labels: list[str], of_folders: list[str], by: str) -> ClassLabels | None:
+        """Labels of a table, and of the folders for images that have no row in it."""
+        own = self.source.labels
+        assert own is not None
+        maps = [
+            mapped
+            for read, mapped in zip(self.tables, self.maps, strict=True)
+            if read.roles.label is not None and read.table.where not in self.labels_unused
+        ]
+        left = np.flatnonzero((np.stack(maps) < 0).all(0) & (own >= 0))
+        if not len(left):
+            return None
+        for image in left.tolist():
+            labels[image] = of_folders[own[image]]
+        keep = "image keeps" if len(left) == 1 else "images keep"
+        self.source.notes.append(
+            f"{by}: {len(left):,} {keep} the class of the folder, having no row."
+        )
+        return read_labels(np.array(labels), self.source.count, by)
 
     def keep_attributes(self) -> None:
         """Take the attributes of all tables."""
@@ -273,18 +313,39 @@ def _merged(old: list[str], new: list[str], where: str, source: Source) -> list[
 
 def _with_header(table: Table, index: Names) -> Table:
     """A table whose first line names an image gets a header, and the line back."""
-    ends = [PurePosixPath(cell).suffix.lower() in SUFFIXES for cell in table.header]
-    found = index.column(table.header)
-    if not any(end and row is not None for end, (row, _) in zip(ends, found, strict=True)):
+    found = [row for row, _ in index.column(table.header)]
+    with_ending = [
+        row is not None and PurePosixPath(cell).suffix.lower() in SUFFIXES
+        for cell, row in zip(table.header, found, strict=True)
+    ]
+    ends = with_ending if any(with_ending) else _files_in_header(table, index, found)
+    if not any(ends):
         return table
-    name = "partition" if "partition" in table.where.lower() else "label"
     others = len(ends) - sum(ends)
+    words = {row[c] for row in [table.header, *table.rows] for c, end in enumerate(ends) if not end}
+    are_parts = "partition" in own_name(table.where) or None not in map(part_of_word, words)
+    name = "partition" if are_parts else "label"
     header = [
         "file" if end else name if others == 1 else f"column {column + 1}"
         for column, end in enumerate(ends)
     ]
     lines = [table.lines[0] - 1 if table.lines else 1, *table.lines]
     return replace(table, header=header, rows=[table.header, *table.rows], lines=lines)
+
+
+def _files_in_header(table: Table, index: Names, found: Sequence[int | None]) -> list[bool]:
+    """Which cells of the first line name a file without ending, as those below them do.
+
+    One that is named again below, or is a word for files, is a header all the same.
+    """
+    ends = []
+    for column, (header, file) in enumerate(zip(table.header, found, strict=True)):
+        below: list[int | None] = []
+        if file is not None and plain(header) not in FILE_WORDS:
+            below = [row for row, _ in index.column(table.column(column))]
+        named = sum(row is not None for row in below)
+        ends.append(2 * named > len(below) and file not in below)
+    return ends
 
 
 def _file_column(table: Table, index: Names) -> tuple[int | None, list[Found]]:
@@ -354,7 +415,7 @@ def _said(read: _Read, columns: _Columns) -> str:
     elif roles.label is not None:
         roles.left.append(roles.headers["label"])
     if roles.split is not None:
-        said.append(f"{roles.headers['split']!r} gives the parts")
+        said.append(f"{roles.headers['split']!r} names the parts")
     if names := list(roles.attributes):
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
         are = "is an attribute" if len(names) == 1 else "are attributes"
