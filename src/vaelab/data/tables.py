@@ -212,7 +212,7 @@ class _Columns:
         own = self.source.labels
         assert own is not None
         both = np.flatnonzero((numbers >= 0) & (own >= 0))
-        pairs = {(int(numbers[image]), int(own[image])): labels[image] for image in both}
+        pairs = {(int(numbers[image]), int(own[image])): labels[image] for image in both.tolist()}
         words = {folder: word for (_, folder), word in pairs.items()}
         if len({number for number, _ in pairs}) != len(pairs) or len(words) != len(pairs):
             return None
