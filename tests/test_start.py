@@ -232,7 +232,7 @@ def test_a_classifier_of_partly_labelled_images_is_written(
     """What is said before the first step is no entry of another run."""
     data = saved(folder / "partly.npz", 60, [0, 1, -1], "ab", 7)
     out = folder / "partly"
-    given = ("cnn-small", "--data", data, "--out", str(out), "--epochs", "1")
+    given = ("cnn-small", "--data", str(data), "--out", str(out), "--epochs", "1")
     assert command(capsys, "classify", "train", *given)[0] == 0
     said = [str(note["text"]) for note in Run(out).read_log("note")]
     assert any("a classifier learns from no others" in text for text in said)
