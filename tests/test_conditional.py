@@ -235,7 +235,8 @@ def conditional() -> Vae:
 
 @pytest.fixture(scope="module")
 def structured() -> Vae:
-    return train("csvae", shades(), **{**QUICK, "epochs": 200})
+    # At a rate of 0.01 one run in four or so is stuck: its edits reach grey.
+    return train("csvae", shades(), **{**QUICK, "epochs": 200, "lr": 0.003})
 
 
 def test_a_conditional_model_makes_what_is_asked_for(conditional: Vae) -> None:
