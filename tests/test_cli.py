@@ -322,7 +322,7 @@ def test_few_steps_are_said_first(
     blank = tmp_path / "blank.npy"
     np.save(blank, np.zeros((60, 8, 8), np.uint8))
     _, _, err = vaelab(capsys, "train", "ae", "--data", str(blank), "--out", str(out), *QUICK)
-    said = "Every image has the same code. Only 3 steps, few for a network: take more epochs"
+    said = "in every dimension. Only 3 steps, few for a network: take more epochs"
     assert said in err
     assert "If it stays so, try a lower learning rate" in err
     _, printed, _ = vaelab(capsys, "evaluate", str(out))

@@ -67,6 +67,15 @@ def test_a_part_that_repeats_its_name_is_no_class(tmp_path: Path) -> None:
     assert found(load_data(tmp_path))["test"] == {"cat": 2, "dog": 3}
 
 
+def test_a_lone_folder_is_a_class_and_said(tmp_path: Path) -> None:
+    tree(tmp_path, img=10)
+    splits = load_data(tmp_path)
+    assert splits.train.class_names == ("img",)
+    assert "img is the only folder, and the only class" in said(splits)
+    tree(tmp_path, other=10)
+    assert "only" not in said(load_data(tmp_path))
+
+
 def test_parts_below_classes(tmp_path: Path) -> None:
     tree(tmp_path, nut__train__ok=6, nut__test__bad=2, bolt__train__ok=7, bolt__test__ok=3)
     splits = load_data(tmp_path)
@@ -123,7 +132,7 @@ def test_classes_are_ordered_by_number_and_empty_ones_are_named(tmp_path: Path) 
     splits = load_data(tmp_path)
     assert splits.train.class_names == ("1", "2", "10")
     assert "Class 7 has no image and was left out" in said(splits)
-    assert "Class 8 has no image that is read (1 HEIC files) and was left out" in said(splits)
+    assert "Class 8 has no image that is read (1 HEIC file) and was left out" in said(splits)
 
 
 def test_only_test_images_are_a_set_of_their_own_and_that_is_said(tmp_path: Path) -> None:

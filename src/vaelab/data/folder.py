@@ -182,7 +182,7 @@ class FolderSource(Source):
             for folder in PurePosixPath(name).parts[:-1]:
                 left.setdefault(folder, Counter())[self._kinds[name] or "other"] += 1
         said = {
-            shown(folder): ", ".join(f"{n:,} {kind}" for kind, n in counts.items()) + " files"
+            shown(folder): ", ".join(counted(n, f"{kind} file") for kind, n in counts.items())
             for folder, counts in left.items()
         }
         names = [shown(self._files[row]) for row in self._file.tolist()]

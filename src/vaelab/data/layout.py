@@ -166,6 +166,11 @@ def _classes(
     else:
         found.class_names = tuple(sorted(known))
     found.notes += _alike(where, found.class_names)
+    if len(known) == 1:
+        only = found.class_names[0]
+        found.notes.append(
+            f"{where}: {only} is the only folder, and the only class but for tables."
+        )
     number = {name: index for index, name in enumerate(found.class_names)}
     found.labels = np.array([UNKNOWN if word is None else number[word] for word in words], np.int64)
     deeper = next((row for row, each in enumerate(dirs) if len(each) > 1 and words[row]), None)

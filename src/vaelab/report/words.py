@@ -175,7 +175,7 @@ def notes(
     dead = [f"z{sub(d)}" for d, active in enumerate(latents.active) if not active]
     if dead:
         which = ", ".join(dead[:20]) + (" …" if len(dead) > 20 else "")
-        found.append(f"Not in use, the same code for every image: {which}.")
+        found.append(f"Not in use, hardly another code from image to image: {which}.")
     skipped = epochs[-1].get("skipped", 0) if epochs else 0
     if skipped:
         found.append(

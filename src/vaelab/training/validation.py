@@ -124,15 +124,17 @@ def warnings(
     dead = latent_dim - validation.active
     if dead == latent_dim:
         return [
-            f"Every image has the same code. {first} a lower learning rate, or another activation."
+            "The codes of images hardly differ: the variance of their means is at most "
+            f"{ACTIVE_VARIANCE} in every dimension. {first} a lower learning rate, or another "
+            "activation."
         ]
     if dead and rate is None:  # an autoencoder: there is no KL to warm up
-        return [f"{dead} of {latent_dim} latent dimensions are unused (no variance over images)."]
+        return [f"{dead} of {latent_dim} latent dimensions hardly vary over images."]
     if dead > 0:
-        are = "is" if dead == 1 else "are"
+        vary = "hardly varies" if dead == 1 else "hardly vary"
         more = f" To use more: {_either(remedies)}." if remedies else ""
         return [
-            f"{dead} of {latent_dim} latent dimensions {are} unused (no variance over images). "
+            f"{dead} of {latent_dim} latent dimensions {vary} over images. "
             f"That costs little; latent_dim {latent_dim - dead} would do as well.{more}"
         ]
     return []
