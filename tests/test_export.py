@@ -47,6 +47,9 @@ def built(name: str, settings: dict[str, Any]) -> torch.nn.Module:
     setup = Setup(config.model, config.data.binarize, mean, 10, told, lambda: judge, some)
     model, _ = build(config, setup)
     model.config = config
+    with torch.no_grad():  # what starts as the identity, as flows do, would hide an error
+        for parameter in model.parameters():
+            parameter += 0.05 * torch.randn_like(parameter)
     return model
 
 
