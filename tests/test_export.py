@@ -49,7 +49,7 @@ def built(name: str, settings: dict[str, Any]) -> torch.nn.Module:
     model.config = config
     with torch.no_grad():  # what starts as the identity, as flows do, would hide an error
         for parameter in model.parameters():
-            parameter += 0.05 * torch.randn_like(parameter)
+            parameter.add_(0.05 * torch.randn_like(parameter))
     return model
 
 
