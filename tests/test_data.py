@@ -342,7 +342,7 @@ def test_modes_of_image_files(tmp_path: Path) -> None:
     for name, (image, channels) in kinds.items():
         (tmp_path / name).mkdir()
         image.save(tmp_path / name / "a.png")
-        splits = load_data(tmp_path / name)
+        splits = load_data(tmp_path / name, channels=channels)
         found = splits.train.take(torch.tensor([0]))[0].numpy()
         mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
         expected = np.asarray(image.convert(mode)).reshape(6, 8, channels).transpose(2, 0, 1)

@@ -218,11 +218,23 @@ def test_drawings_in_the_colour_of_the_background_are_said(
         assert "show nothing" not in said
 
 
-def test_four_channels_are_kept_and_said(tmp_path: Path) -> None:
+def test_transparency_is_kept_where_that_is_asked_for(tmp_path: Path) -> None:
     sprite(tmp_path / "d")
-    pixels, splits = read(tmp_path / "d")
-    assert pixels.shape[1] == 4
+    pixels, splits = read(tmp_path / "d", channels=4)
+    assert pixels[0, 3, 3, 3] == 255
+    assert pixels[0, 3, 0, 0] == 0
     assert "kept as a fourth channel" in " ".join(splits.notes)
+
+
+def test_transparent_images_of_all_sources_stand_on_white(tmp_path: Path) -> None:
+    sprite(tmp_path / "d")
+    opened = [Image.open(path) for path in sorted((tmp_path / "d").iterdir())]
+    mixed = [*opened[:5], *(image.convert("RGB") for image in opened[5:])]
+    for source in (tmp_path / "d", opened, mixed):
+        pixels, _ = read(source)
+        assert pixels.shape[1:] == (3, 8, 9)
+        assert pixels[0, :, 0, 0].tolist() == [255] * 3
+        assert pixels[0, :, 3, 4].tolist() == [0] * 3
 
 
 def test_padding_is_black_unless_a_background_is_named() -> None:

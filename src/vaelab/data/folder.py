@@ -213,7 +213,7 @@ class FolderSource(Source):
         if size is None and len(sizes) > 1:
             raise self.sizes_differ(sizes)
         if channels is None:
-            channels = max(kinds) if len(kinds) == 1 else 3
+            channels = 1 if {*kinds} == {1} else 3  # what is transparent is composited
             if len(kinds) > 1:
                 self.conversion = "Grey, RGB and RGBA images are mixed; all were converted to RGB."
         self._shape = (channels, *(size or next(iter(sizes))))

@@ -100,10 +100,11 @@ class Geometry:
         return red, green, blue
 
     def image(self, image: Image.Image, levels: Levels) -> Pixels:
-        """Bring one opened image to ``(C, H, W)``."""
+        """Bring one opened image to ``(C, H, W)``: grey or RGB, unless other channels are named."""
         before = levels.transparent
-        plain = _plain(image, levels)
-        found = self._channelled(np.asarray(self._resize(plain)), self.channels)
+        pixels = np.asarray(self._resize(_plain(image, levels)))
+        pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
+        found = set_channels(pixels, self.channels or min(3, len(pixels)), self.ground)
         if levels.transparent > before and len(found) != 4:
             levels.hidden += int(hidden(found[None]).sum())
         return found
@@ -120,10 +121,6 @@ class Geometry:
         if levels is not None and transparent is not None:
             levels.hidden += int(hidden(found[transparent]).sum())
         return found
-
-    def _channelled(self, pixels: Pixels, channels: int | None) -> Pixels:
-        pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-        return set_channels(pixels, channels or len(pixels), self.ground)
 
     def _resized(self, pixels: Pixels) -> Pixels:
         """Bring ``(C, H, W)`` of any number of channels to the size."""

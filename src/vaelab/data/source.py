@@ -95,7 +95,7 @@ class Source(ABC):
         if number := self.levels.transparent:
             which = f"{number:,} of {self.count:,} images have transparent parts"
             if shape[0] == 4:
-                notes.append(f"{which}, kept as a fourth channel. --channels 3 composites them.")
+                notes.append(f"{which}, kept as a fourth channel.")
             else:
                 ground = self.geometry.background or "white"
                 notes.append(f"{which}, composited on {ground}. --background names another colour.")
