@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 import vaelab
+from tests.test_cli import vaelab as cli
 from vaelab.cli.main import run as run_cli
 from vaelab.data.images import ImageSet, Splits, joined
 from vaelab.data.load import load_data
@@ -323,3 +324,43 @@ def test_so_few_images_that_none_is_held_out_are_training_images(tmp_path: Path)
     assert seen is not None
     assert seen.train.tolist() == seen.test.tolist()
     assert seen.rows(seen.train) is None  # nothing to test on
+
+
+def test_what_the_weights_were_trained_on_before_is_no_test(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a run that starts from another, and of one that starts from that."""
+    every = noise(90)
+    np.save(tmp_path / "one.npy", every[:60])
+    np.save(tmp_path / "two.npy", every[60:])
+    np.save(tmp_path / "new.npy", noise(20, seed=5))
+    vaelab.train("vae", tmp_path / "one.npy", tmp_path / "one", **TINY, epochs=1)
+    known = Run(tmp_path / "one").seen()
+    assert known is not None
+
+    def said(*arguments: str) -> tuple[str, str]:
+        code, out, err = cli(capsys, *arguments)
+        assert code == 0
+        return out, err
+
+    def start(run: str, other: str, *options: str) -> str:
+        made = ["--out", str(tmp_path / run), "--epochs", "1"]
+        return said("train", "--from", str(tmp_path / other), *made, *options)[1]
+
+    test = load_data(tmp_path / "one.npy", split_seed=3).test
+    number = int(np.isin(test.hashes, known.train).sum())
+    assert 1 < number < 6
+    note = f"{number} of 6 test images were training images of a run that the weights come from."
+    assert note in start("split", "one", "-s", "data.split_seed=3")
+    out, err = said("evaluate", str(tmp_path / "split"), "--samples", "2")
+    assert note in err
+    assert "Test ELBO" not in out
+
+    start("two", "one", "--data", str(tmp_path / "two.npy"))
+    start("three", "two", "--data", str(tmp_path / "new.npy"))
+    measure = ["evaluate", str(tmp_path / "three"), "--samples", "2"]
+    out, err = said(*measure, "--data", str(tmp_path / "one.npy"))
+    assert "are training images of this run or of one that its weights come from" in err
+    assert "ELBO of 60 images" in out
+    assert "48 of them trained on" in out
+    assert "Test ELBO" in said(*measure)[0]

@@ -15,12 +15,14 @@ from sklearn.datasets import make_swiss_roll
 
 from tests.test_cli import vaelab
 from tests.test_data import noise, save_images
+from vaelab.api import train
 from vaelab.config import DataConfig, parse_config
 from vaelab.data import ImageSet, Splits, attributes, columns, load_config, load_data, summary
 from vaelab.data.attributes import MEASURES, measure
 from vaelab.data.images import binary_columns
 from vaelab.data.toy import HIGH, LOW
 from vaelab.errors import ConfigError, DataError
+from vaelab.training.run import Run
 
 Inside = Callable[[NDArray[Any], NDArray[Any]], NDArray[np.bool_]]
 """Whether points (x to the right, y downwards, in pixels from the middle) lie in a shape."""
@@ -337,7 +339,7 @@ def test_any_finite_number_is_an_attribute(tmp_path: Path) -> None:
     path = with_own(noise(30, 4, 4), values, ["age", "smile", "size"], tmp_path / "a.npz")
     splits = load_data(path)
     assert any(
-        "1 attributes of -1 and 1 were read as 0 and 1 (first: smile)" in note
+        "1 attribute of -1 and 1 was read as 0 and 1 (first: smile)" in note
         for note in splits.notes
     )
     for part in (splits.train, splits.validation, splits.test):
@@ -460,3 +462,20 @@ def test_data_shows_attributes(
     assert code == 1
     assert "did you mean age?" in err
     assert vaelab(capsys, "data", "swiss-roll")[0] == 0
+
+
+def test_whether_minus_one_means_no_is_asked_of_the_training_images(tmp_path: Path) -> None:
+    """Of a shift of -1, 0 and 1, other images may show two values only."""
+    shift = np.tile([-1.0, 0.0, 1.0], 20)
+    with_own(noise(60, 4, 4), shift[:, None], ["shift"], tmp_path / "a.npz")
+    with_own(noise(30, 4, 4), np.tile([[-1.0], [1.0]], (15, 1)), ["shift"], tmp_path / "b.npz")
+    alone = load_data(tmp_path / "b.npz").train
+    assert alone.attributes is not None
+    assert alone.attributes.unique().tolist() == [0, 1]
+    train("cvae", tmp_path / "a.npz", tmp_path / "run", latent_dim=1, epochs=1)
+    config = Run(tmp_path / "run").read_config()
+    assert config.data.signed == ["shift"]
+    other = load_config(config.data, str(tmp_path / "b.npz"))
+    assert other.train.attributes is not None
+    assert other.train.attributes.unique().tolist() == [-1, 1]
+    assert "read as 0 and 1" not in " ".join(other.notes)

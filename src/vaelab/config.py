@@ -101,6 +101,11 @@ class DataConfig(Section):
         description="attributes to use, by name: the data's own, or measured on the images: "
         "thickness, slant, width, height, area, loops; default: the data's own",
     )
+    signed: list[str] = Field(
+        [],
+        description="attributes whose -1 and 1 are numbers, as the training images showed; written "
+        "by a run. Others of -1 and 1 alone are read as 0 and 1",
+    )
     live: bool = Field(
         False,
         description="read a data set with random transforms anew in every epoch; in Python alone",

@@ -17,6 +17,7 @@ from vaelab.cli.images import (
     given_images,
     part_of,
     say_unfinished,
+    started_from,
 )
 from vaelab.cli.keep import OutJson, check_json, keep
 from vaelab.cli.options import (
@@ -124,7 +125,7 @@ def train(
     if (resume and out is not None) or start is not None:
         old = start or out
         resumed = Run(out) if resume and out is not None else None
-        config = configure(values, None, resumed, Run(start) if start else None)
+        config = configure(values, None, resumed, started_from(start, data))
         if not find_recipe(config.recipe).classifies:
             raise RunError(f"{old}: holds a VAE. Go on with: vaelab train --resume --out {old}")
         if network not in (None, config.options["network"]):

@@ -67,7 +67,7 @@ def given_images(
 
     if data is None:
         splits = _own_images(run, option, skip_bad)
-        return Given(splits, True, Seen.of(splits))
+        return Given(splits, True, run.seen() or Seen.of(splits))
     seen = run.seen()
     splits = _read_other(run, data, bare, skip_bad, alone=whole and seen is not None)
     if seen is None and is_same(splits, run.trained_on()[1]):
@@ -179,6 +179,20 @@ def tell_fitted(run: Run, data: str | None) -> None:
     note = fitted_note(data, shape, config.fit, config.frames)
     if note:
         output.say(note)
+
+
+def started_from(start: Path | None, data: str | None) -> Run | None:
+    """Return the run that training starts from; says what it is and what the images become."""
+    from vaelab.training.run import Run
+
+    if start is None:
+        return None
+    run = Run(start)
+    run.about()
+    say_unfinished(run)
+    if data is not None:
+        tell_fitted(run, data)
+    return run
 
 
 def part_of(splits: Splits, name: str) -> ImageSet:

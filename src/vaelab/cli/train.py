@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vaelab.cli.images import started_from
 from vaelab.cli.options import (
     Background,
     Channels,
@@ -171,7 +172,7 @@ def train(
     if resume and out is None:
         raise ConfigError("--resume: say which run to go on with: --out runs/NAME.")
     full = configure(
-        values, config, Run(out) if resume and out else None, Run(start) if start else None
+        values, config, Run(out) if resume and out else None, started_from(start, data)
     )
     run = Run(out or free_folder(full))
     if dry_run:

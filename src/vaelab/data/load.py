@@ -57,6 +57,7 @@ def load_data(
     split_seed: int = 0,
     group: str | None = None,
     attributes: str | Sequence[str] = (),
+    signed: Sequence[str] = (),
     live: bool = False,
     optional: bool = False,
     memory_budget: int | None = None,
@@ -88,6 +89,8 @@ def load_data(
         attributes: names of the attributes to use, in this order: the data's own, or else measured
             on the images (`vaelab.data.attributes.MEASURES`) and cached; ``all`` for all of them.
             None named: the data's own.
+        signed: attributes whose -1 and 1 are numbers; those of others, where they hold nothing
+            else, are read as 0 and 1.
         live: read the training images of a data set in Python anew in every epoch, as random
             transforms give them; validation and test images are read once.
         optional: leave out attributes that are neither, in place of raising.
@@ -105,7 +108,17 @@ def load_data(
     geometry = Geometry(_height_width(size), channels, fit, range, background, frames)
     names = [attributes] if isinstance(attributes, str) else list(attributes)
     found, stored, names = _read(
-        source, geometry, names, skip_bad, memory_budget, cache_dir, progress, live, optional, group
+        source,
+        geometry,
+        names,
+        skip_bad,
+        memory_budget,
+        cache_dir,
+        progress,
+        live,
+        optional,
+        group,
+        signed,
     )
     images = _all_images(found, stored, cache_dir)
     if names:
@@ -146,10 +159,12 @@ def _read(
     live: bool = False,
     optional: bool = False,
     group: str | None = None,
+    signed: Sequence[str] = (),
 ) -> tuple[Source, Stored, list[str]]:
     with warnings.catch_warnings():  # of Pillow and NumPy on odd files; faults are errors here
         warnings.simplefilter("ignore")
         found = _source(source, geometry, live, group)
+        found.read_signs(signed)
         if group is not None and found.groups is None:
             raise ConfigError(f"data.group: {found.name} has no table with a column {group!r}.")
         names = columns.choose(names, found.attribute_names, optional)
@@ -196,6 +211,7 @@ def load_config(
         split_seed=config.split_seed,
         group=config.group,
         attributes=config.attributes,
+        signed=config.signed,
         live=config.live and not isinstance(source, (str, Path)),  # of the run's own data
         optional=optional,
         memory_budget=memory_budget,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -21,26 +21,36 @@ class Seen:
 
     They know an image by its pixels at the model's shape: under any name, in any folder, order,
     split or lossless format, but not after a change of one level of one pixel.
+
+    Arguments:
+        train, validation, test: the parts.
+        earlier: of the training images of the runs that the weights come from (``--from``).
     """
 
     train: Hashes
     validation: Hashes
     test: Hashes
+    earlier: Hashes = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @staticmethod
-    def of(splits: Splits) -> Seen:
-        """Return the hashes of a data set."""
-        return Seen(splits.train.hashes, splits.validation.hashes, splits.test.hashes)
+    def of(splits: Splits, before: Seen | None = None) -> Seen:
+        """Return the hashes of a data set, and of what was seen ``before`` it."""
+        parts = (splits.train.hashes, splits.validation.hashes, splits.test.hashes)
+        if before is None:
+            return Seen(*parts)
+        return Seen(*parts, np.union1d(before.train, before.earlier))
 
     @staticmethod
     def read(tensors: Mapping[str, Tensor]) -> Seen:
         """Return what `tensors` gave; raises `KeyError` where a part is missing."""
         parts = (tensors[name].numpy() for name in ("train", "validation", "test"))
-        return Seen(*parts)
+        earlier = [tensors["earlier"].numpy()] if "earlier" in tensors else []
+        return Seen(*parts, *earlier)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the hashes by the name of the part, to be kept in a file."""
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        parts |= {"earlier": self.earlier} if len(self.earlier) else {}
         # copies: parts may be one, and an empty array may have strides that no file holds
         return {
             name: torch.from_numpy(values.copy()) if len(values) else torch.zeros(0).long()
@@ -48,8 +58,12 @@ class Seen:
         }
 
     def trained_on(self, images: ImageSet) -> Tensor:
-        """Return which images are training images, bool ``(N,)``."""
-        return torch.from_numpy(np.isin(images.hashes, self.train))
+        """Return which images the weights were trained on, bool ``(N,)``."""
+        return torch.from_numpy(np.isin(images.hashes, self.train)) | self.trained_earlier(images)
+
+    def trained_earlier(self, images: ImageSet) -> Tensor:
+        """Return which images the weights were trained on before this run, bool ``(N,)``."""
+        return torch.from_numpy(np.isin(images.hashes, self.earlier))
 
     def chosen_by(self, images: ImageSet) -> Tensor:
         """Return which are validation images and no training images, bool ``(N,)``."""
@@ -78,3 +92,9 @@ class Seen:
             return None
         first, second, third = (torch.tensor(rows, dtype=torch.int64) for rows in found)
         return first, second, third
+
+
+def trained_before(number: int, of: str) -> str:
+    """Say that images that are held out now were trained on before."""
+    were = "was a training image" if number == 1 else "were training images"
+    return f"{number:,} of {of} {were} of a run that the weights come from."

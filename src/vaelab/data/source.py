@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median_low
 from typing import Any
@@ -18,7 +18,7 @@ from vaelab.data.labels import ClassLabels, without_rows
 from vaelab.data.levels import Levels
 from vaelab.data.live import Live
 from vaelab.data.pixels import Geometry, Pixels, Shape, as_array
-from vaelab.errors import DataError
+from vaelab.errors import DataError, counted
 
 PARTS = ("train", "validation", "test")
 
@@ -119,10 +119,7 @@ class Source(ABC):
     def keep_attributes(
         self, names: tuple[str, ...], values: NDArray[np.float32], where: str
     ) -> None:
-        """Take ``values`` (N, A) as the attributes of all images, NaN where unknown.
-
-        A column of -1 and 1 alone is read as 0 and 1, with a note.
-        """
+        """Take ``values`` (N, A) as the attributes of all images, NaN where unknown."""
         if len({*names}) < len(names):
             raise DataError(f"{where}: two attributes have one name. Give each its own.")
         infinite = np.argwhere(np.isinf(values))
@@ -131,13 +128,6 @@ class Source(ABC):
             raise DataError(
                 f"{where}: attribute {names[column]!r} of {self.title(row)} is infinite. Give a "
                 "number, or NaN where it is unknown."
-            )
-        signs = ((np.abs(values) == 1) | np.isnan(values)).all(0) & (values == -1).any(0)
-        values[:, signs] = (values[:, signs] + 1) / 2
-        if signs.any():
-            first = names[int(signs.argmax())]
-            self.notes.append(
-                f"{signs.sum()} attributes of -1 and 1 were read as 0 and 1 (first: {first})."
             )
         for name, column in zip(names, values.T, strict=True):
             known = column[~np.isnan(column)]
@@ -149,6 +139,20 @@ class Source(ABC):
                     "learned from it."
                 )
         self.attribute_names, self.attributes = names, values
+
+    def read_signs(self, signed: Sequence[str]) -> None:
+        """Read columns of -1 and 1 alone as 0 and 1, with a note, but for those ``signed``."""
+        values = self.attributes
+        if values is None:
+            return
+        signs = ((np.abs(values) == 1) | np.isnan(values)).all(0) & (values == -1).any(0)
+        signs &= [name not in signed for name in self.attribute_names]
+        values[:, signs] = (values[:, signs] + 1) / 2
+        if signs.any():
+            first = self.attribute_names[int(signs.argmax())]
+            were = "was" if signs.sum() == 1 else "were"
+            many = counted(int(signs.sum()), "attribute")
+            self.notes.append(f"{many} of -1 and 1 {were} read as 0 and 1 (first: {first}).")
 
     def good(self) -> NDArray[np.bool_]:
         """Which images could be read, ``(N,)``."""

@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from vaelab.data.images import ImageSet, Splits, joined
-from vaelab.data.seen import Seen
+from vaelab.data.seen import Seen, trained_before
 from vaelab.errors import counted
 from vaelab.models.model import Model
 
@@ -75,14 +75,21 @@ class Given:
             said = f"{counted(len(images), 'image')}{of}: {UNKNOWN}"
             return Origin(None, None, f"images{of}", (said,))
         trained, chosen = self.seen.trained_on(images), self.seen.chosen_by(images)
-        if self.own:
+        again = int(self.seen.trained_earlier(images).sum())
+        if self.own and (images is self.splits.train or not again):
             held_out = images is not self.splits.train
             return Origin(held_out, trained, f"{part} images{of}", ())
+        if self.own:
+            said = trained_before(again, f"{counted(len(images), f'{part} image')}{of}")
+            return Origin(False, trained, f"images{of}", (said,))
         seen, judged = int(trained.sum()), int(chosen.sum())
         if not seen and not judged:
             return Origin(True, trained, f"{part} images{of}", ())
-        said = f"{seen:,} of {counted(len(images), 'image')}{of} are training images of this run"
-        said += f", {judged:,} are validation images, by which weights may be chosen" * bool(judged)
+        are = "is a training image" if seen == 1 else "are training images"
+        said = f"{seen:,} of {counted(len(images), 'image')}{of} {are} of this run"
+        said += " or of one that its weights come from" * bool(again)
+        are = "is a validation image" if judged == 1 else "are validation images"
+        said += f", {judged:,} {are}, by which weights may be chosen" * bool(judged)
         return Origin(not seen, trained, f"images{of}", (f"{said}.",))
 
 

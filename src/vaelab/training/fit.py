@@ -8,6 +8,7 @@ import torch
 
 from vaelab.config import RunConfig, TrainingConfig
 from vaelab.data.images import Splits
+from vaelab.data.seen import Seen
 from vaelab.errors import counted
 from vaelab.models.model import Model
 from vaelab.training.backend import is_main
@@ -24,9 +25,7 @@ def train_config(config: RunConfig, splits: Splits, run: Run | None, progress: P
         ConfigError, RunError, TrainingError: as `Trainer` does.
         Interrupted: a signal asked for an end; the state is saved.
     """
-    if config.data.range == "auto":  # so that other images are read as these were
-        found = config.data.model_copy(update={"range": splits.range})
-        config = config.model_copy(update={"data": found})
+    config = as_read(config, splits)
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(devices=[]))  # the caller's draws stay theirs
         if run is None:
@@ -37,8 +36,23 @@ def train_config(config: RunConfig, splits: Splits, run: Run | None, progress: P
         trainer.restore()
         if is_main():
             run.write_config(config)
-            run.save_seen(splits, trainer.data)
+            run.save_seen(Seen.of(splits, trainer.before), trainer.data)
         return trainer.fit()
+
+
+def as_read(config: RunConfig, splits: Splits) -> RunConfig:
+    """Return a configuration by which other images are read as these were."""
+    images = splits.train
+    found = config.data
+    if found.range == "auto":
+        found = found.model_copy(update={"range": splits.range})
+    if not found.signed and images.attributes is not None and len(images):
+        below = (images.attributes < 0).any(0).tolist()
+        names = [
+            name for name, is_below in zip(images.attribute_names, below, strict=True) if is_below
+        ]
+        found = found.model_copy(update={"signed": names})
+    return config.model_copy(update={"data": found})
 
 
 def enough_epochs(training: TrainingConfig, images: int) -> int:

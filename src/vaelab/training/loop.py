@@ -48,7 +48,7 @@ from vaelab.training.judge import GUIDES, trained_judge
 from vaelab.training.meter import Meter
 from vaelab.training.progress import Progress
 from vaelab.training.run import Run, check_same
-from vaelab.training.start import match_names, take_weights
+from vaelab.training.start import before_notes, match_names, seen_before, take_weights
 from vaelab.training.step import VALIDATION, Part, Update, mix_seed, with_target
 from vaelab.training.validation import validate, warnings
 
@@ -78,10 +78,12 @@ class Trainer:
         self.config, self.run, self.progress = config, run, progress
         self.backend = Backend(config.training, str(run) if run else None)
         self.data = fingerprint(splits)
-        self.left_out = ""
+        self.left_out, self.before = "", None
         if config.start is not None:
+            self.before = seen_before(config.start)
             told, splits = splits.notes, match_names(config.start, splits)
-            self.left_out = " ".join(note for note in splits.notes if note not in told)
+            new = [note for note in splits.notes if note not in told]
+            self.left_out = " ".join([*new, *before_notes(config.start, self.before, splits)])
         seen = splits.train
         if config.training.labelled is not None:
             seen = with_few_labels(seen, config.training.labelled, config.training.seed)

@@ -28,7 +28,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vaelab import files
 from vaelab.config import RunConfig, parse_config, read_yaml
-from vaelab.data.images import Splits
 from vaelab.data.seen import Seen
 from vaelab.errors import BusyError, RunError, counted, refuse_pickle
 from vaelab.models.classifier import Classifier
@@ -204,12 +203,12 @@ class Run:
         about = self.about()
         return about.shape, about.data
 
-    def save_seen(self, splits: Splits, data: str) -> None:
+    def save_seen(self, seen: Seen, data: str) -> None:
         """Write the hashes of all images, under their fingerprint, unless they are there."""
         with suppress(RunError):
             if files.load_tensors(self.images_file)[1].get("data") == data:
                 return
-        files.save_tensors(self.images_file, Seen.of(splits).tensors(), {"data": data})
+        files.save_tensors(self.images_file, seen.tensors(), {"data": data})
 
     def seen(self) -> Seen | None:
         """Return the hashes of the images that the run was trained on; None if it kept none.
@@ -394,6 +393,8 @@ def check_same(trained: RunConfig, now: RunConfig, path: Path) -> None:
     free = {f"training.{key}" for key in MAY_CHANGE}
     if now.data.range == "auto":  # was found when the images were first read
         free.add("data.range")
+    if not now.data.signed:  # so was this
+        free.add("data.signed")
     for key in sorted((old.keys() | new.keys()) - free):
         if not key.startswith("versions.") and old.get(key) != new.get(key):
             raise RunError(

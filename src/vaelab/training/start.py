@@ -10,7 +10,8 @@ from vaelab import files
 from vaelab.config import RunConfig, StartConfig, merge
 from vaelab.data.images import ImageSet, Splits
 from vaelab.data.names import matched
-from vaelab.errors import ConfigError, DataError, RunError
+from vaelab.data.seen import Seen, trained_before
+from vaelab.errors import ConfigError, DataError, RunError, counted
 from vaelab.models.model import Model
 from vaelab.recipes import find_recipe, resolve
 from vaelab.training.run import Run, flat, load_weights, versions
@@ -68,6 +69,26 @@ def _names(run: Run, old: RunConfig) -> dict[str, list[str]]:
     if run.load_model().conditioning is None:
         return {}
     return {"classes": about.classes, "attributes": about.attributes}
+
+
+def seen_before(start: StartConfig) -> Seen | None:
+    """Return what the weights were trained on, as far as it is known."""
+    try:
+        return Run(start.run).seen()
+    except RunError:  # it may be gone when a run is resumed
+        return None
+
+
+def before_notes(start: StartConfig, before: Seen | None, splits: Splits) -> list[str]:
+    """Say which images that are held out now the weights were trained on."""
+    if before is None:
+        return [f"{start.run}: which images its weights were trained on is not known."]
+    known, found = Seen.of(splits, before), []
+    for part, images in (("validation", splits.validation), ("test", splits.test)):
+        again = 0 if images is splits.train else int(known.trained_earlier(images).sum())
+        if again:
+            found.append(trained_before(again, counted(len(images), f"{part} image")))
+    return found
 
 
 def match_names(start: StartConfig, splits: Splits) -> Splits:
