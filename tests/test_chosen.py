@@ -245,7 +245,53 @@ def test_all_other_images_are_reconstructed(
     assert code == 0, err
     with np.load(out) as file:
         assert len(file["images"]) == 60
+        assert file["kinds"].tolist() == ["image", "reconstruction"] * 30
+        assert file["files"][::2].tolist() == file["files"][1::2].tolist()
+        for row in (0, 34):
+            shown = pixels(others / file["files"][row])[0].numpy()
+            np.testing.assert_array_equal(file["images"][row], shown)
+            assert file["files"][row].startswith(file["labels"][row])
     assert len(json.loads(text)["files"]) == 30
+
+
+def test_other_images_are_read_as_options_say(
+    run: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a faint array of 12 bits, and of a stack; the run's own images take none."""
+    image = np.asarray(Image.open(photos / "fern/004.png"))
+    np.save(tmp_path / "faint.npy", np.stack([image] * 12).astype(np.uint16) * 8)
+    out = tmp_path / "pairs.npz"
+    named = [str(tmp_path / "faint.npy"), "--out", str(out), "--range", "0,2040"]
+    code, _, err = command(capsys, "reconstruct", str(run), *named)
+    assert code == 0, err
+    with np.load(out) as file:
+        np.testing.assert_array_equal(file["images"][0], image.transpose(2, 0, 1))
+    code, _, err = command(capsys, "reconstruct", str(run), "--range", "full")
+    assert code == 1
+    assert "--range full: says how other images are read" in err
+    code, _, err = command(capsys, "evaluate", str(run), "--data", named[0], "--range", "9,1")
+    assert code == 1
+    assert "LOW below HIGH" in err
+
+
+def test_a_page_of_a_stack_is_named(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pages = [Image.open(drawn(tmp_path / f"{number}.png", number)) for number in range(4)]
+    stack = tmp_path / "stack.tif"
+    pages[0].save(stack, save_all=True, append_images=pages[1:])
+    out = tmp_path / "pairs.npz"
+    code, _, err = command(capsys, "reconstruct", str(run), f"{stack}#2", "--out", str(out))
+    assert code == 0, err
+    with np.load(out) as file:
+        assert len(file["images"]) == 2
+        np.testing.assert_array_equal(file["images"][0], pixels(tmp_path / "1.png")[0].numpy())
+    walk = ["interpolate", str(run), "--from", f"{stack}#1", "--to", f"{stack}#4"]
+    code, _, err = command(capsys, *walk, "--out", str(tmp_path / "walk.png"))
+    assert code == 0, err
+    code, _, err = command(capsys, "reconstruct", str(run), f"{stack}#9", "--out", str(out))
+    assert code == 1
+    assert "stack.tif#9: there is no such image" in err
 
 
 def test_a_file_of_another_size_and_colour_is_fitted_and_it_is_said(

@@ -11,6 +11,7 @@ import typer
 
 from vaelab.cli.images import PART_NAMES, given_images, part_of, splits_of
 from vaelab.cli.output import output
+from vaelab.cli.reading import config_of
 from vaelab.errors import ConfigError
 from vaelab.opening import expanded
 
@@ -70,12 +71,29 @@ def _groups(sources: Sequence[str]) -> list[str | list[str]]:
     return groups
 
 
+def frame_of(source: str) -> tuple[str, str] | None:
+    """Return the file and the mark of ``file#12``, the name of a page or frame; None of another."""
+    file, mark, number = source.rpartition("#")
+    if not mark or expanded(source).exists() or not expanded(file).is_file():
+        return None
+    return file, f"#{number}"
+
+
 def _read(run: Run, source: str | list[str], skip_bad: bool) -> ImageSet:
     from vaelab.data.gathered import whole
     from vaelab.data.load import fitted_note, load_config
 
+    if isinstance(source, str) and (frame := frame_of(source)) is not None:
+        import torch
+
+        images = _read(run, frame[0], skip_bad)
+        names = [images.name(row) for row in range(len(images))]
+        rows = [row for row, name in enumerate(names) if name.endswith(frame[1])]
+        if not rows:
+            raise ConfigError(f"{source}: there is no such image; {frame[0]} has {names[0]} first.")
+        return images.subset(torch.tensor(rows))
     (channels, height, width), _ = run.trained_on()
-    config = run.read_config().data
+    config = config_of(run).data
     if note := fitted_note(source, (channels, height, width), config.fit, config.frames):
         output.say(note)
     fitted = config.model_copy(
@@ -172,7 +190,7 @@ class Chooser:
         path = expanded(which)
         if path.is_dir():
             raise ConfigError(f"{option} {which}: is a folder. Name one image of it.")
-        if path.is_file():
+        if path.is_file() or frame_of(which) is not None:
             images = read_all(self._run, [which])
             if len(images) > 1:
                 raise ConfigError(

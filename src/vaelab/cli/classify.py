@@ -31,6 +31,7 @@ from vaelab.cli.options import (
     ValueRange,
 )
 from vaelab.cli.output import output, table
+from vaelab.cli.reading import reads_others
 from vaelab.cli.train import Out, _train, free_folder, trained
 from vaelab.config import assignment, merge, read_yaml
 from vaelab.errors import ConfigError, RunError, counted
@@ -182,6 +183,7 @@ def _long_enough(config: RunConfig, splits: Splits) -> RunConfig:
 
 
 @app.command()
+@reads_others
 def evaluate(
     run: RunPath,
     data: Data = None,
@@ -240,6 +242,7 @@ def evaluate(
 
 
 @app.command()
+@reads_others
 def predict(
     run: RunPath,
     images: Annotated[

@@ -278,7 +278,8 @@ def edit(
     path = out or folder / f"edit-{_file(name)}.png"
     shown = _some(found, n, 16, bool(images or data), path)
     made = strips(model, shown.take(_all(shown)), name, to, strength, handle)
-    _save(made.flatten(0, 1), path, made.shape[1] * 4, files=_names(shown))
+    kinds = ("image", "reconstruction", "edit")
+    _save_rows(made, path, made.shape[1] * 4, shown, kinds)
 
 
 def transfer(
@@ -366,7 +367,7 @@ def reconstruct(
     path = out or folder / "reconstructions.png"
     shown = _some(found, n, 32, bool(images or data), path)
     pairs = reconstructions(model, shown.take(_all(shown)))
-    _save(pairs.flatten(0, 1), path, min(8, 2 * len(shown)), files=_names(shown))
+    _save_rows(pairs, path, min(8, 2 * len(shown)), shown, ("image", "reconstruction"))
 
 
 def interpolate(
@@ -515,6 +516,24 @@ def _some(images: ImageSet, n: int | None, few: int, named: bool, path: Path) ->
 
 def _names(images: ImageSet) -> list[str]:
     return [images.name(number) for number in range(len(images))]
+
+
+def _save_rows(
+    rows: Tensor, path: Path, columns: int, of: ImageSet, kinds: tuple[str, ...]
+) -> None:
+    """Write rows of images ``(N, kinds, C, H, W)`` with the name and class that each is of."""
+    import numpy as np
+
+    from vaelab.explore.grids import save_images
+
+    names = _names(of)
+    about = {"files": np.repeat(names, len(kinds)), "kinds": np.tile(kinds, len(names))}
+    if of.labels is not None:
+        known = ["" if k < 0 else of.class_names[k] for k in of.labels.tolist()]
+        about["labels"] = np.repeat(known, len(kinds))
+    save_images(path, rows.flatten(0, 1), columns, **about)
+    result = {"out": str(path), "images": len(rows) * len(kinds), "files": names}
+    output.result(result, [str(path)])
 
 
 def _save(images: Tensor, path: Path, columns: int | None = None, **told: Any) -> None:

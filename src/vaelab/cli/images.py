@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vaelab.cli.output import output
+from vaelab.cli.reading import config_of
 from vaelab.errors import ConfigError, DataError, RunError, counted
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def _read_other(run: Run, data: str, bare: bool, skip_bad: bool, alone: bool) ->
     from vaelab.config import merge
     from vaelab.recipes import resolve
 
-    config = run.read_config()
+    config = config_of(run)
     (channels, height, width), _ = run.trained_on()
     fit: dict[str, Any] = {"spec": data, "size": [height, width], "channels": channels}
     fit |= {"live": False, "group": None}  # which are of the run's own data
@@ -175,7 +176,7 @@ def tell_fitted(run: Run, data: str | None) -> None:
     from vaelab.data.load import fitted_note
 
     shape, _ = run.trained_on()
-    config = run.read_config().data
+    config = config_of(run).data
     note = fitted_note(data, shape, config.fit, config.frames)
     if note:
         output.say(note)

@@ -15,6 +15,7 @@ import typer
 
 from vaelab.cli import augment, classify, explore, export, inspect, score, study, train, tune
 from vaelab.cli.output import output
+from vaelab.cli.reading import reads_others, takes_others
 from vaelab.cli.streams import prepare, quit_while_importing
 from vaelab.errors import VaelabError
 
@@ -28,7 +29,7 @@ app = typer.Typer(
 )
 for module in (train, explore, augment, score, export, study, tune, inspect):
     for command in module.COMMANDS:
-        app.command()(command)
+        app.command()(reads_others(command) if takes_others(command) else command)
 app.add_typer(classify.app)
 
 

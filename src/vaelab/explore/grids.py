@@ -95,11 +95,12 @@ def save_png(path: Path | str, picture: NDArray[np.uint8]) -> None:
     write_atomic(Path(path), png(picture))
 
 
-def save_images(path: Path | str, images: Tensor, columns: int | None = None) -> None:
+def save_images(path: Path | str, images: Tensor, columns: int | None = None, **about: Any) -> None:
     """Write images ``(N, C, H, W)``, whole or not at all, in the way that the name ends.
 
     ``.png`` is one picture with all of them in a grid of ``columns``; ``.npz`` holds them as
-    ``images``, uint8 ``(N, C, H, W)``, and can be read as a data set.
+    ``images``, uint8 ``(N, C, H, W)``, beside arrays of what else is known ``about`` each, and can
+    be read as a data set.
 
     Raises:
         ConfigError: the name ends otherwise.
@@ -108,7 +109,7 @@ def save_images(path: Path | str, images: Tensor, columns: int | None = None) ->
     if path.suffix == ".png":
         save_png(path, grid(images, columns))
     elif path.suffix == ".npz":
-        save_arrays(path, images=to_uint8(images))
+        save_arrays(path, images=to_uint8(images), **about)
     else:
         raise unknown_suffix(path, ".png for a picture", ".npz for numbers")
 
