@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaelab.data.delimited import Table
-from vaelab.data.layout import part_of_word
+from vaelab.data.part_words import part_of_word
 from vaelab.errors import DataError
 
 FILE_WORDS = {

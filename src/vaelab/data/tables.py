@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from vaelab.data.delimited import LARGEST, Table, parse
 from vaelab.data.formats import SUFFIXES
 from vaelab.data.labels import UNKNOWN, ClassLabels, read_labels
-from vaelab.data.layout import part_of_word
 from vaelab.data.naming import SEVERAL, Found, Names
+from vaelab.data.part_words import part_of_word
 from vaelab.data.places import Place
 from vaelab.data.roles import (
     FILE_WORDS,
