@@ -21,6 +21,11 @@ _PREDICTED = ("pred", "predict", "prediction", "predictions")
 _JOINT = re.compile(r"[\W\d_]+|(?<=[a-z])(?=[A-Z])")
 
 
+def plain(word: str) -> str:
+    """A header in small letters and digits alone."""
+    return re.sub(r"[\W_]", "", word.lower())
+
+
 def part_of_word(word: str) -> int | None:
     """The part that a word names, such as ``Training``, ``test_set`` or ``val``; None for none."""
     plain = _letters(word)
