@@ -337,7 +337,7 @@ def test_any_finite_number_is_an_attribute(tmp_path: Path) -> None:
     path = with_own(noise(30, 4, 4), values, ["age", "smile", "size"], tmp_path / "a.npz")
     splits = load_data(path)
     assert any(
-        "1 attributes of -1 and 1 were read as 0 and 1 (first: smile)" in note
+        "1 attribute of -1 and 1 was read as 0 and 1 (first: smile)" in note
         for note in splits.notes
     )
     for part in (splits.train, splits.validation, splits.test):

@@ -263,3 +263,12 @@ def test_transparent_colours_of_16_bits_are_composited(tmp_path: Path) -> None:
         write_png(tmp_path / f"{number:02}.png", image[..., :3], clear=(0, 0, 0))
     pixels, _ = read(tmp_path)
     assert pixels[0, 0, :, 0].tolist() == [255, 255, 255, 255, 156]
+
+
+def test_floats_that_are_nothing_say_so(tmp_path: Path) -> None:
+    for number in range(3):
+        Image.fromarray(np.full((5, 6), np.nan, np.float32)).save(tmp_path / f"{number}.tif")
+    with pytest.raises(DataError) as caught:
+        load_data(tmp_path)
+    assert "0.tif, holds NaN or infinite pixels. Replace" in str(caught.value)
+    assert "convert them to PNG" not in str(caught.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -364,6 +365,86 @@ def test_many_numbers_with_gaps_are_no_classes() -> None:
     assert like_classes(chance.permutation(np.repeat(np.arange(0, 240, 2.0), 6)))
 
 
+# ------------------------------------------------------------------------------- rows and images
+
+
+def test_lines_of_json(tmp_path: Path) -> None:
+    root = folder(tmp_path / "data", lambda k: f"{'test' if k > 17 else 'train'}/{k:03}.png")
+    for part, rows in (("train", range(18)), ("test", range(18, N))):
+        lines = [
+            json.dumps(
+                {"file_name": f"{k:03}.png", "label": KINDS[k], "size": k / 4, "wild": k < 3}
+            )
+            for k in rows
+        ]
+        (root / part / "metadata.jsonl").write_text("\n".join(lines) + "\n")
+    splits = load_data(root, split=(1, 0, 0))
+    assert summary(splits)["classes"]["test"] == {"fox": 2, "owl": 4}
+    assert splits.train.attribute_names == ("size", "wild")
+    assert splits.train.attributes is not None
+    assert splits.train.attributes[:4].tolist() == [[0, 1], [0.25, 1], [0.5, 1], [0.75, 0]]
+    (root / "train" / "metadata.jsonl").write_text('{"file_name": "000.png"}\n[1]\n')
+    with pytest.raises(DataError, match=r"metadata.jsonl: line 2 is no JSON object. Write one"):
+        load_data(root)
+
+
+@pytest.mark.parametrize("table", ["train.csv", "train_labels.csv", "trainLabels.csv"])
+@pytest.mark.parametrize("above", ["", "images/"])
+def test_a_table_named_after_a_part_is_about_its_folder(
+    table: str, above: str, tmp_path: Path
+) -> None:
+    root = folder(tmp_path / "d", lambda k: f"{above}{'test' if k > 11 else 'train'}/{k % 12}.png")
+    lines = [f"{k},{KINDS[k]}" for k in range(12)]
+    (root / table).write_text("\n".join(["id,target", *lines]))
+    splits = load_data(root, split=(1, 0, 0))
+    assert [len(splits.train), len(splits.test)] == [12, 12]
+    assert summary(splits)["classes"]["train"] == {"fox": 4, "owl": 8}
+    assert splits.test.labels is not None
+    assert splits.test.labels.tolist() == [-1] * 12
+
+
+def test_tables_that_join_a_part_to_others_are_parts(tmp_path: Path) -> None:
+    root = folder(tmp_path / "data")
+    for name, rows in (("labels_train.csv", range(18)), ("labels_test.csv", range(18, N))):
+        lines = [f"{k:03}.png,{KINDS[k]}" for k in rows]
+        (root / name).write_text("\n".join(["file,label", *lines]))
+    assert len(load_data(root).test) == 6
+
+
+def test_rows_of_boxes_are_of_one_image(tmp_path: Path) -> None:
+    lines = [
+        f"{k:03}.png,{KINDS[k]},{k / 2},{box},{2 * box}" for k in range(N) for box in range(k % 3)
+    ]
+    root = folder(tmp_path / "data")
+    (root / "boxes.csv").write_text("\n".join(["file,class,weight,xmin,ymin", *lines]))
+    classes, values, notes = whole(root)
+    assert [classes[f"{k:03}.png"] for k in range(N)] == [
+        KINDS[k] if k % 3 else "" for k in range(N)
+    ]
+    assert values["004.png"] == {"weight": 2}
+    assert "8 images have several boxes ('xmin', 'ymin'), which were left alone" in notes
+    (root / "boxes.csv").write_text("file,class,xmin\n000.png,a,1\n000.png,b,1\n001.png,a,1\n")
+    with pytest.raises(
+        DataError, match=r"line 2, with another 'class' \('a', then 'b'\). Keep one"
+    ):
+        load_data(root)
+
+
+def test_classes_of_a_table_that_differ_by_case_are_said(tmp_path: Path) -> None:
+    lines = [f"{k:03}.png,{['cat', 'Cat', 'dog'][k % 3]}" for k in range(N)]
+    (folder(tmp_path) / "labels.csv").write_text("\n".join(["file,label", *lines]))
+    classes, _, notes = whole(tmp_path)
+    assert Counter(classes.values()) == {"cat": 8, "Cat": 8, "dog": 8}
+    assert "classes Cat and cat differ by case alone and are kept apart" in notes
+
+
+def test_a_folder_of_tables_of_pixels_names_the_file_to_pass(tmp_path: Path) -> None:
+    for name in ("train.csv", "test.csv"):
+        (tmp_path / name).write_text("label,pixel0\n1,0\n")
+    with pytest.raises(DataError, match=r"images, pass it itself: .*/test.csv"):
+        load_data(tmp_path)
+
+
 # ------------------------------------------------------------------------------------------- groups
 
 
@@ -413,7 +494,7 @@ def test_a_group_in_two_parts_of_the_data_is_a_leak(tmp_path: Path) -> None:
     lines = [f"{k:03}.png,s{k // 5}" for k in range(N)]
     (tmp_path / "meta.csv").write_text("\n".join(["file,slide", *lines]))
     notes = " ".join(load_data(tmp_path, group="slide").notes)
-    assert "Leak: 1 of 5 group lies in more than one part of the data (first: 's3', in tr" in notes
+    assert "Leak: 1 of 5 groups lies in more than one part of the data (first: 's3', in tr" in notes
     with pytest.raises(
         ConfigError, match=r"no table of .* has a column 'patient'. Columns: file, s"
     ):

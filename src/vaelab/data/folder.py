@@ -172,6 +172,11 @@ class FolderSource(Source):
         where = self._place.name
         if note := unread([(kind, shown(name)) for name in names if (kind := self._kinds[name])]):
             return DataError(f"{where}: holds no images that are read. {note}")
+        if (table := next(filter(is_table, names), None)) is not None:
+            return DataError(
+                f"{where}: holds no images but {counted(len(names), 'other file')}, a table among "
+                f"them. If its rows are images, pass it itself: {where}/{shown(table)}."
+            )
         if names:
             return DataError(
                 f"{where}: holds no images but {counted(len(names), 'other file')} (first: "

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from vaelab.data.delimited import Table
 from vaelab.data.labels import UNKNOWN, ClassLabels, read_labels
 from vaelab.data.naming import Found
-from vaelab.data.part_words import part_of_word
+from vaelab.data.part_words import split_part
 from vaelab.data.roles import UNKNOWN_WORDS, Roles, is_label_word
 from vaelab.data.source import PARTS, Source
 from vaelab.errors import DataError, counted
@@ -155,10 +155,11 @@ class Columns:
             if read.roles.split is not None:
                 parts = _joined(parts, np.append(read.roles.split, -1)[mapped], read.table.where)
         if (parts < 0).all() and len(self.tables) > 1:
-            named = [part_of_word(PurePosixPath(r.table.where).stem) for r in self.tables]
-            if None not in named and len({*named}) > 1:
-                for read, mapped, part in zip(self.tables, self.maps, named, strict=True):
-                    new = np.where(mapped >= 0, part or 0, UNKNOWN)
+            named = [split_part(PurePosixPath(r.table.where).stem) for r in self.tables]
+            found = [split[0] for split in named if split is not None]
+            if len(found) == len(named) and len({*found}) > 1:
+                for read, mapped, part in zip(self.tables, self.maps, found, strict=True):
+                    new = np.where(mapped >= 0, part, UNKNOWN)
                     parts = _joined(parts, new, read.table.where)
                 self.source.notes.append("The parts are those that the tables are named by.")
         if (parts < 0).all():

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from vaelab.data.labels import UNKNOWN, without_images
+from vaelab.data.labels import UNKNOWN, alike_by_case, without_images
 from vaelab.data.part_words import (
     is_labelled,
     is_predicted,
@@ -256,7 +256,7 @@ def _classes(
         found.class_names = tuple(sorted(known, key=_by_number))
     else:
         found.class_names = tuple(sorted(known))
-    found.notes += [*_alike(where, found.class_names), *_like_parts(where, dirs)]
+    found.notes += [*alike_by_case(where, found.class_names), *_like_parts(where, dirs)]
     if len(known) == 1:
         only = found.class_names[0]
         found.notes.append(
@@ -282,18 +282,6 @@ def _by_number(name: str) -> tuple[int, str, str]:
     """Sorts digits as numbers, of which Python refuses to read long ones."""
     digits = name.lstrip("0")
     return len(digits), digits, name
-
-
-def _alike(where: str, classes: Sequence[str]) -> list[str]:
-    """The note on classes whose names differ by case alone."""
-    of: dict[str, list[str]] = {}
-    for name in classes:
-        of.setdefault(name.casefold(), []).append(name)
-    return [
-        f"{where}: classes {' and '.join(same)} differ by case alone and are kept apart."
-        for same in of.values()
-        if len(same) > 1
-    ]
 
 
 def _like_parts(where: str, dirs: list[Dirs]) -> list[str]:

@@ -18,7 +18,7 @@ from vaelab.data.labels import ClassLabels, without_rows
 from vaelab.data.levels import Levels
 from vaelab.data.live import Live
 from vaelab.data.pixels import Geometry, Pixels, Shape, as_array
-from vaelab.errors import DataError
+from vaelab.errors import DataError, counted
 
 PARTS = ("train", "validation", "test")
 
@@ -136,8 +136,10 @@ class Source(ABC):
         values[:, signs] = (values[:, signs] + 1) / 2
         if signs.any():
             first = names[int(signs.argmax())]
+            were = "was" if signs.sum() == 1 else "were"
             self.notes.append(
-                f"{signs.sum()} attributes of -1 and 1 were read as 0 and 1 (first: {first})."
+                f"{counted(int(signs.sum()), 'attribute')} of -1 and 1 {were} read as 0 and 1 "
+                f"(first: {first})."
             )
         for name, column in zip(names, values.T, strict=True):
             known = column[~np.isnan(column)]

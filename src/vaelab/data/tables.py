@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from vaelab.data.delimited import LARGEST, Table, parse
 from vaelab.data.formats import SUFFIXES
 from vaelab.data.gathered_columns import Columns, Read
+from vaelab.data.json_lines import parse_lines
 from vaelab.data.naming import SEVERAL, Found, Names
-from vaelab.data.part_words import part_of_word, plain
+from vaelab.data.part_words import part_of_word, plain, split_part
 from vaelab.data.places import Place
 from vaelab.data.roles import (
     FILE_WORDS,
@@ -29,8 +30,13 @@ from vaelab.data.source import Source
 from vaelab.errors import ConfigError, DataError, counted
 from vaelab.opening import shown
 
-_SUFFIXES = (".csv", ".tsv", ".tab")
+_SUFFIXES = (".csv", ".tsv", ".tab", ".jsonl")
 _LISTS = ("list_attr_celeba.txt", "list_eval_partition.txt", "labels.txt", "attributes.txt")
+_BOX_WORDS = {
+    *("x", "y", "w", "h", "xmin", "ymin", "xmax", "ymax", "x1", "y1", "x2", "y2", "x0", "y0"),
+    *("left", "top", "right", "bottom", "width", "height", "area", "cx", "cy"),
+    *("xcenter", "ycenter", "bboxx", "bboxy", "bboxw", "bboxh", "boxid", "bboxid", "objectid"),
+}
 _MEANT = ("label", "attribute", "annotation", "metadata", "class", "list_")
 
 
@@ -64,7 +70,7 @@ class Tables:
         for name in names:
             if "submission" in own_name(name):  # a form to be filled in, whose labels are none
                 continue
-            found = self._read(name, index.below(str(PurePosixPath(name).parent)))
+            found = self._read(name, index.below(_folder_of(name, files)))
             if found is not None:
                 self._tables.append(found)
 
@@ -75,7 +81,8 @@ class Tables:
         meant = any(word in own_name(name) for word in _MEANT)
         try:
             with self._place.open(name) as file:
-                table = parse(file.read(LARGEST + 1), where)
+                parser = parse_lines if name.lower().endswith(".jsonl") else parse
+                table = parser(file.read(LARGEST + 1), where)
         except OSError as error:
             raise DataError(f"{where}: cannot be read ({error}). Check its permissions.") from None
         except DataError as error:
@@ -96,7 +103,9 @@ class Tables:
             self.notes.append(f"{where}: names no image ({about}) and was left alone.")
             return None
         roles = find_roles(table, column, self._group)
-        return Read(table, column, found, roles, index.by_number)
+        read = Read(table, column, found, roles, index.by_number)
+        self.notes += _without_boxes(read)
+        return read
 
     def give(self, source: Source, rows: NDArray[np.int64]) -> None:
         """Give a source what the tables say of its images.
@@ -114,7 +123,7 @@ class Tables:
             )
         if not self._tables:
             return
-        maps = [_rows_of(read, source, rows) for read in self._tables]
+        maps = [_rows_of(read, source, rows, self._group) for read in self._tables]
         columns = Columns(source, self._tables, maps)
         columns.keep_groups(self._group)
         columns.keep_labels()
@@ -191,7 +200,9 @@ def _file_column(table: Table, index: Names) -> tuple[int | None, list[Found]]:
     return chosen
 
 
-def _rows_of(read: Read, source: Source, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+def _rows_of(
+    read: Read, source: Source, rows: NDArray[np.int64], group: str | None
+) -> NDArray[np.int64]:
     """Row of the table for each image, −1 for none.
 
     Raises:
@@ -214,22 +225,64 @@ def _rows_of(read: Read, source: Source, rows: NDArray[np.int64]) -> NDArray[np.
             images = images[[source.title(int(i)).endswith(f"#{frame + 1}") for i in images]]
         for image in images.tolist():
             before = int(mapped[image])
-            if before >= 0 and not _alike(table, before, row, read.file):
+            if before >= 0 and (differ := _differ(read, before, row, group)):
                 raise DataError(
                     f"{table.where}: line {table.lines[row]}: {cell!r} was named before, in line "
-                    f"{table.lines[before]}, with other values. Remove one of the lines."
+                    f"{table.lines[before]}, with another {differ}. Keep one line an image; of "
+                    "boxes with labels of their own, cut out the boxes as images."
                 )
             mapped[image] = row
     return mapped
 
 
-def _alike(table: Table, one: int, other: int, file: int) -> bool:
-    """Whether two rows say the same, but for a number that counts them."""
-    return all(
-        a == b
-        for column, (a, b) in enumerate(zip(table.rows[one], table.rows[other], strict=True))
-        if column != file and plain(table.header[column]) not in ("", "unnamed", "index")
-    )
+def _differ(read: Read, one: int, other: int, group: str | None) -> str:
+    """What two rows about an image say differently, of what is used; "" for nothing."""
+    table, roles = read.table, read.roles
+    used = [] if roles.label is None else [roles.label]
+    used += [
+        table.header.index(name) for name in (*roles.attributes, group) if name in table.header
+    ]
+    for column in used:
+        a, b = table.rows[one][column], table.rows[other][column]
+        if a != b:
+            return f"{table.header[column]!r} ({a!r}, then {b!r})"
+    differ = roles.split is not None and roles.split[one] != roles.split[other]
+    return f"part ({roles.headers['split']})" if differ else ""
+
+
+def _without_boxes(read: Read) -> list[str]:
+    """Leave boxes alone where an image has several, as they are none of the image's attributes."""
+    table, attributes = read.table, read.roles.attributes
+    boxes = {name: table.header.index(name) for name in attributes if plain(name) in _BOX_WORDS}
+    of: dict[Found, set[tuple[str, ...]]] = {}
+    for row, found in zip(table.rows, read.found, strict=True):
+        if found[0] is not None:
+            of.setdefault(found, set()).add(tuple(row[column] for column in boxes.values()))
+    several = sum(len(rows) > 1 for rows in of.values())
+    if not several:
+        return []
+    for name in boxes:
+        del attributes[name]
+    read.roles.left += boxes
+    has = "image has" if several == 1 else "images have"
+    listed = ", ".join(map(repr, boxes))
+    return [f"{table.where}: {several:,} {has} several boxes ({listed}), which were left alone."]
+
+
+def _folder_of(name: str, files: Sequence[str]) -> str:
+    """The folder that a table is about: that of its part, as ``train/`` for ``train.csv``."""
+    path = PurePosixPath(name)
+    part, above = split_part(path.stem), path.parts[:-1]
+    found = set()
+    for file in files if part is not None else ():
+        inner = file.split("/")[:-1]
+        if (*inner[: len(above)],) != above:
+            continue
+        for end in range(len(above) + 1, len(inner) + 1):
+            if split := split_part(inner[end - 1]):  # the first that names a part
+                found |= {"/".join(inner[:end])} if part and split[0] == part[0] else set()
+                break
+    return found.pop() if len(found) == 1 else str(path.parent)
 
 
 def _said(read: Read, columns: Columns) -> str:

@@ -27,6 +27,7 @@ _ORIENTATION = 274
 
 _OF_BYTES = (1, 5, 8, 32773, 32946, 34925, 50000)  # compressions that know nothing of samples
 _KINDS = {1: "u", 2: "i", 3: "f", 4: "u"}
+_MOST = 2**30  # bytes of a page
 _ALPHA = ((1,), (2,))  # what extra samples are: premultiplied or not
 _WHITE_IS_0, _RGB = 0, 2
 
@@ -121,6 +122,8 @@ class Tiff(TiffImageFile):
 
     def _pieces(self, size: int) -> list[bytes]:
         """The strips or tiles of the page as they are in the file."""
+        if size > _MOST:
+            raise DataError(f"{size:,} bytes of pixels, taken for a decompression bomb")
         tiled = _TILES in self.tag_v2
         starts = self._each(_TILES if tiled else _STRIPS)
         lengths = self.tag_v2.get(_TILE_BYTES if tiled else _STRIP_BYTES, (size,))

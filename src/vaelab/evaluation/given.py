@@ -81,8 +81,10 @@ class Given:
         seen, judged = int(trained.sum()), int(chosen.sum())
         if not seen and not judged:
             return Origin(True, trained, f"{part} images{of}", ())
-        said = f"{seen:,} of {counted(len(images), 'image')}{of} are training images of this run"
-        said += f", {judged:,} are validation images, by which weights may be chosen" * bool(judged)
+        are = "is a training image" if seen == 1 else "are training images"
+        said = f"{seen:,} of {counted(len(images), 'image')}{of} {are} of this run"
+        are = "is a validation image" if judged == 1 else "are validation images"
+        said += f", {judged:,} {are}, by which weights may be chosen" * bool(judged)
         return Origin(not seen, trained, f"images{of}", (f"{said}.",))
 
 
