@@ -112,7 +112,7 @@ def some(kind: str, samples: int) -> Numbers:
     ],
 )
 @pytest.mark.parametrize(
-    ("kind", "samples"), [("u1", 2), ("u1", 5), ("u2", 4), ("i2", 3), ("u4", 1), ("u2", 7)]
+    ("kind", "samples"), [("u1", 2), ("u1", 5), ("u2", 4), ("i2", 3), ("u4", 1), ("u2", 13)]
 )
 def test_every_sample_of_a_tiff_is_read(
     kind: str, samples: int, how: dict[str, Any], tmp_path: Path
@@ -272,3 +272,16 @@ def test_floats_that_are_nothing_say_so(tmp_path: Path) -> None:
         load_data(tmp_path)
     assert "0.tif, holds NaN or infinite pixels. Replace" in str(caught.value)
     assert "convert them to PNG" not in str(caught.value)
+
+
+def test_damaged_tiffs_are_errors_of_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    write_tiff(path, some("u2", 5), extra=[0] * 4, tile=16, deflate=True)
+    whole = path.read_bytes()
+    start = int.from_bytes(whole[4:8], "little")
+    for at in range(start, len(whole)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x41]) + whole[at + 1 :])
+        try:
+            load_data(tmp_path)
+        except DataError as error:
+            assert "a.tif" in str(error)  # noqa: PT017

@@ -230,7 +230,10 @@ def native_shape(image: Image.Image) -> Shape:
     if image.format != "PNG" or "exif" in image.info:  # else a PNG would be decoded to look for it
         if image.getexif().get(0x0112, 1) >= 5:  # the orientation tag: turned by 90 degrees
             width, height = height, width
-    return _channels(image), height, width
+    channels = _channels(image)
+    if channels > MAX_CHANNELS:
+        raise DataError(f"{channels:,} channels, more than {MAX_CHANNELS:,}")
+    return channels, height, width
 
 
 def _channels(image: Image.Image) -> int:

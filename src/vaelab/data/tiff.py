@@ -27,7 +27,8 @@ _ORIENTATION = 274
 
 _OF_BYTES = (1, 5, 8, 32773, 32946, 34925, 50000)  # compressions that know nothing of samples
 _KINDS = {1: "u", 2: "i", 3: "f", 4: "u"}
-_MOST = 2**30  # bytes of a page
+_MOST = 2**30  # bytes of a page or a tile
+_RATIO = 5000  # above, nothing was compressed so
 _ALPHA = ((1,), (2,))  # what extra samples are: premultiplied or not
 _WHITE_IS_0, _RGB = 0, 2
 
@@ -36,12 +37,13 @@ class Tiff(TiffImageFile):
     """A TIFF of any number of samples. Where Pillow does them justice it is Pillow's image."""
 
     def _setup(self) -> None:
-        try:
+        if not self.deep:
             super()._setup()
-        except (SyntaxError, IndexError):  # no mode of Pillow's, see `values`; or damaged
-            if not self.deep:
-                raise
-            self._mode, self.tile = "L", []
+            return
+        width, height = self.tag_v2[_WIDTH], self.tag_v2[_HEIGHT]
+        if not isinstance(width, int) or not isinstance(height, int):
+            raise SyntaxError("no size")
+        self._size, self._mode, self.tile = (width, height), "L", []  # see `values`
 
     @property
     def samples(self) -> int:
@@ -75,8 +77,14 @@ class Tiff(TiffImageFile):
         Raises:
             DataError: the page is of a kind that is not read; says which.
         """
-        tags, planar = self.tag_v2, self.tag_v2.get(_PLANAR, 1) == 2
         dtype = self._dtype()
+        try:
+            return self._values(dtype)
+        except (KeyError, IndexError, TypeError, ValueError, SyntaxError, struct.error) as error:
+            raise DataError(f"damaged: {error}") from None
+
+    def _values(self, dtype: np.dtype[Any]) -> Values:
+        tags, planar = self.tag_v2, self.tag_v2.get(_PLANAR, 1) == 2
         height, width = int(tags[_HEIGHT]), int(tags[_WIDTH])
         planes = self.samples if planar else 1
         pieces = self._pieces(width * height * self.samples * dtype.itemsize)
@@ -129,7 +137,8 @@ class Tiff(TiffImageFile):
         lengths = self.tag_v2.get(_TILE_BYTES if tiled else _STRIP_BYTES, (size,))
         assert self.fp is not None
         end = self.fp.seek(0, io.SEEK_END)
-        if len(lengths) != len(starts) or sum(lengths) > 2 * end:
+        most = sum(lengths) * (1 if self.tag_v2.get(_COMPRESSION, 1) == 1 else _RATIO)
+        if len(lengths) != len(starts) or sum(lengths) > 2 * end or size > most:
             raise DataError("damaged: its strips do not fit the file")
         found = []
         for start, length in zip(starts, lengths, strict=True):
@@ -149,6 +158,8 @@ class Tiff(TiffImageFile):
             _SAMPLES: 1,
         }
         if _TILES in tags:
+            if tags[_TILE_WIDTH] * tags[_TILE_HEIGHT] * wide > _MOST:
+                raise DataError("damaged: its tiles are larger than any image")
             entries |= {_TILE_WIDTH: tags[_TILE_WIDTH] * wide, _TILE_HEIGHT: tags[_TILE_HEIGHT]}
         else:
             entries[_ROWS] = min(tags.get(_ROWS, tags[_HEIGHT]), tags[_HEIGHT])
