@@ -204,6 +204,11 @@ def test_words_that_are_not_joined_are_classes(names: tuple[str, ...], tmp_path:
     assert ("look like parts" in said(splits)) == (names[0] == "test_tube")
 
 
+def test_folds_that_are_classes_are_said(tmp_path: Path) -> None:
+    tree(tmp_path, fold_1__a=5, fold_2__a=4)
+    assert "classes fold_1 and fold_2 look like folds, not classes" in said(load_data(tmp_path))
+
+
 def test_parts_of_some_classes_are_mixed_and_said(tmp_path: Path) -> None:
     tree(tmp_path, cat__train=5, cat__test=4, dog=6)
     splits = load_data(tmp_path)

@@ -441,7 +441,7 @@ def test_classes_of_a_table_that_differ_by_case_are_said(tmp_path: Path) -> None
 def test_a_folder_of_tables_of_pixels_names_the_file_to_pass(tmp_path: Path) -> None:
     for name in ("train.csv", "test.csv"):
         (tmp_path / name).write_text("label,pixel0\n1,0\n")
-    with pytest.raises(DataError, match=r"images, pass it itself: .*/test.csv"):
+    with pytest.raises(DataError, match=r"images, pass it itself: .*/train.csv"):
         load_data(tmp_path)
 
 

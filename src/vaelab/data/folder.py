@@ -20,6 +20,7 @@ from vaelab.data.deep import bands, open_image
 from vaelab.data.formats import FRAMES, HEAD, READ, SUFFIXES, conversion, kind_of, unread
 from vaelab.data.inflight import DECODING
 from vaelab.data.layout import read_layout
+from vaelab.data.part_words import part_of_word
 from vaelab.data.pixels import Geometry, Pixels, Shape, native_shape
 from vaelab.data.places import Archive, Folder, Paths, Place
 from vaelab.data.source import Source
@@ -172,7 +173,9 @@ class FolderSource(Source):
         where = self._place.name
         if note := unread([(kind, shown(name)) for name in names if (kind := self._kinds[name])]):
             return DataError(f"{where}: holds no images that are read. {note}")
-        if (table := next(filter(is_table, names), None)) is not None:
+        tables = [name for name in names if PurePosixPath(name).suffix.lower() in (".csv", ".tsv")]
+        if tables:
+            table = max(tables, key=lambda name: part_of_word(PurePosixPath(name).stem) == 0)
             return DataError(
                 f"{where}: holds no images but {counted(len(names), 'other file')}, a table among "
                 f"them. If its rows are images, pass it itself: {where}/{shown(table)}."

@@ -12,6 +12,7 @@ photos/labelled/cat/1.png       beside unlabelled images: the classes are below
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -289,6 +290,9 @@ def _like_parts(where: str, dirs: list[Dirs]) -> list[str]:
     found = {
         word: split[0] for each in dirs for word in each if (split := split_part(word)) is not None
     }
+    folds = {each[0] for each in dirs if each and each != _NO_CLASS}
+    if len(folds) > 1 and all(re.fullmatch(r"(?i)(cv)?fold[\W_]*\d+", name) for name in folds):
+        return [f"{where}: classes {' and '.join(sorted(folds)[:2])} look like folds, not classes."]
     if len({*found.values()}) < 2:
         return []
     first = [min(w for w, part in found.items() if part == p) for p in sorted({*found.values()})]
