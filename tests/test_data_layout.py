@@ -143,6 +143,92 @@ def test_only_test_images_are_a_set_of_their_own_and_that_is_said(tmp_path: Path
     assert "test images but no training images" in said(splits)
 
 
+# ------------------------------------------------------------- words for parts joined to others
+
+
+AB = {"train": {"a": 12, "b": 11}, "test": {"a": 3, "b": 2}}
+JOINED: dict[str, tuple[str, str]] = {
+    "twice": ("seg_train/seg_train/{}", "seg_test/seg_test/{}"),
+    "once": ("asl_train/{}", "asl_test/{}"),
+    "behind": ("train-birds2019/{}", "test-birds2020/{}"),
+    "german": ("Trainingsdaten/{}", "Testdaten/{}"),
+    "class behind": ("train_{}", "test_{}"),
+    "class in front": ("{}.train", "{}.test"),
+    "class in both": ("{0}/{0}_train", "{0}/{0}_test"),
+    "wrapped": ("x/birds train/images/{}", "x/birds test/images/{}"),
+}
+
+
+@pytest.mark.parametrize("form", JOINED)
+def test_words_for_parts_joined_to_others(form: str, tmp_path: Path) -> None:
+    for pattern, part in zip(JOINED[form], ("train", "test"), strict=True):
+        for kind, count in AB[part].items():
+            save_images(tmp_path / pattern.format(kind), noise(count, 6, 5))
+    splits = load_data(tmp_path, split=(1, 0, 0))
+    assert found(splits)["train"] == AB["train"]
+    assert found(splits)["test"] == AB["test"]
+    assert form == "german" or "folders are parts by their names" in said(splits)
+    assert "has no image" not in said(splits)
+
+
+def test_domains_of_two_parts_are_classes(tmp_path: Path) -> None:
+    tree(tmp_path, trainA=12, trainB=5, testA=2, testB=3, trainC=2)
+    splits = load_data(tmp_path, split=(1, 0, 0))
+    assert found(splits)["train"] == {"A": 12, "B": 5, "C": 2}
+    assert found(splits)["test"] == {"A": 2, "B": 3}
+    assert "trainA, trainB, trainC as train; testA, testB as test. What is joined" in said(splits)
+
+
+def test_classes_below_several_folders_of_a_part(tmp_path: Path) -> None:
+    tree(tmp_path, north_train__a=5, south_train__a=4, south_train__b=6, north_test__b=3)
+    splits = load_data(tmp_path, split=(1, 0, 0))
+    assert found(splits)["train"] == {"a": 9, "b": 6}
+    assert found(splits)["test"] == {"b": 3}
+
+
+def test_images_to_be_predicted_have_no_class(tmp_path: Path) -> None:
+    tree(tmp_path, seg_train__seg_train__a=8, seg_train__seg_train__b=8)
+    tree(tmp_path, seg_test__seg_test__a=3, seg_test__seg_test__b=2, seg_pred__seg_pred=4)
+    splits = load_data(tmp_path, split=(1, 0, 0))
+    assert found(splits)["test"] == {"a": 3, "b": 2}
+    assert splits.train.labels is not None
+    assert Counter(splits.train.labels.tolist()) == {-1: 4, 0: 8, 1: 8}
+    assert "seg_pred as images without labels" in said(splits)
+
+
+@pytest.mark.parametrize("names", [("latest", "trainers", "contest"), ("test_tube", "train set x")])
+def test_words_that_are_not_joined_are_classes(names: tuple[str, ...], tmp_path: Path) -> None:
+    tree(tmp_path, **dict.fromkeys(names[:1], 6), **dict.fromkeys((*names[1:], "owl"), 5))
+    splits = load_data(tmp_path)
+    assert splits.train.class_names == tuple(sorted((*names, "owl")))
+    assert ("look like parts" in said(splits)) == (names[0] == "test_tube")
+
+
+def test_folds_that_are_classes_are_said(tmp_path: Path) -> None:
+    tree(tmp_path, fold_1__a=5, fold_2__a=4)
+    assert "classes fold_1 and fold_2 look like folds, not classes" in said(load_data(tmp_path))
+
+
+def test_parts_of_some_classes_are_mixed_and_said(tmp_path: Path) -> None:
+    tree(tmp_path, cat__train=5, cat__test=4, dog=6)
+    splits = load_data(tmp_path)
+    assert splits.train.class_names == ("cat", "dog")
+    assert "folders train and test look like parts, but not all" in said(splits)
+
+
+@pytest.mark.parametrize("other", ["unlabelled", "unlabeled_images", "birds_unlabeled", ""])
+def test_labelled_images_are_gone_into(other: str, tmp_path: Path) -> None:
+    tree(tmp_path, labelled__a=6, labelled__b=7)
+    save_images(tmp_path / other, noise(4, 6, 5))
+    (tmp_path / "labelled" / "c").mkdir()
+    splits = load_data(tmp_path, split=(1, 0, 0))
+    assert splits.train.labels is not None
+    assert splits.train.class_names == ("a", "b")
+    assert Counter(splits.train.labels.tolist()) == {-1: 4, 0: 6, 1: 7}
+    assert "classes are the folders in labelled" in said(splits)
+    assert "Class c has no image" in said(splits)
+
+
 # ------------------------------------------------------------------------------------ kinds of file
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from PIL import Image
 
 from tests.test_data import noise, save_images
 from vaelab.data import Splits, load_data, summary
+from vaelab.data.roles import like_classes
 from vaelab.data.split import split_rows
 from vaelab.errors import ConfigError, DataError
 
@@ -201,7 +204,7 @@ HOLDOUT = "file,split,label\n000.png,train,a\n001.png,holdout,b\n"
         (f"file,species,class\n{TWO}", r"columns 'species' and 'class' could both be"),
         (f"file,age\n{AGES}", r"line 6, column 'age': 'old' is no number"),
         (TWICE, r"line 3: '000.png' was named before, in line 2"),
-        (HOLDOUT, r"column 'split' holds 'holdout' among parts"),
+        (HOLDOUT, r"line 3, column 'split': 'holdout' names no part. Write train, val or test"),
         ("file,age\n000.png,1,5\n", r"line 2 has 3 cells and the header has 2"),
         ('file,label\n"000.png,owl\n', "cannot be read"),
     ],
@@ -239,6 +242,207 @@ def test_rows_of_frames(tmp_path: Path) -> None:
         "s.tif#3": 30,
         "s.tif#12": 120,
     }
+
+
+# -------------------------------------------------------------------------------- parts and classes
+
+
+FLAGS: dict[str, tuple[str, Callable[[int], str], list[int]]] = {
+    "test": ("is_test", lambda k: str(k >= 15), [15, 0, 9]),
+    "train": ("train", lambda k: str(int(k < 15)), [15, 0, 9]),
+    "floats": ("isTrain", lambda k: str(float(k < 15)), [15, 0, 9]),
+    "valid": ("is_valid", lambda k: "yes" if k >= 15 else "no", [15, 9, 0]),
+    "two": ("is_val,is_test", lambda k: f"{int(15 <= k < 19)},{int(k >= 19)}", [15, 4, 5]),
+    "three": (
+        "train,validation,test",
+        lambda k: f"{k < 15},{15 <= k < 19},{k >= 19}",
+        [15, 4, 5],
+    ),
+    "with words": (
+        "split,test",
+        lambda k: f"{'train' if k < 15 else 'test'},{k >= 15}",
+        [15, 0, 9],
+    ),
+    "codes": ("set", lambda k: str(float(k >= 15)), [15, 9, 0]),
+    "three codes": ("partition", lambda k: str(int(k >= 15) + int(k >= 19)), [15, 4, 5]),
+    "some": ("is_test", lambda k: ["0", "1", ""][k % 3], [16, 0, 8]),  # unknown are trained on
+}
+
+
+@pytest.mark.parametrize("form", FLAGS)
+def test_columns_of_yes_and_no_are_parts(form: str, tmp_path: Path) -> None:
+    header, line, counts = FLAGS[form]
+    lines = [f"{k:03}.png,{KINDS[k]},{line(k)}" for k in range(N)]
+    (folder(tmp_path) / "labels.csv").write_text("\n".join([f"file,label,{header}", *lines]))
+    splits = load_data(tmp_path, split=(1, 0, 0))
+    own = [
+        len(part) if part is not splits.train else 0 for part in (splits.validation, splits.test)
+    ]
+    assert [len(splits.train), *own] == counts
+    assert not splits.train.attribute_names
+    assert "names the parts" in " ".join(splits.notes)
+
+
+@pytest.mark.parametrize(
+    ("header", "cells", "message"),
+    [
+        ("split", "123", r"line 2, column 'split': '1' names no part"),
+        ("subset", "AB", r"column 'subset': 'A' names no part"),
+        ("phase", ["train", "unseen"], r"line 3, column 'phase': 'unseen' names no part"),
+        ("dataset", ["train", "other"], r"line 3, column 'dataset': 'other' names no part"),
+        ("is_train,is_test", ["1,0", "1,1"], r"line 3 is in two parts, by column 'is_test'"),
+        ("split,is_test", ["test,1", "test,0"], r"line 3: columns 'split' and 'is_test' \(else"),
+    ],
+)
+def test_parts_that_are_none_are_errors(
+    header: str, cells: Sequence[str], message: str, tmp_path: Path
+) -> None:
+    lines = [f"{k:03}.png,{KINDS[k]},{cells[k % len(cells)]}" for k in range(N)]
+    (folder(tmp_path) / "labels.csv").write_text("\n".join([f"file,label,{header}", *lines]))
+    with pytest.raises(DataError, match=message):
+        load_data(tmp_path)
+
+
+@pytest.mark.parametrize("cell", ["{}", "fold{}"])
+def test_folds_and_origins_are_neither_attribute_nor_class(cell: str, tmp_path: Path) -> None:
+    lines = [f"{k:03}.png,{cell.format(k % 5)},{'xy'[k % 2]},{KINDS[k]}" for k in range(N)]
+    (folder(tmp_path) / "a.csv").write_text("\n".join(["file,fold,dataset,label", *lines]))
+    classes, values, notes = whole(tmp_path)
+    assert {*classes.values()} == {"owl", "fox"}
+    assert not values
+    assert "'fold', 'dataset' left alone" in notes
+
+
+@pytest.mark.parametrize("word", ["None", "none", "NA", "unknown"])
+def test_words_for_nothing_are_quoted_with_the_remedy(word: str, tmp_path: Path) -> None:
+    cells = [[word, "mild", "severe"][k % 3] for k in range(N)]
+    lines = [f"{k:03}.png,{cell}" for k, cell in enumerate(cells)]
+    (folder(tmp_path) / "labels.csv").write_text("\n".join(["file,label", *lines]))
+    classes, _, notes = whole(tmp_path)
+    assert Counter(classes.values()) == {"": 8, "mild": 8, "severe": 8}
+    assert f"8 images have {word!r} in column 'label' and so no label. If it is a class" in notes
+    lines = [f"{k:03}.png,{k % 3 or word}" for k in range(N)]  # numbers, and some unknown
+    (tmp_path / "labels.csv").write_text("\n".join(["file,label", *lines]))
+    classes, _, notes = whole(tmp_path)
+    assert Counter(classes.values()) == {"": 8, "1": 8, "2": 8}
+    assert f"8 images have {word!r} in column 'label' and so no label." in notes
+    assert "If it is a class" not in notes
+
+
+@pytest.mark.parametrize(
+    ("header", "cell", "expected"),
+    [
+        ("age", lambda k: 20 + k, None),  # as many as images
+        ("digit", lambda k: k % 10, "classes"),
+        ("target", lambda k: 20 + k, "classes"),  # named so
+        ("", lambda k: 20 + k, None),
+        ("", lambda k: k % 3, "classes"),
+        ("x,y", lambda k: f"{k % 7},{k % 5}", None),
+        ("y", lambda k: k % 5, "classes"),
+    ],
+)
+def test_whole_numbers_that_do_not_repeat_are_no_classes(
+    header: str, cell: Callable[[int], Any], expected: str | None, tmp_path: Path
+) -> None:
+    lines = [f"file,{header}"] if header else []
+    lines += [f"{k:03}.png,{cell(k)}" for k in range(N)]
+    (folder(tmp_path) / "labels.csv").write_text("\n".join(lines))
+    classes, values, notes = whole(tmp_path)
+    if expected:
+        assert [classes[f"{k:03}.png"] for k in range(N)] == [str(cell(k)) for k in range(N)]
+        assert not values
+        return
+    assert not classes
+    found = [list(values[f"{k:03}.png"].values()) for k in range(N)]
+    assert found == [[float(part) for part in str(cell(k)).split(",")] for k in range(N)]
+    assert "attribute" in notes
+
+
+def test_many_numbers_with_gaps_are_no_classes() -> None:
+    chance = np.random.default_rng(0)
+    assert not like_classes(chance.permutation(np.repeat(np.arange(0, 240, 2.0), 4)))
+    assert like_classes(chance.permutation(np.repeat(np.arange(120.0), 4)))
+    assert like_classes(chance.permutation(np.repeat(np.arange(0, 240, 2.0), 6)))
+
+
+# ------------------------------------------------------------------------------- rows and images
+
+
+def test_lines_of_json(tmp_path: Path) -> None:
+    root = folder(tmp_path / "data", lambda k: f"{'test' if k > 17 else 'train'}/{k:03}.png")
+    for part, rows in (("train", range(18)), ("test", range(18, N))):
+        lines = [
+            json.dumps(
+                {"file_name": f"{k:03}.png", "label": KINDS[k], "size": k / 4, "wild": k < 3}
+            )
+            for k in rows
+        ]
+        (root / part / "metadata.jsonl").write_text("\n".join(lines) + "\n")
+    splits = load_data(root, split=(1, 0, 0))
+    assert summary(splits)["classes"]["test"] == {"fox": 2, "owl": 4}
+    assert splits.train.attribute_names == ("size", "wild")
+    assert splits.train.attributes is not None
+    assert splits.train.attributes[:4].tolist() == [[0, 1], [0.25, 1], [0.5, 1], [0.75, 0]]
+    (root / "train" / "metadata.jsonl").write_text('{"file_name": "000.png"}\n[1]\n')
+    with pytest.raises(DataError, match=r"metadata.jsonl: line 2 is no JSON object. Write one"):
+        load_data(root)
+
+
+@pytest.mark.parametrize("table", ["train.csv", "train_labels.csv", "trainLabels.csv"])
+@pytest.mark.parametrize("above", ["", "images/"])
+def test_a_table_named_after_a_part_is_about_its_folder(
+    table: str, above: str, tmp_path: Path
+) -> None:
+    root = folder(tmp_path / "d", lambda k: f"{above}{'test' if k > 11 else 'train'}/{k % 12}.png")
+    lines = [f"{k},{KINDS[k]}" for k in range(12)]
+    (root / table).write_text("\n".join(["id,target", *lines]))
+    splits = load_data(root, split=(1, 0, 0))
+    assert [len(splits.train), len(splits.test)] == [12, 12]
+    assert summary(splits)["classes"]["train"] == {"fox": 4, "owl": 8}
+    assert splits.test.labels is not None
+    assert splits.test.labels.tolist() == [-1] * 12
+
+
+def test_tables_that_join_a_part_to_others_are_parts(tmp_path: Path) -> None:
+    root = folder(tmp_path / "data")
+    for name, rows in (("labels_train.csv", range(18)), ("labels_test.csv", range(18, N))):
+        lines = [f"{k:03}.png,{KINDS[k]}" for k in rows]
+        (root / name).write_text("\n".join(["file,label", *lines]))
+    assert len(load_data(root).test) == 6
+
+
+def test_rows_of_boxes_are_of_one_image(tmp_path: Path) -> None:
+    lines = [
+        f"{k:03}.png,{KINDS[k]},{k / 2},{box},{2 * box}" for k in range(N) for box in range(k % 3)
+    ]
+    root = folder(tmp_path / "data")
+    (root / "boxes.csv").write_text("\n".join(["file,class,weight,xmin,ymin", *lines]))
+    classes, values, notes = whole(root)
+    assert [classes[f"{k:03}.png"] for k in range(N)] == [
+        KINDS[k] if k % 3 else "" for k in range(N)
+    ]
+    assert values["004.png"] == {"weight": 2}
+    assert "8 images have several boxes ('xmin', 'ymin'), which were left alone" in notes
+    (root / "boxes.csv").write_text("file,class,xmin\n000.png,a,1\n000.png,b,1\n001.png,a,1\n")
+    with pytest.raises(
+        DataError, match=r"line 2, with another 'class' \('a', then 'b'\). Keep one"
+    ):
+        load_data(root)
+
+
+def test_classes_of_a_table_that_differ_by_case_are_said(tmp_path: Path) -> None:
+    lines = [f"{k:03}.png,{['cat', 'Cat', 'dog'][k % 3]}" for k in range(N)]
+    (folder(tmp_path) / "labels.csv").write_text("\n".join(["file,label", *lines]))
+    classes, _, notes = whole(tmp_path)
+    assert Counter(classes.values()) == {"cat": 8, "Cat": 8, "dog": 8}
+    assert "classes Cat and cat differ by case alone and are kept apart" in notes
+
+
+def test_a_folder_of_tables_of_pixels_names_the_file_to_pass(tmp_path: Path) -> None:
+    for name in ("train.csv", "test.csv"):
+        (tmp_path / name).write_text("label,pixel0\n1,0\n")
+    with pytest.raises(DataError, match=r"images, pass it itself: .*/train.csv"):
+        load_data(tmp_path)
 
 
 # ------------------------------------------------------------------------------------------- groups
@@ -290,7 +494,7 @@ def test_a_group_in_two_parts_of_the_data_is_a_leak(tmp_path: Path) -> None:
     lines = [f"{k:03}.png,s{k // 5}" for k in range(N)]
     (tmp_path / "meta.csv").write_text("\n".join(["file,slide", *lines]))
     notes = " ".join(load_data(tmp_path, group="slide").notes)
-    assert "Leak: 1 of 5 group lies in more than one part of the data (first: 's3', in tr" in notes
+    assert "Leak: 1 of 5 groups lies in more than one part of the data (first: 's3', in tr" in notes
     with pytest.raises(
         ConfigError, match=r"no table of .* has a column 'patient'. Columns: file, s"
     ):

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaelab.data.labels import MAX_CLASSES, join_labels
-from vaelab.data.layout import part_of_word
 from vaelab.data.levels import check_dtype
+from vaelab.data.part_words import part_of_word
 from vaelab.data.pixels import Geometry, Pixels, Shape, channels_first
 from vaelab.data.readers import Array, idx
 from vaelab.data.source import (

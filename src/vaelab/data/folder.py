@@ -16,9 +16,11 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from vaelab.data.formats import FORMATS, FRAMES, HEAD, READ, SUFFIXES, conversion, kind_of, unread
+from vaelab.data.deep import bands, open_image
+from vaelab.data.formats import FRAMES, HEAD, READ, SUFFIXES, conversion, kind_of, unread
 from vaelab.data.inflight import DECODING
 from vaelab.data.layout import read_layout
+from vaelab.data.part_words import part_of_word
 from vaelab.data.pixels import Geometry, Pixels, Shape, native_shape
 from vaelab.data.places import Archive, Folder, Paths, Place
 from vaelab.data.source import Source
@@ -67,6 +69,8 @@ class FolderSource(Source):
         self._place = place
         self._files: list[str] = []
         self._shape: Shape | None = None
+        self._bands = False
+        """Whether some images have channels that are no colours."""
         entries = place.entries()
         self._irregular = {entry.name for entry in entries if not entry.regular}
         found_kinds = _parallel(self._kind, [entry.name for entry in entries], _AHEAD)
@@ -169,6 +173,13 @@ class FolderSource(Source):
         where = self._place.name
         if note := unread([(kind, shown(name)) for name in names if (kind := self._kinds[name])]):
             return DataError(f"{where}: holds no images that are read. {note}")
+        tables = [name for name in names if PurePosixPath(name).suffix.lower() in (".csv", ".tsv")]
+        if tables:
+            table = max(tables, key=lambda name: part_of_word(PurePosixPath(name).stem) == 0)
+            return DataError(
+                f"{where}: holds no images but {counted(len(names), 'other file')}, a table among "
+                f"them. If its rows are images, pass it itself: {where}/{shown(table)}."
+            )
         if names:
             return DataError(
                 f"{where}: holds no images but {counted(len(names), 'other file')} (first: "
@@ -214,11 +225,28 @@ class FolderSource(Source):
             raise self.sizes_differ(sizes)
         if channels is None:
             channels = 1 if {*kinds} == {1} else 3  # what is transparent is composited
-            if len(kinds) > 1:
+            if self._bands:
+                channels = self._one_kind(kinds)
+            elif len(kinds) > 1:
                 self.conversion = "Grey, RGB and RGBA images are mixed; all were converted to RGB."
         self._shape = (channels, *(size or next(iter(sizes))))
         self.geometry = replace(self.geometry, channels=channels)
         return self._shape
+
+    def _one_kind(self, kinds: Counter[int]) -> int:
+        """The number of channels of images whose channels are not all colours."""
+        if len(kinds) > 1:
+            listed = ", ".join(f"{count:,} of {kind}" for kind, count in sorted(kinds.items()))
+            raise DataError(
+                f"{self.name}: images differ in channels ({listed}), and not all of these are "
+                "colours. Move those of another kind away, or save all as .npy."
+            )
+        (only,) = kinds
+        if only == 4:
+            self.conversion = (
+                "The fourth channel of the images is not said to be alpha: all four are kept."
+            )
+        return only
 
     def shapes(self) -> Counter[Shape]:
         """How many images have which shape before fitting, by their headers."""
@@ -245,6 +273,7 @@ class FolderSource(Source):
 
     def _header(self, image: Image.Image) -> Shape:
         shape = native_shape(image)
+        self._bands |= bands(image) > 0
         if image.format == "GIF" and shape[0] == 4:  # one colour of many that is left out
             return (3, *shape[1:])
         return shape
@@ -301,7 +330,7 @@ class FolderSource(Source):
             if not file.read(1):
                 raise DataError("empty")
             file.seek(0)
-            with Image.open(file, formats=FORMATS) as image:
+            with open_image(file) as image:
                 yield image
 
     def _try(self, name: str, use: Callable[[Image.Image], T]) -> T | str:

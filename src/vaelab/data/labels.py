@@ -64,6 +64,7 @@ def read_labels(
     if names is not None:
         found, more = _given_names(found, names, where)
         notes += more
+    notes += alike_by_case(where, [str(name) for name in found])
     if unknown := int((numbers == UNKNOWN).sum()):
         notes.append(f"{where}: {unknown:,} of {counted(count, 'image')} have no label.")
     return ClassLabels(numbers, tuple(str(name) for name in found), tuple(notes))
@@ -239,3 +240,15 @@ def without_images(names: Sequence[str], where: str) -> list[str]:
     has = "Class {} has" if len(names) == 1 else "Classes {} have"
     were = "was" if len(names) == 1 else "were"
     return [f"{where}: {has.format(listed)} no image and {were} left out."]
+
+
+def alike_by_case(where: str, classes: Sequence[str]) -> list[str]:
+    """The note on classes whose names differ by case alone."""
+    of: dict[str, list[str]] = {}
+    for name in classes:
+        of.setdefault(name.casefold(), []).append(name)
+    return [
+        f"{where}: classes {' and '.join(same)} differ by case alone and are kept apart."
+        for same in of.values()
+        if len(same) > 1
+    ]

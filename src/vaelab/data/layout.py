@@ -3,8 +3,11 @@
 photos/cat/1.png                a class a folder
 photos/train/cat/1.png          parts above classes; also Training, valid, dev, test_set, …
 photos/cat/train/1.png          or below them
+photos/seg_train/cat/1.png      a word for a part joined to others, where all folders have one
+photos/trainA/1.png             what is joined to it is the class where it differs
 photos/photos/train/cat/1.png   a folder that holds nothing but one folder is gone into
 photos/1.png, photos/unlabelled/1.png   beside class folders: images of no known class
+photos/labelled/cat/1.png       beside unlabelled images: the classes are below
 """
 
 from __future__ import annotations
@@ -17,16 +20,19 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from vaelab.data.labels import UNKNOWN, without_images
+from vaelab.data.labels import UNKNOWN, alike_by_case, without_images
+from vaelab.data.part_words import (
+    is_labelled,
+    is_predicted,
+    is_unlabelled,
+    part_of_word,
+    split_part,
+)
 from vaelab.data.source import PARTS
 from vaelab.errors import DataError, counted
 
-_STEMS = {
-    **dict.fromkeys(("train", "training", "trn"), 0),
-    **dict.fromkeys(("val", "valid", "validation", "validate", "dev", "publictest"), 1),
-    **dict.fromkeys(("test", "testing", "tst", "privatetest"), 2),
-}
-_UNLABELLED = ("unlabelled", "unlabeled", "nolabel", "nolabels")
+_NO_CLASS = ("unlabelled",)
+"""In place of the folders of an image that has no class."""
 
 Dirs = tuple[str, ...]
 
@@ -48,12 +54,6 @@ class Layout:
     notes: list[str] = field(default_factory=list)
 
 
-def part_of_word(word: str) -> int | None:
-    """The part that a word names, such as ``Training``, ``test_set`` or ``val``; None for none."""
-    plain = re.sub(r"[^a-z]", "", word.lower())
-    return _STEMS.get(plain, _STEMS.get(re.sub("(set|data|images|split)$", "", plain)))
-
-
 def read_layout(
     where: str, names: Sequence[str], folders: Sequence[str], left: dict[str, str]
 ) -> Layout:
@@ -73,12 +73,14 @@ def read_layout(
     dirs, wrapper = _unwrapped(dirs)
     if wrapper:
         found.notes.append(f"{where}: the images lie in {'/'.join(wrapper)}, the only folder.")
-    parts, dirs, above = _parts(where, names, dirs)
+    dirs = _labelled(where, dirs, found.notes)
+    parts, dirs, above = _joined_parts(where, dirs, found.notes) or _parts(where, names, dirs)
     if parts is not None:
         found.parts = np.array(parts, np.int8)
         if above:
             found.notes.append(f"{where}: the parts are the folders below those of the classes.")
         dirs = _unwrapped_parts(parts, dirs, found.notes)
+        dirs = _labelled(where, dirs, found.notes)
         if 0 not in parts and len({*parts}) == 1:  # of two, `split_rows` says so
             found.notes.append(
                 f"{where}: there are {PARTS[parts[0]]} images but no training images; all are "
@@ -87,7 +89,8 @@ def read_layout(
     _classes(where, names, dirs, parts, found)
     if found.class_names:
         known = {*found.class_names}
-        folders = [_composed(folder) for folder in folders]
+        full = {_composed(name)[:end] for name in names for end in _ends_of_folders(name)}
+        folders = [folder for folder in map(_composed, folders) if folder not in full]
         left = {_composed(folder): what for folder, what in left.items()}
         empty = _class_folders(folders, len(wrapper), above, parts is not None) - known
         found.notes += without_images(sorted(name for name in empty if name not in left), where)
@@ -118,8 +121,8 @@ def _parts(
     if any(top is not None for top in tops):
         loose = [
             row
-            for row, top in enumerate(tops)
-            if top is None and not (dirs[row] and _is_unlabelled(dirs[row][0]))
+            for row, (top, each) in enumerate(zip(tops, dirs, strict=True))
+            if top is None and not (each and _no_class(each[0]))
         ]
         if loose:
             part = dirs[next(row for row, top in enumerate(tops) if top is not None)][0]
@@ -128,7 +131,7 @@ def _parts(
                 f"into train, validation or test; or rename {part} if it is a class."
             )
         below = [
-            each[1:] if top is not None else each for each, top in zip(dirs, tops, strict=True)
+            each[1:] if top is not None else _NO_CLASS for each, top in zip(dirs, tops, strict=True)
         ]
         return [top or 0 for top in tops], below, False
     inner = [part_of_word(each[1]) if len(each) > 1 else None for each in dirs]
@@ -138,16 +141,105 @@ def _parts(
     return None, dirs, False
 
 
+def _labelled(where: str, dirs: list[Dirs], notes: list[str]) -> list[Dirs]:
+    """Mark what has no class; go into the folder of the rest, where that is all it says."""
+    dirs = [_NO_CLASS if each and is_unlabelled(each[0]) else each for each in dirs]
+    tops = {each[:1] for each in dirs if each and each != _NO_CLASS}
+    if len(tops) != 1 or not is_labelled((only := next(iter(tops)))[0]):
+        return dirs
+    notes.append(f"{where}: the classes are the folders in {only[0]}.")
+    return [each[1:] if each[:1] == only else each for each in dirs]
+
+
+def _joined_parts(
+    where: str, dirs: list[Dirs], notes: list[str]
+) -> tuple[list[int], list[Dirs], bool] | None:
+    """Parts by folders that all join a word for a part to others; None where not all do so.
+
+    The others are left out where they are the same in all, or each part has one folder; else they
+    are the classes, unless these are below.
+    """
+    for level in (0, 1):
+        if any(len(each) <= level and each != _NO_CLASS for each in dirs):
+            return None
+        tops = {each[level] for each in dirs if len(each) > level and not _no_class(each[level])}
+        found = {top: split for top in sorted(tops) if (split := split_part(top)) is not None}
+        if len(found) == len(tops) and _are_parts(found):
+            return _taken(where, dirs, level, found, notes)
+    return None
+
+
+def _are_parts(found: dict[str, tuple[int, str]]) -> bool:
+    """Whether folders of these parts and rests are parts, one of which is joined to a rest."""
+    rests = {rest for _, rest in found.values()}
+    parts = {part for part, _ in found.values()}
+    mixed = "" in rests and len(parts) < len(found)  # test and test_labels
+    return len(parts) > 1 and rests != {""} and not mixed
+
+
+def _taken(
+    where: str, dirs: list[Dirs], level: int, found: dict[str, tuple[int, str]], notes: list[str]
+) -> tuple[list[int], list[Dirs], bool]:
+    """Part of each image and its folders, of which that at ``level`` names the part."""
+    rests = {rest for _, rest in found.values()}
+    single = len({part for part, _ in found.values()}) == len(found)
+    classes = level == 0 and len(rests) > 1 and not single and not _below(dirs, found)
+    notes.append(_said_parts(where, dirs, level, found, classes))
+    parts, below = [], []
+    for each in dirs:
+        top = each[level] if len(each) > level else ""
+        part, rest = found.get(top, (0, ""))
+        parts.append(part)
+        kept = (rest,) if classes else each[:level]
+        below.append((*kept, *each[level + 1 :]) if top in found else _NO_CLASS)
+    return parts, below, level > 0
+
+
+def _said_parts(
+    where: str, dirs: list[Dirs], level: int, found: dict[str, tuple[int, str]], classes: bool
+) -> str:
+    """The note on folders that were read as parts though their names say more."""
+    of = [[top for top, (part, _) in found.items() if part == number] for number in range(3)]
+    said = [
+        f"{', '.join(tops[:3])}{' …' if len(tops) > 3 else ''} as {name}"
+        for name, tops in zip(PARTS, of, strict=True)
+        if tops
+    ]
+    others = {each[level] for each in dirs if len(each) > level} - {*found} - {*_NO_CLASS}
+    said += [f"{', '.join(sorted(others))} as images without labels"] if others else []
+    rest = " What is joined to these words is the class." if classes else ""
+    return f"{where}: folders are parts by their names: {'; '.join(said)}.{rest}"
+
+
+def _below(dirs: list[Dirs], found: dict[str, tuple[int, str]]) -> bool:
+    """Whether folders of several rests hold the same folders, which are the classes then."""
+    of: dict[str, set[str]] = {}
+    for each in dirs:
+        if each[0] in found:
+            of.setdefault(found[each[0]][1], set()).update(each[1:2])
+    inner = set().union(*of.values())
+    return len(inner) > 1 and len(inner) < sum(map(len, of.values()))
+
+
+def _no_class(word: str) -> bool:
+    """Whether images beside parts have no labels."""
+    return is_unlabelled(word) or is_predicted(word)
+
+
 def _unwrapped_parts(parts: list[int], dirs: list[Dirs], notes: list[str]) -> list[Dirs]:
     """Take away a folder within a part that repeats its name, or holds all of every part."""
     for part in {*parts}:
-        mine = [each for each, other in zip(dirs, parts, strict=True) if other == part]
-        first = {each[:1] for each in mine}
-        if len(first) == 1 and (word := next(iter(first))) and part_of_word(word[0]) == part:
-            dirs = [e[1:] if other == part else e for e, other in zip(dirs, parts, strict=True)]
-    while all(len(each) > 1 for each in dirs) and len({each[0] for each in dirs}) == 1:
-        notes.append(f"Within the parts the images lie in {dirs[0][0]}, the only folder.")
-        dirs = [each[1:] for each in dirs]
+        pairs = [*zip(dirs, parts, strict=True)]
+        first = {each[:1] for each, other in pairs if other == part and each != _NO_CLASS}
+        word = next(iter(first)) if len(first) == 1 else ()
+        if word and (split := split_part(word[0])) and split[0] == part:
+            dirs = [e[1:] if e[:1] == word and other == part else e for e, other in pairs]
+    while (tops := {each[:1] for each in dirs if each != _NO_CLASS}) and len(tops) == 1:
+        if not all(len(each) > 1 for each in dirs if each != _NO_CLASS):
+            break
+        (top,) = tops
+        notes.append(f"Within the parts the images lie in {top[0]}, the only folder.")
+        dirs = [each if each == _NO_CLASS else each[1:] for each in dirs]
     return dirs
 
 
@@ -155,7 +247,7 @@ def _classes(
     where: str, names: Sequence[str], dirs: list[Dirs], parts: list[int] | None, found: Layout
 ) -> None:
     """Take the first folder of each image as its class."""
-    words = [each[0] if each and not _is_unlabelled(each[0]) else None for each in dirs]
+    words = [each[0] if each and each != _NO_CLASS else None for each in dirs]
     if parts is not None and 0 in parts:
         words = _without_odd_parts(words, parts, found.notes)
     known = {word for word in words if word is not None}
@@ -165,7 +257,7 @@ def _classes(
         found.class_names = tuple(sorted(known, key=_by_number))
     else:
         found.class_names = tuple(sorted(known))
-    found.notes += _alike(where, found.class_names)
+    found.notes += [*alike_by_case(where, found.class_names), *_like_parts(where, dirs)]
     if len(known) == 1:
         only = found.class_names[0]
         found.notes.append(
@@ -193,15 +285,20 @@ def _by_number(name: str) -> tuple[int, str, str]:
     return len(digits), digits, name
 
 
-def _alike(where: str, classes: Sequence[str]) -> list[str]:
-    """The note on classes whose names differ by case alone."""
-    of: dict[str, list[str]] = {}
-    for name in classes:
-        of.setdefault(name.casefold(), []).append(name)
+def _like_parts(where: str, dirs: list[Dirs]) -> list[str]:
+    """The note on folders that look like parts, and were taken as classes or parts of them."""
+    found = {
+        word: split[0] for each in dirs for word in each if (split := split_part(word)) is not None
+    }
+    folds = {each[0] for each in dirs if each and each != _NO_CLASS}
+    if len(folds) > 1 and all(re.fullmatch(r"(?i)(cv)?fold[\W_]*\d+", name) for name in folds):
+        return [f"{where}: classes {' and '.join(sorted(folds)[:2])} look like folds, not classes."]
+    if len({*found.values()}) < 2:
+        return []
+    first = [min(w for w, part in found.items() if part == p) for p in sorted({*found.values()})]
     return [
-        f"{where}: classes {' and '.join(same)} differ by case alone and are kept apart."
-        for same in of.values()
-        if len(same) > 1
+        f"{where}: folders {' and '.join(first)} look like parts, but not all beside them do, so "
+        "they were not taken as parts: their images are mixed. Name them train and test at the top."
     ]
 
 
@@ -224,25 +321,28 @@ def _without_odd_parts(
 
 
 def _class_folders(folders: Sequence[str], wrapped: int, above: bool, in_parts: bool) -> set[str]:
-    """Names of all folders where classes are, those without images too."""
+    """Names of all folders without images that are where classes are."""
     found = set()
     for folder in folders:
         inner = folder.split("/")[wrapped:]
         if in_parts and not above:
-            if not inner or part_of_word(inner[0]) is None:
+            if not inner or split_part(inner[0]) is None:
                 continue
             inner = inner[1:]
-            if inner and part_of_word(inner[0]) is not None:  # training_set/training_set/cat
+            if inner and split_part(inner[0]) is not None:  # training_set/training_set/cat
                 inner = inner[1:]
-        if inner and not _is_unlabelled(inner[0]) and part_of_word(inner[0]) is None:
+        if inner and is_labelled(inner[0]):
+            inner = inner[1:]
+        if inner and not is_unlabelled(inner[0]) and split_part(inner[0]) is None:
             found.add(inner[0])
     return found
+
+
+def _ends_of_folders(name: str) -> list[int]:
+    """Where the folders of a path end."""
+    return [end for end, mark in enumerate(_composed(name)) if mark == "/"]
 
 
 def _composed(path: str) -> str:
     """A path with its letters composed, as other systems may have taken them apart."""
     return unicodedata.normalize("NFC", path)
-
-
-def _is_unlabelled(word: str) -> bool:
-    return re.sub(r"[^a-z]", "", word.lower()) in _UNLABELLED

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vaelab.data.arrays import ArraySource, Piece
-from vaelab.data.layout import part_of_word
+from vaelab.data.part_words import part_of_word
 from vaelab.data.pixels import Geometry
 from vaelab.data.readers import Array
 from vaelab.errors import DataError

@@ -19,7 +19,9 @@ from PIL.TiffImagePlugin import TiffImageFile
 from torch import Tensor
 
 from vaelab.config import Fit, ValueRange
-from vaelab.data.levels import Levels
+from vaelab.data.deep import bands, deep_values
+from vaelab.data.levels import Levels, to_uint8
+from vaelab.data.tiff import Tiff
 from vaelab.errors import DataError
 
 Pixels = NDArray[np.uint8]
@@ -101,6 +103,8 @@ class Geometry:
 
     def image(self, image: Image.Image, levels: Levels) -> Pixels:
         """Bring one opened image to ``(C, H, W)``: grey or RGB, unless other channels are named."""
+        if bands(image):
+            return self._of_bands(image, levels)
         before = levels.transparent
         pixels = np.asarray(self._resize(_plain(image, levels)))
         pixels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
@@ -108,6 +112,22 @@ class Geometry:
         if levels.transparent > before and len(found) != 4:
             levels.hidden += int(hidden(found[None]).sum())
         return found
+
+    def _of_bands(self, image: Image.Image, levels: Levels) -> Pixels:
+        """Bring channels that are no colours to ``(C, H, W)``."""
+        deep = deep_values(image)
+        assert deep is not None
+        values, _ = deep
+        have = values.shape[-1]
+        if self.channels not in (None, have):
+            raise DataError(
+                f"{have} channels that are not all colours cannot be made {colours(self.channels)}."
+                " Save the channels that you want as .npy, or leave --channels out"
+            )
+        layers = levels.pixels(values).transpose(2, 0, 1)
+        return np.stack(
+            [np.asarray(self._resize(Image.fromarray(np.ascontiguousarray(x)))) for x in layers]
+        )
 
     def batch(self, pixels: Pixels, levels: Levels | None = None) -> Pixels:
         """Bring ``(B, C, H, W)`` of any shape to the one asked for."""
@@ -210,10 +230,17 @@ def native_shape(image: Image.Image) -> Shape:
     if image.format != "PNG" or "exif" in image.info:  # else a PNG would be decoded to look for it
         if image.getexif().get(0x0112, 1) >= 5:  # the orientation tag: turned by 90 degrees
             width, height = height, width
-    return _channels(image), height, width
+    channels = _channels(image)
+    if channels > MAX_CHANNELS:
+        raise DataError(f"{channels:,} channels, more than {MAX_CHANNELS:,}")
+    return channels, height, width
 
 
 def _channels(image: Image.Image) -> int:
+    if number := bands(image):
+        return number
+    if isinstance(image, Tiff) and image.deep:
+        return 4 if image.alpha else image.samples
     if image.mode == "1" or image.mode[0] in "IF":
         return 1
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
@@ -223,21 +250,32 @@ def _channels(image: Image.Image) -> int:
 
 def _plain(image: Image.Image, levels: Levels) -> Image.Image:
     """Decode to mode L, RGB or RGBA, upright, in 8 bits."""
+    if (deep := deep_values(image)) is not None:
+        return _of_colours(*deep, levels)
     image = ImageOps.exif_transpose(image)
     if image.mode[0] in "IF":
         return Image.fromarray(levels.pixels(np.asarray(image)))
     image = image.convert(MODES[_channels(image)])
     values = np.asarray(image)
-    if image.mode != "RGBA":
+    if image.mode == "RGBA":
+        return _of_colours(values, True, levels)
+    found = levels.pixels(values)
+    return image if found is values else Image.fromarray(found)
+
+
+def _of_colours(values: NDArray[Any], has_alpha: bool, levels: Levels) -> Image.Image:
+    """An image of numbers ``(H, W, C)``: grey, RGB, or either with alpha."""
+    if not has_alpha:
         found = levels.pixels(values)
-        return image if found is values else Image.fromarray(found)
-    opaque = bool(values[..., 3].min() == 255)
+        return Image.fromarray(found[..., 0] if found.shape[-1] == 1 else found)
+    colour, of = values[..., :-1], values[..., -1:]
+    most = np.iinfo(of.dtype).max if of.dtype.kind in "ui" else 1
+    opacity = to_uint8(of, (0.0, float(most)))
+    opaque = bool(opacity.min() == 255)
     levels.transparent += not opaque
-    colour = values[..., :3]
     found = levels.pixels(colour, opaque)
-    if found is colour:
-        return image
-    return Image.fromarray(np.concatenate((found, values[..., 3:]), -1))
+    found = np.repeat(found, 3, -1) if found.shape[-1] == 1 else found
+    return Image.fromarray(np.concatenate((found, opacity), -1))
 
 
 def as_array(values: Any) -> NDArray[Any]:

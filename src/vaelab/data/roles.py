@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaelab.data.delimited import Table
-from vaelab.data.layout import part_of_word
+from vaelab.data.part_columns import flag_columns, flagged, joined, part_column
+from vaelab.data.part_words import plain
 from vaelab.errors import DataError
 
 FILE_WORDS = {
@@ -24,7 +25,6 @@ _LABEL_WORDS = {
     *("target", "y", "species", "klasse", "kategorie", "labelname", "labelid", "categoryname"),
     *("categoryid", "diagnosis", "classe", "etikett", "groundtruth", "truth"),
 }
-_SPLIT_WORDS = {"split", "set", "partition", "part", "subset", "usage", "phase", "dataset"}
 _INDEX_WORDS = {
     "",
     "unnamed0",
@@ -41,13 +41,14 @@ _INDEX_WORDS = {
 _GROUP_WORDS = {
     *("group", "groupid", "patient", "patientid", "subject", "subjectid", "slide", "slideid"),
     *("person", "personid", "participant", "participantid", "session", "sessionid", "scan"),
+    *("fold", "folds", "foldid", "kfold", "cvfold"),
 }
 _YES = {"yes", "true", "y", "t", "ja", "j", "wahr", "oui", "vrai", "si", "sí", "sim", "on"}
 _NO = {"no", "false", "n", "f", "nein", "falsch", "non", "faux", "não", "nao", "off"}
 UNKNOWN_WORDS = {"", "na", "n/a", "nan", "none", "null", "?", "-", "<na>", "unknown", "nil"}
 
+_MANY = 100
 _MOSTLY = 0.5  # of the cells are numbers in a column whose other cells are faults
-_CODES = {"0": 0, "1": 1, "2": 2}  # of CelebA's list of partitions
 _NUMBER = re.compile(r"[-+−]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?|[-+]?inf(inity)?", re.IGNORECASE)
 
 
@@ -60,11 +61,6 @@ class Roles:
     attributes: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     left: list[str] = field(default_factory=list)
     headers: dict[str, str] = field(default_factory=dict)
-
-
-def plain(word: str) -> str:
-    """A header in small letters and digits alone."""
-    return re.sub(r"[\W_]", "", word.lower())
 
 
 def own_name(where: str) -> str:
@@ -80,7 +76,8 @@ def is_label_word(header: str) -> bool:
 def find_roles(table: Table, file: int, group: str | None) -> Roles:
     """Tell what every column but that of the files is.
 
-    A column of persons or the like, or the one named ``group``, is neither label nor attribute.
+    A column of persons, folds or the like, or the one named ``group``, is neither label nor
+    attribute.
 
     Raises:
         DataError: two columns could be the labels, or a cell is no number among numbers.
@@ -89,17 +86,12 @@ def find_roles(table: Table, file: int, group: str | None) -> Roles:
     texts: list[int] = []
     attributes_only = table.where.lower().endswith("attributes.csv")
     named: list[int] = []
-    for column, name in enumerate(table.header):
-        cells = table.column(column)
-        if column == file or not any(cells) or _is_index(name, cells):
+    of_parts = _find_parts(table, [*_told(table, file, group)], roles)
+    for column in _told(table, file, group, roles.left):
+        name = table.header[column]
+        if column in of_parts:
             continue
-        if name == group or plain(name) in _GROUP_WORDS:
-            roles.left += [name] if name != group else []
-            continue
-        if (parts := _parts(name, cells, table)) is not None:
-            roles.split, roles.headers["split"] = parts, name
-            continue
-        is_label = is_label_word(name)
+        is_label = _is_label(table, column)
         values = _numbers(table, column, strict=not is_label)
         if is_label and (values is None or (_is_whole(values) and not attributes_only)):
             named.append(column)
@@ -115,13 +107,49 @@ def find_roles(table: Table, file: int, group: str | None) -> Roles:
     return roles
 
 
+def _told(
+    table: Table, file: int, group: str | None, left: list[str] | None = None
+) -> Iterator[int]:
+    """Columns that may say something of the images; those of groups are added to ``left``."""
+    for column, name in enumerate(table.header):
+        cells = table.column(column)
+        if column == file or not any(cells) or _is_index(name, cells):
+            continue
+        if name != group and plain(name) not in _GROUP_WORDS:
+            yield column
+        elif left is not None and name != group:
+            left.append(name)
+
+
+def _find_parts(table: Table, columns: Sequence[int], roles: Roles) -> set[int]:
+    """Read the parts; also which columns name them."""
+
+    def numbers(column: int) -> NDArray[np.float64] | None:
+        return _numbers(table, column, strict=False)
+
+    columns = [column for column in columns if not is_label_word(table.header[column])]
+    found = {c: part_column(table, c, own_name(table.where)) for c in columns}
+    words = {column: part for column, part in found.items() if part is not None}
+    flags = flag_columns(table, [c for c in columns if c not in words], numbers)
+    both = [*words.values(), flagged(table, flags, numbers)]
+    if (parts := joined(table, [part for part in both if part is not None])) is not None:
+        roles.split, roles.headers["split"] = parts.parts, parts.said
+    return {*words, *flags}
+
+
+def _is_label(table: Table, column: int) -> bool:
+    """Whether a header says that a column holds labels; beside x, y is a place."""
+    header = plain(table.header[column])
+    return header in _LABEL_WORDS and not (header == "y" and "x" in map(plain, table.header))
+
+
 def _choose_label(table: Table, roles: Roles, named: list[int], texts: list[int]) -> None:
     """Take the column that is named like a label, else the one of few words."""
     few = [column for column in texts if _is_few(table.column(column))]
     found = named or few
     only = list(roles.attributes)
     lists_labels = re.search("label|class|klasse", own_name(table.where))
-    if not found and len(only) == 1 and lists_labels and _is_whole(roles.attributes[only[0]]):
+    if not found and len(only) == 1 and lists_labels and like_classes(roles.attributes[only[0]]):
         found = [table.header.index(only[0])]
         del roles.attributes[only[0]]
     if len(found) > 1:
@@ -159,32 +187,31 @@ def _is_whole(values: NDArray[np.float64]) -> bool:
     return bool(len(known) and (known == np.rint(known)).all() and known.min() >= -1)
 
 
+def like_classes(values: NDArray[np.float64]) -> bool:
+    """Whether whole numbers repeat as those of classes do: by `_is_few`, or few of each are many.
+
+    More than 100 numbers with gaps between them and fewer than 5 images each are no classes.
+    """
+    if not _is_whole(values):
+        return False
+    known = values[~np.isnan(values)]
+    distinct = np.unique(known)
+    sparse = len(distinct) > _MANY and len(known) < 5 * len(distinct)
+    gaps = len(distinct) < distinct[-1] - distinct[0] + 1
+    return len(distinct) <= max(2, len(known) / 2) and not (sparse and gaps)
+
+
+def header_of(table: Table, column: int) -> str:
+    """The header of a column that has none: ``value`` for numbers that are no classes."""
+    values = _numbers(table, column, strict=False)
+    return "label" if values is None or like_classes(values) else "value"
+
+
 def _is_index(name: str, cells: Sequence[str]) -> bool:
     """Whether a column counts the rows."""
     if plain(name) not in _INDEX_WORDS or not all(cell.isdecimal() for cell in cells):
         return False
     return len({*cells}) == len(cells)
-
-
-def _parts(name: str, cells: Sequence[str], table: Table) -> list[int] | None:
-    """Part of each row if a column names parts; −1 where it names none."""
-    known = {cell for cell in cells if cell}
-    words = {cell: part_of_word(cell) for cell in known}
-    is_named = plain(name) in _SPLIT_WORDS
-    listed = "partition" in own_name(table.where) or plain(name) == "partition"
-    if is_label_word(name):
-        return None
-    if (plain(name) in ("split", "set") or listed) and known <= {*_CODES}:
-        return [_CODES.get(cell, -1) for cell in cells]
-    bad = [cell for cell, part in words.items() if part is None]
-    if not bad and (is_named or len(known) > 1):
-        return [-1 if not cell else words[cell] or 0 for cell in cells]
-    if plain(name) == "split" and len(bad) < len(known):
-        raise DataError(
-            f"{table.where}: column {name!r} holds {bad[0]!r} among parts. Write train, val or "
-            "test, or rename the column."
-        )
-    return None
 
 
 def _numbers(table: Table, column: int, strict: bool) -> NDArray[np.float64] | None:

@@ -176,7 +176,9 @@ class Source(ABC):
     def unreadable(self) -> DataError:
         """The error for unreadable images."""
         if len(self.bad) == self.count:
-            return DataError(f"{self.fault()}. Check the path, or convert them to PNG.")
+            told = ". " in self.bad[min(self.bad)]  # what to do
+            todo = "" if told else " Check the path, or convert them to PNG."
+            return DataError(f"{self.fault()}.{todo}")
         return DataError(f"{self.fault()}. Pass --skip-bad to leave them out.")
 
     def sizes_differ(self, sizes: Mapping[tuple[int, int], int]) -> DataError:

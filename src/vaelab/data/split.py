@@ -91,16 +91,15 @@ def split_rows(
             moved = spread_classes(pieces, torch.from_numpy(labels)[train], chance)
         for part, piece in zip([0, *drawn], pieces, strict=True):
             rows[part] = train[piece.sort().values]
-        names = " and ".join(
-            f"{count} {PARTS[part]}" for part, count in zip(drawn, counts, strict=True)
-        )
-        one = len(drawn) == 1 and counts == [1]
-        drew = "image was" if one else "images were"
+        mine = [*zip(drawn, counts, strict=True)]
+        names = " and ".join(f"{count} {PARTS[part]}" for part, count in mine) + " images were"
+        if 1 in counts:
+            were = " was" if counts == [1] else " were"
+            each = [counted(count, f"{PARTS[part]} image") for part, count in mine]
+            names = " and ".join(each) + were
         spread = ", classes spread over the parts as far as they go" if moved else ""
         whole = ", whole groups at a time" if kinds is not None else ""
-        notes.append(
-            f"{names} {drew} drawn from the training images by seed {seed}{spread}{whole}."
-        )
+        notes.append(f"{names} drawn from the training images by seed {seed}{spread}{whole}.")
     for part in standing:
         rows[part] = rows[0]
         notes.append(f"The {PARTS[part]} images are the training images: {why}.")
@@ -158,10 +157,10 @@ def leaking(rows: Sequence[Tensor], groups: Sequence[str]) -> list[str]:
         return []
     first = min(both)
     where = " and ".join(PARTS[part] for part in both[first])
-    lie = "group lies" if len(both) == 1 else "groups lie"
+    lie = "lies" if len(both) == 1 else "lie"
     return [
-        f"Leak: {len(both):,} of {len(of):,} {lie} in more than one part of the data (first: "
-        f"{first!r}, in {where}), so test images are not new to the model."
+        f"Leak: {len(both):,} of {len(of):,} groups {lie} in more than one part of the data "
+        f"(first: {first!r}, in {where}), so test images are not new to the model."
     ]
 
 

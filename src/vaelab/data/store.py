@@ -43,7 +43,7 @@ RANGE: TypeAdapter[ValueRange] = TypeAdapter(ValueRange)
 CHUNK_BYTES = 16 * 2**20  # of pixels read at a time
 
 _FOOTER = struct.Struct("<8sQI")
-_MAGIC = b"vaelab\0\2"
+_MAGIC = b"vaelab\0\3"
 _TEMPORARY = ".pixels.tmp"
 _ABANDONED = 3600.0  # seconds without a write after which a temporary file has no writer
 

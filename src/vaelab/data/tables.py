@@ -6,9 +6,8 @@ say something about them. What a column is, is told by its header and its cells 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -16,26 +15,28 @@ from numpy.typing import NDArray
 
 from vaelab.data.delimited import LARGEST, Table, parse
 from vaelab.data.formats import SUFFIXES
-from vaelab.data.labels import UNKNOWN, ClassLabels, read_labels
-from vaelab.data.layout import part_of_word
+from vaelab.data.gathered_columns import Columns, Read
+from vaelab.data.json_lines import parse_lines
 from vaelab.data.naming import SEVERAL, Found, Names
+from vaelab.data.part_words import part_of_word, plain, split_part
 from vaelab.data.places import Place
 from vaelab.data.roles import (
     FILE_WORDS,
-    UNKNOWN_WORDS,
-    Roles,
     find_roles,
-    is_label_word,
+    header_of,
     own_name,
-    plain,
 )
-from vaelab.data.source import PARTS, Source
+from vaelab.data.source import Source
 from vaelab.errors import ConfigError, DataError, counted
 from vaelab.opening import shown
 
-_SUFFIXES = (".csv", ".tsv", ".tab")
+_SUFFIXES = (".csv", ".tsv", ".tab", ".jsonl")
 _LISTS = ("list_attr_celeba.txt", "list_eval_partition.txt", "labels.txt", "attributes.txt")
-_NO_LABEL = UNKNOWN_WORDS - {"unknown", "none", "nil"}  # which may be names of classes
+_BOX_WORDS = {
+    *("x", "y", "w", "h", "xmin", "ymin", "xmax", "ymax", "x1", "y1", "x2", "y2", "x0", "y0"),
+    *("left", "top", "right", "bottom", "width", "height", "area", "cx", "cy"),
+    *("xcenter", "ycenter", "bboxx", "bboxy", "bboxw", "bboxh", "boxid", "bboxid", "objectid"),
+}
 _MEANT = ("label", "attribute", "annotation", "metadata", "class", "list_")
 
 
@@ -43,17 +44,6 @@ def is_table(name: str) -> bool:
     """Whether a file may be a table, by its name."""
     path = PurePosixPath(name.lower())
     return path.suffix in _SUFFIXES or path.name in _LISTS
-
-
-@dataclass(frozen=True)
-class _Read:
-    """A table whose rows name images: which each names, and what its columns are."""
-
-    table: Table
-    file: int
-    found: list[Found]
-    roles: Roles
-    by_number: bool
 
 
 class Tables:
@@ -75,23 +65,24 @@ class Tables:
         self.known: set[str] = set()
         """Tables that were read, or of which a note says why they were not."""
         self.notes: list[str] = []
-        self._tables: list[_Read] = []
+        self._tables: list[Read] = []
         index = Names(files if names else [])
         for name in names:
             if "submission" in own_name(name):  # a form to be filled in, whose labels are none
                 continue
-            found = self._read(name, index.below(str(PurePosixPath(name).parent)))
+            found = self._read(name, index.below(_folder_of(name, files)))
             if found is not None:
                 self._tables.append(found)
 
-    def _read(self, name: str, index: Names) -> _Read | None:
+    def _read(self, name: str, index: Names) -> Read | None:
         self.known.add(name)
         where = shown(name)
         where = where if self._place.name == where else f"{self._place.name}/{where}"
         meant = any(word in own_name(name) for word in _MEANT)
         try:
             with self._place.open(name) as file:
-                table = parse(file.read(LARGEST + 1), where)
+                parser = parse_lines if name.lower().endswith(".jsonl") else parse
+                table = parser(file.read(LARGEST + 1), where)
         except OSError as error:
             raise DataError(f"{where}: cannot be read ({error}). Check its permissions.") from None
         except DataError as error:
@@ -112,7 +103,9 @@ class Tables:
             self.notes.append(f"{where}: names no image ({about}) and was left alone.")
             return None
         roles = find_roles(table, column, self._group)
-        return _Read(table, column, found, roles, index.by_number)
+        read = Read(table, column, found, roles, index.by_number)
+        self.notes += _without_boxes(read)
+        return read
 
     def give(self, source: Source, rows: NDArray[np.int64]) -> None:
         """Give a source what the tables say of its images.
@@ -130,8 +123,8 @@ class Tables:
             )
         if not self._tables:
             return
-        maps = [_rows_of(read, source, rows) for read in self._tables]
-        columns = _Columns(source, self._tables, maps)
+        maps = [_rows_of(read, source, rows, self._group) for read in self._tables]
+        columns = Columns(source, self._tables, maps)
         columns.keep_groups(self._group)
         columns.keep_labels()
         columns.keep_attributes()
@@ -148,169 +141,6 @@ class Tables:
             )
 
 
-class _Columns:
-    """The columns of all tables, brought together."""
-
-    def __init__(
-        self, source: Source, tables: Sequence[_Read], maps: Sequence[NDArray[np.int64]]
-    ) -> None:
-        self.source, self.tables, self.maps = source, tables, maps
-        self.labels_unused: set[str] = set()
-
-    def keep_groups(self, group: str | None) -> None:
-        """Take the cells of the column that keeps images together."""
-        for read, mapped in zip(self.tables, self.maps, strict=True):
-            if group in read.table.header:
-                cells = np.array([*read.table.column(read.table.header.index(group)), ""], object)
-                old = self.source.groups or [""] * self.source.count
-                self.source.groups = [
-                    new or before for new, before in zip(cells[mapped], old, strict=True)
-                ]
-
-    def keep_labels(self) -> None:
-        """Take the labels, in place of what folders say unless only words suggest them."""
-        labels: list[str] | None = None
-        by = ""
-        for read, mapped in zip(self.tables, self.maps, strict=True):
-            if read.roles.label is None:
-                continue
-            header = read.roles.headers["label"]
-            if len(self.source.class_names) > 1 and not is_label_word(header):
-                self.labels_unused.add(read.table.where)
-                continue
-            new = ["" if row < 0 else read.table.rows[row][read.roles.label] for row in mapped]
-            new = ["" if cell.lower() in _NO_LABEL else cell for cell in new]
-            if all(
-                re.fullmatch(r"-?\d+\.0+", cell) for cell in new if cell
-            ):  # of pandas, with gaps
-                new = [cell.partition(".")[0] for cell in new]
-            if labels is not None:
-                new = _merged(labels, new, f"{by} and {read.table.where}", self.source)
-            labels, by = new, read.table.where
-        if labels is None:
-            return
-        folders = len(self.source.class_names)
-        found = read_labels(np.array(labels), self.source.count, by)
-        if found is None:
-            return
-        if folders > 1:
-            of_folders = self._words_of_folders(labels, found.numbers)
-            if of_folders is None:
-                self.source.notes.append(
-                    f"The classes are those of {by}; the {folders} class folders say otherwise and "
-                    "were not used."
-                )
-            else:
-                found = self._filled(labels, of_folders, by) or found
-        self.source.labels, self.source.class_names = found.numbers, found.names
-        self.source.notes += found.notes
-
-    def _words_of_folders(
-        self, labels: Sequence[str], numbers: NDArray[np.int64]
-    ) -> list[str] | None:
-        """What a table calls the class of each folder; None where they say different things."""
-        own = self.source.labels
-        assert own is not None
-        both = np.flatnonzero((numbers >= 0) & (own >= 0))
-        pairs = {(int(numbers[image]), int(own[image])): labels[image] for image in both.tolist()}
-        words = {folder: word for (_, folder), word in pairs.items()}
-        if len({number for number, _ in pairs}) != len(pairs) or len(words) != len(pairs):
-            return None
-        every = [words.get(k, name) for k, name in enumerate(self.source.class_names)]
-        return every if len({*every}) == len(every) else None
-
-    def _filled(self, labels: list[str], of_folders: list[str], by: str) -> ClassLabels | None:
-        """Labels of a table, and of the folders for images that have no row in it."""
-        own = self.source.labels
-        assert own is not None
-        maps = [
-            mapped
-            for read, mapped in zip(self.tables, self.maps, strict=True)
-            if read.roles.label is not None and read.table.where not in self.labels_unused
-        ]
-        left = np.flatnonzero((np.stack(maps) < 0).all(0) & (own >= 0))
-        if not len(left):
-            return None
-        for image in left.tolist():
-            labels[image] = of_folders[own[image]]
-        keep = "image keeps" if len(left) == 1 else "images keep"
-        self.source.notes.append(
-            f"{by}: {len(left):,} {keep} the class of the folder, having no row."
-        )
-        return read_labels(np.array(labels), self.source.count, by)
-
-    def keep_attributes(self) -> None:
-        """Take the attributes of all tables."""
-        found: dict[str, NDArray[np.float32]] = {}
-        for read, mapped in zip(self.tables, self.maps, strict=True):
-            for name, values in read.roles.attributes.items():
-                with np.errstate(over="ignore"):  # becomes infinite, which is refused
-                    column = np.append(values, np.nan)[mapped].astype(np.float32)
-                old = found.get(name)
-                if old is not None:
-                    both = ~np.isnan(old) & ~np.isnan(column)
-                    if (old[both] != column[both]).any():
-                        image = int(np.flatnonzero(both)[(old[both] != column[both]).argmax()])
-                        raise DataError(
-                            f"{read.table.where}: column {name!r} gives {column[image]:g} for "
-                            f"{self.source.title(image)}, and another table {old[image]:g}. Remove "
-                            "one of the columns."
-                        )
-                    column = np.where(np.isnan(column), old, column)
-                found[name] = column
-        if found:
-            where = " and ".join(r.table.where for r in self.tables if r.roles.attributes)
-            self.source.keep_attributes(tuple(found), np.stack([*found.values()], 1), where)
-
-    def keep_parts(self) -> None:
-        """Take the parts that a column names, or that tables are named by."""
-        parts = np.full(self.source.count, UNKNOWN, np.int8)
-        for read, mapped in zip(self.tables, self.maps, strict=True):
-            if read.roles.split is not None:
-                parts = _joined(parts, np.append(read.roles.split, -1)[mapped], read.table.where)
-        if (parts < 0).all() and len(self.tables) > 1:
-            named = [part_of_word(PurePosixPath(r.table.where).stem) for r in self.tables]
-            if None not in named and len({*named}) > 1:
-                for read, mapped, part in zip(self.tables, self.maps, named, strict=True):
-                    new = np.where(mapped >= 0, part or 0, UNKNOWN)
-                    parts = _joined(parts, new, read.table.where)
-                self.source.notes.append("The parts are those that the tables are named by.")
-        if (parts < 0).all():
-            return
-        own = self.source.parts
-        if own.any() and (own != parts)[parts >= 0].any():
-            image = int(((own != parts) & (parts >= 0)).argmax())
-            raise DataError(
-                f"{self.source.name}: {self.source.title(image)} is among the {PARTS[own[image]]} "
-                f"images by its folder and {PARTS[parts[image]]} by a table. Correct one of them."
-            )
-        unknown = int((parts < 0).sum())
-        if unknown and not own.any():
-            self.source.notes.append(
-                f"{counted(unknown, 'image')} without a part in the table "
-                f"{'is' if unknown == 1 else 'are'} among the training images."
-            )
-        self.source.parts = np.where(parts < 0, own, parts).astype(np.int8)
-
-
-def _joined(old: NDArray[np.int8], new: NDArray[np.int64], where: str) -> NDArray[np.int8]:
-    if ((old >= 0) & (new >= 0) & (old != new)).any():
-        raise DataError(
-            f"{where}: puts images into another part than another table does. Keep one."
-        )
-    return np.where(new >= 0, new, old).astype(np.int8)
-
-
-def _merged(old: list[str], new: list[str], where: str, source: Source) -> list[str]:
-    for image, (one, other) in enumerate(zip(old, new, strict=True)):
-        if one and other and one != other:
-            raise DataError(
-                f"{where}: give {source.title(image)} the labels {one!r} and {other!r}. Remove one "
-                "of the tables."
-            )
-    return [one or other for one, other in zip(old, new, strict=True)]
-
-
 def _with_header(table: Table, index: Names) -> Table:
     """A table whose first line names an image gets a header, and the line back."""
     found = [row for row, _ in index.column(table.header)]
@@ -324,13 +154,19 @@ def _with_header(table: Table, index: Names) -> Table:
     others = len(ends) - sum(ends)
     words = {row[c] for row in [table.header, *table.rows] for c, end in enumerate(ends) if not end}
     are_parts = "partition" in own_name(table.where) or None not in map(part_of_word, words)
-    name = "partition" if are_parts else "label"
+    lines = [table.lines[0] - 1 if table.lines else 1, *table.lines]
+    whole = replace(table, rows=[table.header, *table.rows], lines=lines)
     header = [
-        "file" if end else name if others == 1 else f"column {column + 1}"
+        "file"
+        if end
+        else f"column {column + 1}"
+        if others > 1
+        else "partition"
+        if are_parts
+        else header_of(whole, column)
         for column, end in enumerate(ends)
     ]
-    lines = [table.lines[0] - 1 if table.lines else 1, *table.lines]
-    return replace(table, header=header, rows=[table.header, *table.rows], lines=lines)
+    return replace(whole, header=header)
 
 
 def _files_in_header(table: Table, index: Names, found: Sequence[int | None]) -> list[bool]:
@@ -364,7 +200,9 @@ def _file_column(table: Table, index: Names) -> tuple[int | None, list[Found]]:
     return chosen
 
 
-def _rows_of(read: _Read, source: Source, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+def _rows_of(
+    read: Read, source: Source, rows: NDArray[np.int64], group: str | None
+) -> NDArray[np.int64]:
     """Row of the table for each image, −1 for none.
 
     Raises:
@@ -387,25 +225,67 @@ def _rows_of(read: _Read, source: Source, rows: NDArray[np.int64]) -> NDArray[np
             images = images[[source.title(int(i)).endswith(f"#{frame + 1}") for i in images]]
         for image in images.tolist():
             before = int(mapped[image])
-            if before >= 0 and not _alike(table, before, row, read.file):
+            if before >= 0 and (differ := _differ(read, before, row, group)):
                 raise DataError(
                     f"{table.where}: line {table.lines[row]}: {cell!r} was named before, in line "
-                    f"{table.lines[before]}, with other values. Remove one of the lines."
+                    f"{table.lines[before]}, with another {differ}. Keep one line an image; of "
+                    "boxes with labels of their own, cut out the boxes as images."
                 )
             mapped[image] = row
     return mapped
 
 
-def _alike(table: Table, one: int, other: int, file: int) -> bool:
-    """Whether two rows say the same, but for a number that counts them."""
-    return all(
-        a == b
-        for column, (a, b) in enumerate(zip(table.rows[one], table.rows[other], strict=True))
-        if column != file and plain(table.header[column]) not in ("", "unnamed", "index")
-    )
+def _differ(read: Read, one: int, other: int, group: str | None) -> str:
+    """What two rows about an image say differently, of what is used; "" for nothing."""
+    table, roles = read.table, read.roles
+    used = [] if roles.label is None else [roles.label]
+    used += [
+        table.header.index(name) for name in (*roles.attributes, group) if name in table.header
+    ]
+    for column in used:
+        a, b = table.rows[one][column], table.rows[other][column]
+        if a != b:
+            return f"{table.header[column]!r} ({a!r}, then {b!r})"
+    differ = roles.split is not None and roles.split[one] != roles.split[other]
+    return f"part ({roles.headers['split']})" if differ else ""
 
 
-def _said(read: _Read, columns: _Columns) -> str:
+def _without_boxes(read: Read) -> list[str]:
+    """Leave boxes alone where an image has several, as they are none of the image's attributes."""
+    table, attributes = read.table, read.roles.attributes
+    boxes = {name: table.header.index(name) for name in attributes if plain(name) in _BOX_WORDS}
+    of: dict[Found, set[tuple[str, ...]]] = {}
+    for row, found in zip(table.rows, read.found, strict=True):
+        if found[0] is not None:
+            of.setdefault(found, set()).add(tuple(row[column] for column in boxes.values()))
+    several = sum(len(rows) > 1 for rows in of.values())
+    if not several:
+        return []
+    for name in boxes:
+        del attributes[name]
+    read.roles.left += boxes
+    has = "image has" if several == 1 else "images have"
+    listed = ", ".join(map(repr, boxes))
+    return [f"{table.where}: {several:,} {has} several boxes ({listed}), which were left alone."]
+
+
+def _folder_of(name: str, files: Sequence[str]) -> str:
+    """The folder that a table is about: that of its part, as ``train/`` for ``train.csv``."""
+    path = PurePosixPath(name)
+    part, above = split_part(path.stem), path.parts[:-1]
+    found = set()
+    for file in files if part is not None else ():
+        inner = file.split("/")[:-1]
+        if (*inner[: len(above)],) != above:
+            continue
+        for end in range(len(above) + 1, len(inner) + 1):
+            if split := split_part(inner[end - 1]):  # the first that names a part
+                found |= {"/".join(inner[:end])} if part and split[0] == part[0] else set()
+                break
+    return found.pop() if len(found) == 1 else str(path.parent)
+
+
+def _said(read: Read, columns: Columns) -> str:
     """The note on what the columns were taken for."""
     header, roles = read.table.header, read.roles
     what = f"column {header[read.file]!r}" if header[read.file] else f"column {read.file + 1}"
@@ -415,7 +295,7 @@ def _said(read: _Read, columns: _Columns) -> str:
     elif roles.label is not None:
         roles.left.append(roles.headers["label"])
     if roles.split is not None:
-        said.append(f"{roles.headers['split']!r} names the parts")
+        said.append(f"{roles.headers['split']} names the parts")
     if names := list(roles.attributes):
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
         are = "is an attribute" if len(names) == 1 else "are attributes"
@@ -425,7 +305,7 @@ def _said(read: _Read, columns: _Columns) -> str:
     return f"{read.table.where}: {'; '.join(said)}."
 
 
-def _odd_rows(read: _Read) -> list[str]:
+def _odd_rows(read: Read) -> list[str]:
     """Notes on rows that name no image, and on those that repeat another."""
     notes, table = [], read.table
     without = [row for row, (file, _) in enumerate(read.found) if file is None]
