@@ -21,13 +21,12 @@ from vaelab.config import IN_MEMORY, DataConfig, Fit, ValueRange
 from vaelab.data import columns, toy
 from vaelab.data.arrays import idx_source, is_idx
 from vaelab.data.containers import READERS, UNREAD, file_source, refuse_pickled_images
-from vaelab.data.folder import FolderSource, path_source
+from vaelab.data.folder import path_source
 from vaelab.data.hashes import hash_all
 from vaelab.data.images import ImageSet, Splits
 from vaelab.data.in_hand import source_in_hand
 from vaelab.data.parquet import parquet_source, shards
 from vaelab.data.pixels import Geometry, colours
-from vaelab.data.places import Paths
 from vaelab.data.source import Progress, Source
 from vaelab.data.split import check_shares, split_rows
 from vaelab.data.store import Stored, default_cache, store
@@ -233,19 +232,7 @@ def _source(
         return toy.swiss_roll_source(geometry)
     if isinstance(source, (str, Path)):
         return _path_source(expanded(source), geometry, group)
-    if (paths := _paths(source)) is not None:
-        return FolderSource(Paths(paths), geometry)
     return source_in_hand(source, geometry, live)
-
-
-def _paths(source: Any) -> list[str | Path] | None:
-    """A list of paths, also as a column of pandas; None for anything else."""
-    if not isinstance(source, (list, tuple)) and not hasattr(source, "to_list"):
-        return None
-    found = source if isinstance(source, (list, tuple)) else source.to_list()
-    if not found or not all(isinstance(path, (str, Path)) for path in found):
-        return None
-    return list(found)
 
 
 def _path_source(path: Path, geometry: Geometry, group: str | None) -> Source:

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from vaelab.data.companions import part_of
 from vaelab.data.encoded import decoded
 from vaelab.data.fields import IMAGE_KEYS, LABEL_KEYS, column
 from vaelab.data.labels import join_labels
-from vaelab.data.named import part_of
 from vaelab.data.pixels import Geometry, Pixels, Shape
 from vaelab.data.readers import decoding
 from vaelab.data.source import Source, fingerprint

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaelab.data.arrays import ArraySource, Piece
+from vaelab.data.companions import part_of
 from vaelab.data.fields import LABEL_KEYS
-from vaelab.data.named import part_of
 from vaelab.data.pixels import MAX_PIXELS, Geometry
 from vaelab.data.readers import Array, decoding, in_memory
 from vaelab.errors import DataError
