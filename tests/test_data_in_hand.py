@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.test_data_sources import Column, Frame
+from tests.test_data_sources import Column, Frame, png
 from vaelab.data import Splits, load_data
 from vaelab.errors import DataError
 
@@ -291,3 +291,87 @@ def test_a_column_of_parts_is_honoured_everywhere(form: str, tmp_path: Path) -> 
     assert any("`split`" in note and "left alone" in note for note in other.notes)
     with pytest.raises(DataError, match="column 'split' holds 'later' among parts"):
         load_data(columns(form, ["later", *SPLIT[1:]], tmp_path))
+
+
+def test_a_column_of_parts_in_parquet(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+
+    def write(split: list[Any]) -> Path:
+        cells = {"image": [png(image) for image in IMAGES], "label": KINDS, "set": split}
+        parquet.write_table(pyarrow.table({**cells, "age": KINDS}), tmp_path / "a.parquet")
+        return tmp_path / "a.parquet"
+
+    splits = load_data(write(SPLIT))
+    assert [len(splits.train), len(splits.validation), len(splits.test)] == [14, 4, 6]
+    assert sorted(splits.test.take(torch.arange(6))[:, 0, 0, 1].tolist()) == [*range(18, 24)]
+    assert any("age left alone" in note for note in splits.notes)
+    missing = load_data(write([None, *SPLIT[1:]]))
+    assert len(missing.train) == 14
+    assert any("1 image without one is among the training images" in n for n in missing.notes)
+    assert any("'set' names no parts" in n for n in load_data(write(["A", "B"] * 12)).notes)
+
+
+# --------------------------------------------------------------------------- columns of pixels
+
+SQUARES = np.random.default_rng(3).integers(0, 256, (10, 11, 11), np.uint8)
+NUMBERED: dict[str, list[str]] = {
+    "from 0": [f"pixel{k}" for k in range(121)],
+    "from 1": [f"pixel{k + 1}" for k in range(121)],
+    "row and column": [f"{row + 1}x{column + 1}" for row in range(11) for column in range(11)],
+    "of scikit-learn": [f"pixel_{row}_{column}" for row in range(11) for column in range(11)],
+    "x and y": [f"x{column}y{row}" for row in range(11) for column in range(11)],
+    "numbers alone": [str(k) for k in range(121)],
+}
+
+
+@pytest.mark.parametrize("form", NUMBERED)
+@pytest.mark.parametrize("way", ["csv", "table"])
+@pytest.mark.parametrize("label", ["label", "kind", ""])
+def test_columns_of_pixels_go_by_their_numbers(
+    form: str, way: str, label: str, tmp_path: Path
+) -> None:
+    values = dict(zip(NUMBERED[form], SQUARES.reshape(10, 121).T.tolist(), strict=True))
+    columns = {name: values[name] for name in sorted(values)}
+    if label:
+        columns = {**columns, label: [k % 2 for k in range(10)]}
+    source: Any = Frame(columns)
+    if way == "csv":
+        rows = [
+            ",".join(columns),
+            *(",".join(map(str, r)) for r in zip(*columns.values(), strict=True)),
+        ]
+        source = tmp_path / "a.csv"
+        source.write_text("\n".join(rows))
+    splits = load_data(source)
+    found = [p.take(torch.arange(len(p)))[:, 0] for p in (splits.train, splits.validation)]
+    found.append(splits.test.take(torch.arange(len(splits.test)))[:, 0])
+    assert {each.numpy().tobytes() for each in torch.cat(found)} == {x.tobytes() for x in SQUARES}
+    assert splits.train.class_names == (("0", "1") if label else ())
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("p0,p1,p2,p4", "numbered from 0 to 4, and number 3 is missing"),
+        ("p0,p1,p2,p2", "column 'p2' is there twice"),
+        ("p0,p1,p1.1,p3,label", "number 2 is missing"),
+        ("p4,p5,p6,p7", "do not number the pixels of an image from 0 or 1"),
+        ("a1b1,a1b2,a2b1,a3b2", "do not number the pixels"),
+    ],
+)
+def test_numbers_that_are_missing_or_there_twice_are_named(
+    header: str, message: str, tmp_path: Path
+) -> None:
+    rows = [header, *[",".join(map(str, range(k, k + header.count(",") + 1))) for k in range(9)]]
+    (tmp_path / "a.csv").write_text("\n".join(rows))
+    with pytest.raises(DataError, match=message):
+        load_data(tmp_path / "a.csv")
+
+
+def test_columns_beside_the_pixels_are_named(tmp_path: Path) -> None:
+    rows = ["age,p0,p1,p2,p3,label,size", *[f"{k},1,2,3,{k},{k % 2},7" for k in range(9)]]
+    (tmp_path / "a.csv").write_text("\n".join(rows))
+    splits = load_data(tmp_path / "a.csv")
+    assert splits.train.shape == (1, 2, 2)
+    assert any("'age', 'size' left alone, beside the pixels" in note for note in splits.notes)

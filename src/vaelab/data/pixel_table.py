@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaelab.data.arrays import ArraySource, Piece
-from vaelab.data.companions import part_of
-from vaelab.data.fields import LABEL_KEYS
+from vaelab.data.companions import keep_parts, read_parts
+from vaelab.data.fields import LABEL_KEYS, PART_KEYS
+from vaelab.data.numbering import alike, in_order
 from vaelab.data.pixels import MAX_PIXELS, Geometry
 from vaelab.data.readers import Array, decoding, in_memory
 from vaelab.errors import DataError
@@ -25,7 +26,6 @@ from vaelab.opening import open_regular
 
 _LABELS = (*LABEL_KEYS, "emotion", "category", "character", "species")
 _NUMBERS = ("", "id", "index", "row", "unnamed: 0", "imageid")  # columns that count rows
-_USAGES = ("usage", "split", "set", "part", "subset")
 _LONGEST = 2**26  # bytes of a line
 _LOOK = 200  # lines by which the place of the labels is told
 
@@ -68,7 +68,7 @@ def layout(
         return _unnamed(where, width, rows)
     lower = [name.strip().lower() for name in names]
     label = next((lower.index(name) for name in _LABELS if name in lower), None)
-    usage = next((lower.index(name) for name in _USAGES if name in lower), None)
+    usage = next((lower.index(name) for name in PART_KEYS if name in lower), None)
     counts = [k for k, name in enumerate(lower) if name in _NUMBERS]
     left = [k for k in range(width) if k not in (label, usage, *counts)]
     if len(left) == 1 and rows and " " in rows[0][left[0]].strip():
@@ -83,11 +83,29 @@ def layout(
         left.remove(label)
     elif odd:
         raise _no_pixels(where, names[odd[0]], rows[0][odd[0]])
-    if not square_side(len(left)) and label is None and square_side(len(left) - 1):
-        label = left.pop(0)
+    pixels, label = _pixels(where, names, left, label, notes)
+    _check_square(where, len(pixels), label == 0 and len(pixels) == width - 1)
+    return Layout(tuple(pixels), label, usage, notes)
+
+
+def _pixels(
+    where: str, names: Sequence[str], left: list[int], label: int | None, notes: list[str]
+) -> tuple[list[int], int | None]:
+    """Columns of pixels in their order, and that of the label, which may be the one beside them."""
+    numbered = [left[k] for k in alike([names[k] for k in left])]
+    others = [k for k in left if k not in {*numbered}] if numbered else []
+    pixels = numbered or left
+    if label is None and not others and not square_side(len(left)) and square_side(len(left) - 1):
+        others, pixels = pixels[:1], pixels[1:]
+    if label is None and len(others) == 1:
+        label = others.pop()
         notes.append(f"{where}: column {names[label]!r} was read as the label.")
-    _check_square(where, len(left), label == 0 and len(left) == width - 1)
-    return Layout(tuple(left), label, usage, notes)
+    if others:
+        listed = ", ".join(repr(names[k]) for k in others[:5])
+        notes.append(f"{where}: {listed} left alone, beside the pixels.")
+    if not numbered:
+        return pixels, label
+    return [pixels[k] for k in in_order([names[k] for k in pixels], where)], label
 
 
 def _unnamed(where: str, width: int, rows: Sequence[Sequence[str]]) -> Layout:
@@ -109,6 +127,15 @@ def _counts(row: Sequence[str]) -> bool:
     if len(cells) <= 3 or first not in ("0", "1"):
         return False
     return cells == [str(int(first) + k) for k in range(len(cells))]
+
+
+def _shuffled(row: Sequence[str]) -> bool:
+    """Whether a row numbers the columns in another order, such as that of text: 0, 1, 10, 100, …"""
+    cells = [cell.strip() for cell in row]
+    if len(cells) <= 16 or not all(cell.isdecimal() and len(cell) < 9 for cell in cells):
+        return False
+    numbers = sorted(map(int, cells))
+    return numbers[0] <= 1 and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
 
 
 def _like_labels(column: Sequence[str]) -> tuple[bool, bool, int]:
@@ -175,7 +202,9 @@ def frame_source(frame: Any, geometry: Geometry) -> ArraySource:
         raise DataError(f"{where}: its columns hold {values.dtype}, no pixels. Pass numbers.")
     images = in_memory(whole(values).reshape(-1, side, side), where)
     labels = None if about.label is None else frame[frame.columns[about.label]]
-    usage = None if about.usage is None else [str(each) for each in frame[names[about.usage]]]
+    usage = None
+    if about.usage is not None:
+        usage = names[about.usage], list(frame[frame.columns[about.usage]])
     return _source(where, images, labels, usage, geometry, about.notes)
 
 
@@ -198,6 +227,7 @@ def csv_source(path: Path, geometry: Geometry) -> ArraySource:
         rows = list(_parsed(head, comma))
     named = not all(_number(cell) for cell in rows[0]) and not _text_row(rows)
     counted = not named and len(rows) > 1 and _counts(rows[0])
+    named |= not counted and len(rows) > 1 and _shuffled(rows[0])
     skip = int(named or counted)
     about = layout(where, rows[0] if named else None, rows[skip:], int(counted))
     if counted:
@@ -209,7 +239,10 @@ def csv_source(path: Path, geometry: Geometry) -> ArraySource:
     with decoding(where):
         table.survey()
     images = Array(where, (table.count, table.side, table.side), table.dtype, table.chunks)
-    return _source(where, images, table.labels, table.usages, geometry, about.notes, path)
+    usages = None
+    if about.usage is not None and table.usages is not None:
+        usages = rows[0][about.usage].strip(), table.usages
+    return _source(where, images, table.labels, usages, geometry, about.notes, path)
 
 
 def _text_row(rows: Sequence[Sequence[str]]) -> bool:
@@ -224,7 +257,7 @@ def _source(
     where: str,
     images: Array,
     labels: Any,
-    usages: Sequence[str] | None,
+    usages: tuple[str, Sequence[str]] | None,
     geometry: Geometry,
     notes: list[str],
     path: Path | None = None,
@@ -241,12 +274,12 @@ def _source(
         notes=notes,
     )
     if usages is not None:
-        known = {word: part_of(word) for word in set(usages)}
-        parts = [known[word] for word in usages]
-        if None in parts:
-            odd = usages[parts.index(None)]
-            raise DataError(f"{where}: part {odd!r} is no train, validation or test. Rename it.")
-        found.parts = np.array(parts, np.int8)
+        key, words = usages
+        parts = read_parts(words, key, where)
+        if parts is None:
+            found.notes.append(f"{where}: column {key!r} names no parts and was left alone.")
+        else:
+            keep_parts(found, parts, key)
     return found
 
 
@@ -354,8 +387,10 @@ class _Table:
         if len(pixels) == 1:
             cells = [row[pixels[0]].split() for row in rows]
         else:
-            cells = [row[pixels[0] : pixels[-1] + 1] for row in rows]
-            if pixels[-1] - pixels[0] + 1 != len(pixels):
+            start, end = pixels[0], pixels[0] + len(pixels)
+            if pixels == tuple(range(start, end)):
+                cells = [row[start:end] for row in rows]
+            else:
                 cells = [[row[k] for k in pixels] for row in rows]
         try:
             values = np.array(cells, np.float64)
