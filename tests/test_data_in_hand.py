@@ -121,9 +121,7 @@ def test_class_names_and_parts_in_lists() -> None:
         "x_test": list(IMAGES[16:]),
         "y_test": tuple(KINDS[16:]),
         "class_names": tuple(WORDS),
-        "x_unlabeled": IMAGES[:0],
     }
-    source.pop("x_unlabeled")
     splits = load_data(source)
     assert names(splits) == [WORDS[k] for k in KINDS]
     assert len(splits.test) == 8
@@ -150,6 +148,22 @@ def test_class_names_and_parts_in_lists() -> None:
 def test_what_is_not_read_is_named(source: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         load_data(source)
+
+
+def test_parts_that_are_mappings_and_two_images_of_colours() -> None:
+    parts = {
+        "test": {"image": list(IMAGES[16:]), "label": KINDS[16:]},
+        "train": {"image": list(IMAGES[:16]), "label": KINDS[:16], "class_names": WORDS},
+    }
+    splits = load_data(parts)
+    assert names(splits) == [WORDS[k] for k in KINDS]
+    assert len(splits.test) == 8
+    for axes in ((0, 1, 2), (2, 0, 1)):
+        two = tuple(np.full((16, 16, 3), 90 * k, np.uint8).transpose(axes) for k in (1, 2))
+        train = load_data(two, split=(1, 0, 0)).train
+        assert train.take(torch.arange(2)).unique().tolist() == [90, 180]
+    masks = load_data((IMAGES, IMAGES > 9))
+    assert any("left alone: it has the shape of images" in note for note in masks.notes)
 
 
 def test_images_with_None_or_in_a_list_with_their_labels() -> None:
@@ -375,3 +389,32 @@ def test_columns_beside_the_pixels_are_named(tmp_path: Path) -> None:
     splits = load_data(tmp_path / "a.csv")
     assert splits.train.shape == (1, 2, 2)
     assert any("'age', 'size' left alone, beside the pixels" in note for note in splits.notes)
+
+
+# ------------------------------------------------------------------------------------ in files
+
+
+def test_marks_and_unlabelled_images_in_an_npz_file(tmp_path: Path) -> None:
+    marks = (np.random.default_rng(4).random((24, 5)) < 0.4).astype(np.uint8)
+    marks[:4] = np.eye(5, dtype=np.uint8)[:4]  # one-hot rows in one part alone
+    arrays: dict[str, Any] = {
+        "train_images": IMAGES[4:20],
+        "train_labels": marks[4:20],
+        "val_images": IMAGES[:4],
+        "val_labels": marks[:4],
+        "test_images": IMAGES[20:],
+        "test_labels": marks[20:],
+    }
+    np.savez(tmp_path / "chest.npz", **arrays)
+    for source in (tmp_path / "chest.npz", arrays):
+        splits = load_data(source)
+        assert [found for _, _, found in every(splits)] == marks.astype(float).tolist()
+        assert "5 marks an image were read as attributes." in splits.notes
+    arrays = {"x_train": IMAGES[:10], "y_train": KINDS[:10], "x_unlabeled": IMAGES[10:18]}
+    arrays |= {"x_test": IMAGES[18:], "y_test": KINDS[18:]}
+    np.savez(tmp_path / "few.npz", **arrays)
+    for source in (tmp_path / "few.npz", arrays, {**arrays, "x_unlabeled": list(IMAGES[10:18])}):
+        splits = load_data(source, split=(1, 0, 0))
+        expected = [str(k) for k in KINDS[:10]] + [None] * 8 + [str(k) for k in KINDS[18:]]
+        assert names(splits) == expected
+        assert len(splits.test) == 6

@@ -125,8 +125,8 @@ def _is_stack(images: Any, rest: Sequence[Any]) -> bool:
     sides = _sides(rest[0]) if rest else ()
     if len(images.shape) == 2:  # rows of pixels, which is said
         return len(sides) == 1 and sides[0] == len(images)
-    if len(sides) > 2 and len(images.shape) == 3 and images.shape[2] <= 4:
-        return False  # two images
+    if len(sides) > 2 and len(images.shape) == 3:  # two images of colours, or images and masks
+        return bool(images.shape[2] > 4 and images.shape[0] not in (1, 3))
     return len(images.shape) > 2
 
 
@@ -194,8 +194,8 @@ def _mapping(source: Mapping[Any, Any], geometry: Geometry, live: bool) -> Sourc
     """Images by name with what goes with them, or data sets by the name of their part."""
     name = type(source).__name__
     if (parted := _parted(source)) is not None:
-        given, notes = parted
-        return given_source(given, geometry, name, notes=notes, live=live)
+        given, names, notes = parted
+        return given_source(given, geometry, name, *names, notes=notes, live=live)
     if any(part_of(str(key)) is None for key in source) and (found := _named(source, name)):
         given, names, notes = found
         return given_source(given, geometry, name, *names, notes=notes, live=live)
@@ -207,33 +207,42 @@ def _mapping(source: Mapping[Any, Any], geometry: Geometry, live: bool) -> Sourc
     return _sets(source, geometry, live)
 
 
-def _parted(source: Mapping[Any, Any]) -> tuple[list[Given], list[str]] | None:
-    """Images by the name of their part, each alone or with its labels; None for others.
+def _parted(
+    source: Mapping[Any, Any],
+) -> tuple[list[Given], tuple[Any, Any], list[str]] | None:
+    """Images by the name of their part, alone or with what goes with them; None for others.
 
-    ``{"train": x, "test": x}`` or ``{"train": (x, y), "test": (x, y)}``.
+    ``{"train": x, "test": x}``, ``{"train": (x, y), …}`` or ``{"train": {"images": x, …}, …}``.
     """
     given, notes = [], []
+    names: tuple[Any, Any] = (None, None)
     for key, value in source.items():
-        part = part_of(str(key))
-        if part is None and str(key).lower() in MORE:
-            part = 0
-        if part is None:
+        part = 0 if str(key).lower() in MORE else part_of(str(key))
+        found = None if part is None else _part(value, f"{type(source).__name__}[{key}]")
+        if found is None or part is None:
             return None
-        kind = kind_of(value)
-        if kind == "array" and len(value.shape) < 3:
-            return None
-        found = _together(value) if isinstance(value, (tuple, list)) and value else None
-        if kind in ("array", "paths"):
-            found = Given(value), []
-        if found is None and isinstance(value, (tuple, list)) and value:
-            of_paths = _items_of_paths(value)
-            found = None if of_paths is None else (of_paths[0][0], of_paths[1])
-        if found is None:
-            return None
-        given.append(replace(found[0], part=part, where=str(key)))
-        notes += found[1]
+        images, own, said = found
+        given.append(replace(images, part=part, where=str(key)))
+        names = own if names == (None, None) else names
+        notes += said
     given.sort(key=lambda each: each.part)
-    return (given, list(dict.fromkeys(notes))) if given else None
+    return (given, names, list(dict.fromkeys(notes))) if given else None
+
+
+def _part(value: Any, name: str) -> tuple[Given, tuple[Any, Any], list[str]] | None:
+    """The images of one part, with names and notes; None for a data set or anything else."""
+    kind = kind_of(value)
+    if kind == "paths" or (kind == "array" and len(value.shape) > 2):
+        return Given(value), (None, None), []
+    if isinstance(value, Mapping):
+        named = _named(value, name)
+        return (named[0][0], *named[1:]) if named is not None and len(named[0]) == 1 else None
+    if not isinstance(value, (tuple, list)) or not value:
+        return None
+    if (together := _together(value)) is not None:
+        return together[0], (None, None), together[1]
+    of_paths = _items_of_paths(value)
+    return None if of_paths is None else (of_paths[0][0], (None, None), of_paths[1])
 
 
 def _named(

@@ -68,7 +68,7 @@ def load_data(
         source: ``"mnist"`` (embedded; its own 55,000/5,000/10,000 split), ``"swiss-roll"`` (toy
             points), a path (folder or .zip of images, an image, folder of IDX files, .npy, .npz,
             …), a list of paths of images, an array or tensor ``(N, H, W)``, ``(N, C, H, W)`` or
-            ``(N, H, W, C)``, a tuple of one and its labels,
+            ``(N, H, W, C)``, a tuple of one of these and its labels,
             Keras' ``((x, y), (x, y))``, a mapping of arrays or of parts, a DataFrame, or any object
             with ``len(source)`` and ``source[index]`` that gives an image, ``(image, label, …)`` or
             ``{"image": …, "label": …}``. Labels are whole numbers or text; −1, None, NaN and ""

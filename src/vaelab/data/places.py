@@ -144,6 +144,11 @@ class Paths(Place):
         for path in self._paths:
             try:
                 status = expanded(path).stat()
+                if stat.S_ISDIR(status.st_mode):
+                    raise DataError(
+                        f"{shown(path)}: is a folder in a list of paths. Pass one folder alone, "
+                        f'or its images: sorted(pathlib.Path("{shown(path)}").rglob("*.png")).'
+                    )
                 found.append(Entry(path, stamp(status), stat.S_ISREG(status.st_mode)))
             except (OSError, ValueError):
                 found.append(Entry(path, "missing"))
