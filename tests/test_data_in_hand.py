@@ -287,7 +287,8 @@ def columns(form: str, split: list[Any], folder: Path) -> Any:
     if form == "a table of paths":
         return Frame({"path": saved(folder), "label": KINDS, "split": split})
     if form == "a mapping":
-        return {"images": IMAGES, "labels": KINDS, "split": np.array(split)}
+        words = np.array(split) if isinstance(split[0], str) else torch.tensor(split)
+        return {"images": IMAGES, "labels": KINDS, "split": words}
     rows = zip(images, KINDS, split, strict=True)
     return [{"image": image, "label": kind, "split": word} for image, kind, word in rows]
 
@@ -327,6 +328,16 @@ def test_a_column_of_parts_in_parquet(tmp_path: Path) -> None:
 
 
 # --------------------------------------------------------------------------- columns of pixels
+
+
+def test_a_table_with_one_cell_of_pixels_an_image_and_its_parts() -> None:
+    for scale in (1, 255):
+        cells = [" ".join(f"{p / scale:g}" for p in image[:9, :9].ravel()) for image in IMAGES]
+        frame = Frame({"emotion": KINDS, "pixels": cells, "Usage": SPLIT})
+        splits = load_data(frame)
+        assert [len(splits.train), len(splits.validation), len(splits.test)] == [14, 4, 6]
+        assert names(splits) == [str(k) for k in KINDS]
+
 
 SQUARES = np.random.default_rng(3).integers(0, 256, (10, 11, 11), np.uint8)
 NUMBERED: dict[str, list[str]] = {

@@ -277,7 +277,7 @@ def _keep_parts(
             f"{source.name}: {len(words)} parts for {counts[0]} images in `{key}`. Pass one an "
             "image."
         )
-    found = read_parts(words, key, source.name)
+    found = read_parts(as_array(words).tolist(), key, source.name)
     if found is None:
         source.notes.append(f"{source.name}: `{key}` names no parts and was left alone.")
     else:

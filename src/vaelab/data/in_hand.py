@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
-from pathlib import PurePath
 from typing import Any
 
 from PIL import Image
@@ -14,7 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from vaelab.data.companions import part_key, part_of
 from vaelab.data.fields import IMAGE_KEYS, LABEL_KEYS, column, read_raw
-from vaelab.data.formats import SUFFIXES
+from vaelab.data.framed import table_source
 from vaelab.data.given import (
     Given,
     given_source,
@@ -22,14 +21,11 @@ from vaelab.data.given import (
     is_column,
     is_frame,
     kind_of,
-    listed,
 )
 from vaelab.data.items import Items, ItemSource
 from vaelab.data.named import ATTRIBUTES, IMAGES, LABELS, MORE, named_source, part_index, sort_names
-from vaelab.data.pixel_table import frame_source
 from vaelab.data.pixels import Geometry, channels_first
 from vaelab.data.readers import in_memory
-from vaelab.data.roles import FILE_WORDS, is_label_word, plain
 from vaelab.data.source import Source
 from vaelab.errors import DataError
 
@@ -48,7 +44,7 @@ def source_in_hand(source: Any, geometry: Geometry, live: bool = False) -> Sourc
     if isinstance(source, Image.Image):
         source = [source]
     if is_frame(source):
-        return _table(source, geometry, live)
+        return table_source(source, geometry, live)
     if isinstance(source, TensorDataset):
         source = source.tensors
     if isinstance(source, Mapping):
@@ -337,42 +333,6 @@ def _sets(source: Mapping[Any, Any], geometry: Geometry, live: bool) -> Source:
     if unknown:
         found.notes.append(f"{', '.join(unknown)}: left alone, being no train, validation or test.")
     return found
-
-
-def _table(frame: Any, geometry: Geometry, live: bool) -> Source:
-    """Rows of a table: a column of images or paths with one of labels, or a column a pixel."""
-    keys = {str(name): name for name in frame.columns}
-    image = _image_column(frame, keys) if len(keys) <= 100 else None
-    if image is None:
-        return frame_source(frame, geometry)
-    label = column(keys, LABEL_KEYS) or next((key for key in keys if is_label_word(key)), None)
-    split = part_key(keys)
-    given = Given(
-        frame[keys[image]],
-        labels=None if label is None else frame[keys[label]],
-        parts=None if split is None else (split, listed(frame[keys[split]])),
-        where=image,
-    )
-    others = [key for key in keys if key not in (image, label, split)]
-    name = type(frame).__name__
-    notes = [f"{name}: {', '.join(others[:8])} left alone, beside the images."] if others else []
-    return given_source([given], geometry, name, notes=notes, live=live)
-
-
-def _image_column(frame: Any, keys: Mapping[str, Any]) -> str | None:
-    """The column that holds images, or paths of them; None where there is none."""
-    if not len(frame):
-        return None
-    found = column(keys, IMAGE_KEYS)
-    named = [key for key in keys if plain(key) in FILE_WORDS]
-    kinds = {key: kind_of(frame[keys[key]]) for key in {found, *named} - {None}}
-    if found is not None and kinds[found] == "pictures":
-        return str(found)
-    paths = [key for key in [found, *named] if key is not None and kinds[key] == "paths"]
-    first = {key: str((listed(frame[keys[key]]) or [""])[0]) for key in paths}
-    paths = [key for key in paths if not first[key].replace(" ", "").isdigit()]
-    ended = [key for key in paths if PurePath(first[key]).suffix.lower() in SUFFIXES]
-    return next(iter([*ended, *paths]), None)
 
 
 def _refuse_streams(source: Any) -> None:

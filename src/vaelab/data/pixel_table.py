@@ -76,7 +76,7 @@ def layout(
     notes = []
     if counts:
         notes.append(f"{where}: column {names[counts[0]]!r} counts rows and was left alone.")
-    odd = [k for k in left if rows and not _number(rows[0][k])]
+    odd = [k for k in left if rows and not is_number(rows[0][k])]
     if len(odd) == 1 and label is None:  # text beside numbers
         label = odd[0]
         notes.append(f"{where}: column {names[label]!r} was read as the label.")
@@ -141,7 +141,7 @@ def _shuffled(row: Sequence[str]) -> bool:
 def _like_labels(column: Sequence[str]) -> tuple[bool, bool, int]:
     """How much a column looks like labels: text, numbers without a gap, few of them."""
     kinds = {value.strip() for value in column}
-    text = any(not _number(value) for value in kinds)
+    text = any(not is_number(value) for value in kinds)
     numbers = set() if text else {float(value) for value in kinds}
     even = len(numbers) > 1 and max(numbers) - min(numbers) == len(numbers) - 1
     return text, even, -len(kinds) if len(kinds) > 1 else -len(column) - 1
@@ -153,7 +153,8 @@ def square_side(count: int) -> int:
     return side if side > 1 and side * side == count else 0
 
 
-def _number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Whether a cell is a number."""
     try:
         float(text)
     except ValueError:
@@ -225,7 +226,7 @@ def csv_source(path: Path, geometry: Geometry) -> ArraySource:
     comma = max(",;\t", key=head[0].count)
     with decoding(where):
         rows = list(_parsed(head, comma))
-    named = not all(_number(cell) for cell in rows[0]) and not _text_row(rows)
+    named = not all(is_number(cell) for cell in rows[0]) and not _text_row(rows)
     counted = not named and len(rows) > 1 and _counts(rows[0])
     named |= not counted and len(rows) > 1 and _shuffled(rows[0])
     skip = int(named or counted)
@@ -249,8 +250,8 @@ def _text_row(rows: Sequence[Sequence[str]]) -> bool:
     """Whether the first row is data though it holds text: a label at its one end."""
     if len(rows) < 2 or len(rows[0]) < 5:
         return False
-    words = [k for k, cell in enumerate(rows[0]) if not _number(cell)]
-    return words in ([0], [len(rows[0]) - 1]) and not _number(rows[1][words[0]])
+    words = [k for k, cell in enumerate(rows[0]) if not is_number(cell)]
+    return words in ([0], [len(rows[0]) - 1]) and not is_number(rows[1][words[0]])
 
 
 def _source(
