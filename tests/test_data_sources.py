@@ -20,7 +20,7 @@ from torch.utils.data import TensorDataset as Tensors
 
 from vaelab.config import IN_MEMORY, DataConfig
 from vaelab.data import Splits, load_config, load_data
-from vaelab.data.pixel_table import layout
+from vaelab.data.pixel_columns import layout
 from vaelab.errors import ConfigError, DataError, PickleError
 
 KINDS = np.arange(30) % 3

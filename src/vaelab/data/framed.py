@@ -10,7 +10,8 @@ from vaelab.data.companions import part_key
 from vaelab.data.fields import IMAGE_KEYS, LABEL_KEYS, column
 from vaelab.data.formats import SUFFIXES
 from vaelab.data.given import Given, given_source, kind_of, listed
-from vaelab.data.pixel_table import frame_source, is_number
+from vaelab.data.pixel_columns import is_number
+from vaelab.data.pixel_table import frame_source
 from vaelab.data.pixels import Geometry
 from vaelab.data.roles import FILE_WORDS, is_label_word, plain
 from vaelab.data.source import Source

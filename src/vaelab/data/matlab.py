@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from vaelab.data.arrays import ArraySource, is_plausible
 from vaelab.data.mat5 import MatFile
 from vaelab.data.named import IMAGES, LABELS, named_source, sort_names
-from vaelab.data.pixel_table import square_side, whole
+from vaelab.data.pixel_columns import square_side
+from vaelab.data.pixel_table import whole
 from vaelab.data.pixels import Geometry, channels_first
 from vaelab.data.readers import decoding, in_memory
 from vaelab.data.store import default_budget
