@@ -92,7 +92,7 @@ def test_mnist_split_depends_on_its_seed_alone() -> None:
 
 def test_load_config_reads_the_data_section(tmp_path: Path) -> None:
     path = tmp_path / "a.npy"
-    np.save(path, noise(20, 8, 4))
+    np.save(path, noise(20, 8, 5))
     config = DataConfig(
         spec=str(path),
         size=[6, 6],
@@ -260,7 +260,7 @@ def test_depths_become_eight_bits() -> None:
         (np.full((12, 4, 4), 1j), "holds complex128"),
         (np.full((12, 4, 4), -1), r"all values are -1. Pass --range LOW,HIGH"),
         (np.full((12, 4, 4), 7.5), r"all values are 7.5. Pass --range LOW,HIGH"),
-        (noise(12, 16), r"shape \(16,\).*Reshape"),
+        (noise(12, 16), r"shape \(12, 16\), no images.*reshape"),
         (noise(12, 5, 4, 6), r"shape \(5, 4, 6\).*fewer channels than rows and columns"),
         (noise(0, 4, 4), "no images"),
         (noise(12, 0, 4), "no pixels"),

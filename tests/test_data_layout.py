@@ -448,3 +448,25 @@ def test_no_home_long_numbers_and_damaged_members_are_no_foreign_errors(tmp_path
     with pytest.raises(DataError, match=f"{files[0].name}, damaged in the archive"):
         load_data(path)
     assert len(load_data(path, split=(1, 0, 0), skip_bad=True).train) == 11
+
+
+def test_a_workbook_is_no_archive_and_pcx_is_read(tmp_path: Path) -> None:
+    images = noise(12, 6, 5)
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / f"{number:02}.pcx")
+    with zipfile.ZipFile(tmp_path / "labels.xlsx", "w") as file:
+        file.writestr("xl/workbook.xml", "<a/>")
+    np.savez(tmp_path / "a.npz", images=images)
+    splits = load_data(tmp_path)
+    expect_images(splits, images[:, None])
+    assert "1 workbook (first: labels.xlsx)" in said(splits)
+    assert "Save the sheet of labels.xlsx as CSV" in said(splits)
+    assert "Name the NumPy file itself" in said(splits)
+    assert "unzip" not in said(splits)
+
+
+def test_folders_in_a_list_of_paths_are_named(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(DataError, match=r"a: is a folder in a list of paths.*rglob"):
+        load_data([tmp_path / "a", tmp_path / "b"])

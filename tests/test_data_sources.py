@@ -20,7 +20,7 @@ from torch.utils.data import TensorDataset as Tensors
 
 from vaelab.config import IN_MEMORY, DataConfig
 from vaelab.data import Splits, load_config, load_data
-from vaelab.data.pixel_table import layout
+from vaelab.data.pixel_columns import layout
 from vaelab.errors import ConfigError, DataError, PickleError
 
 KINDS = np.arange(30) % 3
@@ -298,7 +298,7 @@ class Stream(IterableDataset[Any]):
         (lambda: (image for image in IMAGES), r"Read them into a list first: list\(data\)"),
         (Stream, r"Stream: gives its items in one order alone.*list\(data\)"),
         (lambda: {"a": 1}, "has the keys a. Name its parts train, validation and test"),
-        (lambda: [("a.png", 1)] * 12, "item 0 is the text 'a.png'.*PIL.Image.open"),
+        (lambda: [("a.png", 1)] * 12, "12 of 12 images are unreadable .first: a.png, missing"),
         (lambda: [(IMAGES[0], object())] * 12, "item 0 has a label of type object"),
     ],
 )
@@ -476,6 +476,85 @@ def test_matlab_files(layout: str, tmp_path: Path) -> None:
     assert splits.train.shape == ((3, 5, 7) if layout in ("svhn", "first") else (1, 4, 4))
 
 
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("labels", [None, "cell", "letters", "numbers"])
+@pytest.mark.parametrize("axes", ["N H W", "H W N", "N H W C", "N C H W", "H W C N"])
+def test_the_axis_that_counts_is_found_without_a_guess(
+    axes: str, labels: str | None, packed: bool, tmp_path: Path
+) -> None:
+    from scipy.io import savemat
+
+    images = np.full((30, 12, 12, 3), 200, np.uint8)
+    images[:, 0, 0] = 50 + KINDS[:, None]
+    order = {
+        "N H W": (0, 1, 2),
+        "H W N": (1, 2, 0),
+        "N H W C": (0, 1, 2, 3),
+        "N C H W": (0, 3, 1, 2),
+        "H W C N": (1, 2, 3, 0),
+    }[axes]
+    array = images[..., 0] if len(order) == 3 else images
+    values: dict[str, Any] = {"faces": array.transpose(order)}
+    if labels is not None:
+        values["labels"] = {
+            "cell": TEXT.astype(object),
+            "letters": TEXT,
+            "numbers": (KINDS + 1)[:, None],
+        }[labels]
+    savemat(tmp_path / "a.mat", values, do_compression=packed)
+    splits = load_data(tmp_path / "a.mat")
+    names: list[str | None] = ["ox", "ape", "yak"]
+    expect(splits, [None] * 3 if labels is None else ["1", "2", "3"] if "n" in labels[0] else names)
+    assert splits.train.shape == (3 if "C" in axes else 1, 12, 12)
+
+
+def test_matlab_shapes_that_leave_it_open(tmp_path: Path) -> None:
+    from scipy.io import savemat
+
+    chance = np.random.default_rng(8)
+    for shape in ((16, 16, 16), (30, 20, 25), (100, 256)):
+        savemat(tmp_path / "a.mat", {"X": chance.integers(0, 256, shape).astype(np.uint8)})
+        with pytest.raises(DataError, match=r"X: has shape .* may "):
+            load_data(tmp_path / "a.mat")
+    faces = chance.integers(0, 256, (28, 20, 600)).astype(np.uint8)
+    savemat(tmp_path / "a.mat", {"ff": faces})
+    assert load_data(tmp_path / "a.mat").train.shape == (1, 28, 20)
+    savemat(tmp_path / "a.mat", {"image": faces[..., :3]})
+    assert load_data(tmp_path / "a.mat").train.shape == (3, 28, 20)
+    cube = {"X": faces[:20, :, :20], "y": np.arange(20) % 2}
+    savemat(tmp_path / "a.mat", cube)
+    with pytest.raises(DataError, match="axis 1 or 2 or 3 may count the images"):
+        load_data(tmp_path / "a.mat")
+    named = {"X": faces, "y": np.arange(600) % 2 + 1, "class_names": np.array(["q", "r"], object)}
+    savemat(tmp_path / "a.mat", {**named, "info": "of a camera"})
+    splits = load_data(tmp_path / "a.mat")
+    assert splits.train.class_names == ("q", "r")
+    assert any("info left alone" in note for note in splits.notes)
+
+
+def test_texts_of_matlab_files_are_those_that_scipy_reads(tmp_path: Path) -> None:
+    from scipy.io import savemat
+
+    from vaelab.data.mat5 import MatFile
+
+    words = ["", "añ", "long word", "x", "日本"]
+    values = {"cell": np.array(words, object), "mixed": np.array(["a", 1.5], object)}
+    for packed in (False, True):
+        savemat(tmp_path / "a.mat", {**values, "rows": words}, do_compression=packed)
+        file = MatFile(tmp_path / "a.mat")
+        found = {e.name: file.texts(e) for e in file.entries if e.is_text}
+        assert found["mixed"] is None
+        for name in ("cell", "rows"):
+            texts = found[name]
+            assert texts is not None
+            assert texts.tolist() == words
+        data = (tmp_path / "a.mat").read_bytes()
+        for cut in range(130, len(data), 7):
+            (tmp_path / "cut.mat").write_bytes(data[:cut])
+            with pytest.raises(DataError):
+                load_data(tmp_path / "cut.mat")
+
+
 def test_matlab_faults(tmp_path: Path) -> None:
     from scipy.io import savemat
 
@@ -507,7 +586,7 @@ def test_numbers_of_matlab_files_are_those_that_scipy_reads(packed: bool, tmp_pa
     file, read = MatFile(tmp_path / "a.mat"), loadmat(tmp_path / "a.mat")
     assert {entry.name for entry in file.entries} == {*values}
     for entry in file.entries:
-        if entry.name in ("text", "cell", "z"):
+        if entry.name in ("text", "cell", "z"):  # which are no numbers
             assert entry.dtype is None
         else:
             found = file.read(entry)
@@ -529,6 +608,23 @@ def test_hdf5_files_and_matlab_7_3(tmp_path: Path) -> None:
     with (tmp_path / "b.mat").open("r+b") as file:
         file.write(b"MATLAB 7.3 MAT-file")
     expect(load_data(tmp_path / "b.mat"), ["0", "1", "2"])
+
+
+def test_what_is_left_alone_in_an_hdf5_file_is_said(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["images"], file["labels"] = IMAGES, TEXT.tolist()  # text of variable length
+    notes = load_data(tmp_path / "a.h5").notes
+    assert any("labels left alone, as it is" in note and "'S'" in note for note in notes)
+    with h5py.File(tmp_path / "b.mat", "w", userblock_size=512) as file:
+        file["X"] = IMAGES.transpose(0, 3, 2, 1)
+        letters = file.create_dataset("y", data=np.full((3, 30), 97, np.uint16))
+        letters.attrs["MATLAB_int_decode"] = np.int32(2)
+    with (tmp_path / "b.mat").open("r+b") as file:
+        file.write(b"MATLAB 7.3 MAT-file")
+    splits = load_data(tmp_path / "b.mat")
+    assert splits.train.attributes is None
+    assert any("y left alone" in note for note in splits.notes)
 
 
 def test_no_link_leads_out_of_an_hdf5_file(tmp_path: Path) -> None:
@@ -744,13 +840,13 @@ def test_lists_by_name_are_images_with_labels(form: str) -> None:
     data = {"image": images, "label": [k % 2 for k in range(10)], "id": list("abcdefghij")}
     splits = load_data(data, size=(6, 8))
     assert splits.train.class_names == ("0", "1")
-    assert any(note.startswith("id: left alone") for note in splits.notes)
+    assert any(note == "dict: id left alone, beside the images." for note in splits.notes)
     for part in (splits.train, splits.validation, splits.test):
         assert part.labels is not None
         values = part.take(torch.arange(len(part)))[:, 0, 3, 3]
         assert (values // 20 % 2).tolist() == part.labels.tolist()
     assert load_data({"images": images}, size=(6, 8)).train.labels is None
-    with pytest.raises(DataError, match="has 3 labels for 10 images"):
+    with pytest.raises(DataError, match=r"dict\[image\]: 3 labels for 10 images"):
         load_data({"image": images, "label": [0, 1, 0]})
 
 

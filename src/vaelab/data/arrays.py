@@ -6,7 +6,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vaelab.data.labels import MAX_CLASSES, join_labels
+from vaelab.data.companions import Beside, attach
+from vaelab.data.labels import MAX_CLASSES
 from vaelab.data.levels import check_dtype
 from vaelab.data.part_words import part_of_word
 from vaelab.data.pixels import Geometry, Pixels, Shape, channels_first
@@ -22,12 +23,12 @@ from vaelab.data.readers import Array, idx
 from vaelab.data.source import (
     PARTS,
     Source,
-    check_attributes,
     check_names,
     fingerprint,
 )
 from vaelab.errors import DataError
 
+_LONG = 4  # times as long as wide is the longest image that is taken for one
 _LARGE = 2**28  # bytes of labels that are always read
 
 _IDX_NAME = re.compile(
@@ -48,7 +49,19 @@ class Piece:
 
 
 class ArraySource(Source):
-    """Images from arrays, one after another."""
+    """Images from arrays, one after another.
+
+    Arguments:
+        name: how messages call it.
+        pieces: the arrays.
+        geometry: the shape asked for.
+        place: the file or folder that holds them.
+        files: by whose times of change a cache is kept.
+        class_names: of classes 0 … K − 1.
+        attribute_names: of the attributes.
+        notes: what was assumed.
+        counted: whether the first axis is known to count the images.
+    """
 
     def __init__(
         self,
@@ -60,7 +73,10 @@ class ArraySource(Source):
         class_names: Array | None = None,
         attribute_names: Array | None = None,
         notes: Sequence[str] = (),
+        counted: bool = True,
     ) -> None:
+        if not counted and len(pieces) == 1:
+            pieces, notes = stacked(pieces[0], notes)
         self._pieces = pieces
         for piece in pieces:
             if not piece.images.shape or piece.images.shape[0] == 0:
@@ -71,51 +87,11 @@ class ArraySource(Source):
         self.parts = np.repeat(np.array([piece.part for piece in pieces], np.int8), counts)
         if place is not None:
             self.place, self.digest = str(place.resolve()), fingerprint(files)
-        names = None if class_names is None else names_of(class_names)
-        parts = [
-            (p.labels and bounded(p.labels, p.images), p.images.shape[0], _where(p)) for p in pieces
-        ]
-        self.keep_labels(join_labels(parts, name, names))
-        attributes = self._attributes()
-        if attributes is not None:
-            columns = attributes.shape[1]
-            titles = tuple(f"attribute {column}" for column in range(columns))
-            if attribute_names is not None:
-                titles = check_names(names_of(attribute_names), columns, attribute_names.where)
-            self.keep_attributes(titles, attributes, name)
-
-    def _attributes(self) -> NDArray[np.float32] | None:
-        """Attributes of all pieces, NaN where a piece has none; None where no piece has any."""
-        found = [
-            None
-            if piece.attributes is None
-            else check_attributes(
-                bounded(piece.attributes, piece.images),
-                piece.images.shape[0],
-                piece.attributes.where,
-            )
-            for piece in self._pieces
-        ]
-        widths = {rows.shape[1] for rows in found if rows is not None}
-        if not widths:
-            return None
-        if len(widths) > 1:
-            raise DataError(
-                f"{self.name}: its parts have {' and '.join(map(str, sorted(widths)))} attributes. "
-                "Give all parts the same."
-            )
-        if missing := [
-            piece for piece, rows in zip(self._pieces, found, strict=True) if rows is None
-        ]:
-            count = sum(piece.images.shape[0] for piece in missing)
-            self.notes.append(f"{self.name}: {count:,} images have no attributes.")
-        return np.concatenate(
-            [
-                np.full((piece.images.shape[0], *widths), np.nan, np.float32)
-                if rows is None
-                else rows
-                for piece, rows in zip(self._pieces, found, strict=True)
-            ]
+        attach(
+            self,
+            [_beside(piece) for piece in pieces],
+            None if class_names is None else names_of(class_names),
+            None if attribute_names is None else names_of(attribute_names),
         )
 
     def measure(self) -> Shape:
@@ -158,6 +134,11 @@ class ArraySource(Source):
                 yield fitted
 
     def _layout(self, array: Array) -> tuple[Shape, tuple[int, ...]]:
+        if len(array.shape) == 2:
+            raise DataError(
+                f"{array.where}: has shape {array.shape}, no images (N, H, W). If it is one image, "
+                "pass array[None]; if each row is one, pass array.reshape(-1, HEIGHT, WIDTH)."
+            )
         try:
             check_dtype(array.dtype)
             return channels_first(array.shape[1:])
@@ -165,8 +146,52 @@ class ArraySource(Source):
             raise DataError(f"{array.where}: {error}.") from None
 
 
-def _where(piece: Piece) -> str:
-    return (piece.labels or piece.images).where
+def _beside(piece: Piece) -> Beside:
+    labels, attributes = (
+        None if each is None else bounded(each, piece.images)
+        for each in (piece.labels, piece.attributes)
+    )
+    where = (piece.labels or piece.attributes or piece.images).where
+    return Beside(piece.images.shape[0], where, labels, attributes)
+
+
+def stacked(piece: Piece, notes: Sequence[str]) -> tuple[list[Piece], list[str]]:
+    """A lone array as images: one image (H, W, C) is not taken for H images (W, C).
+
+    Raises:
+        DataError: it may be the one or the other.
+    """
+    array, where, shape = piece.images, piece.images.where, piece.images.shape
+    if piece.labels is not None or piece.attributes is not None:
+        return [piece], [*notes]
+    if len(shape) != 3:
+        return [piece], [*notes]
+    first, second, last = shape
+    as_one, as_several = "array[None]", f"{first:,} images of {second}×{last}"
+    if second > 4 >= last:
+        one, several = is_plausible(first, second), second <= _LONG * last
+        if one == several:
+            raise DataError(
+                f"{where}: has shape {shape}, which is one image of {last} channels or "
+                f"{as_several}. Pass {as_one} for one image, or array[:, None] for several."
+            )
+        if one:
+            said = f"{where}: shape {shape} was read as one image; array[:, None] is {as_several}."
+            return [replace(piece, images=alone(array))], [*notes, said]
+    elif not (first in (3, 4) and min(second, last) > 4):
+        return [piece], [*notes]
+    said = f"{where}: shape {shape} was read as {as_several}; {as_one} is one image."
+    return [piece], [*notes, said]
+
+
+def is_plausible(height: int, width: int) -> bool:
+    """Whether these are the sides of an image: no more than four to one, and none below five."""
+    return min(height, width) > 4 and max(height, width) <= _LONG * min(height, width)
+
+
+def alone(array: Array) -> Array:
+    """One image as an array of one."""
+    return Array(array.where, (1, *array.shape), array.dtype, lambda _: iter([array.read()[None]]))
 
 
 def bounded(array: Array, images: Array) -> NDArray[Any]:

@@ -20,7 +20,8 @@ from vaelab.opening import open_regular
 
 def npy_source(path: Path, geometry: Geometry) -> ArraySource:
     """Images of a .npy file."""
-    return ArraySource(str(path), [Piece(npy(path, str(path)))], geometry, path, [path])
+    pieces = [Piece(npy(path, str(path)))]
+    return ArraySource(str(path), pieces, geometry, path, [path], counted=False)
 
 
 def npz_source(path: Path, geometry: Geometry) -> ArraySource:

@@ -16,6 +16,7 @@ from vaelab.data.pixels import as_array
 
 IMAGE_KEYS = ("image", "img", "pixel_values", "images", "imgs", "pixels", "picture", "x")
 LABEL_KEYS = ("label", "labels", "target", "targets", "fine_label", "class", "y", "digit")
+PART_KEYS = ("split", "set", "partition", "part", "subset", "usage", "phase")
 
 
 class Misnamed(Exception):
@@ -30,11 +31,15 @@ class Item:
         image: of whatever kind.
         label: a number, text, a vector of numbers, or None.
         extra: what else the item holds and was left alone, in words.
+        part: its word for the part that it belongs to.
+        part_key: the name of that word; None where there is none.
     """
 
     image: Any
     label: Any = None
     extra: str = ""
+    part: Any = None
+    part_key: Any = None
 
 
 def read_item(data: Any, index: int) -> Item:
@@ -43,7 +48,7 @@ def read_item(data: Any, index: int) -> Item:
     Raises:
         Misnamed: it holds no image under a usual name, or a label that is none.
     """
-    found = _read(data[index], index, getattr(data, "features", None))
+    found = read_raw(data[index], index, getattr(data, "features", None))
     if isinstance(found.image, (str, PathLike)):
         raise Misnamed(
             f"item {index} is the text {str(found.image)[:60]!r} where its image is looked for. "
@@ -52,7 +57,8 @@ def read_item(data: Any, index: int) -> Item:
     return found
 
 
-def _read(item: Any, index: int, features: Any) -> Item:
+def read_raw(item: Any, index: int, features: Any) -> Item:
+    """Return what an item holds, be its image a path or none."""
     if isinstance(item, Mapping):
         return _of_mapping(item, index, features)
     if _is_tuple(item):
@@ -92,12 +98,15 @@ def _of_mapping(item: Mapping[Any, Any], index: int, features: Any) -> Item:
         image = image["bytes"]
     label_key = column(item, LABEL_KEYS, features, "ClassLabel")
     label = None if label_key is None else _label(item[label_key], index)
-    others = sorted(str(key) for key in item if key not in (image_key, label_key))
+    part_key = column(item, PART_KEYS)
+    part = None if part_key is None else item[part_key]
+    others = sorted(str(key) for key in item if key not in (image_key, label_key, part_key))
     used = f"`{image_key}` was read as the image" + (
         f", `{label_key}` as its label" if label_key is not None else ""
     )
     listed = ", ".join(others[:5])
-    return Item(image, label, f"{used}; {listed} left alone" if others else "")
+    extra = f"{used}; {listed} left alone" if others else ""
+    return Item(image, label, extra, part, part_key)
 
 
 def column(keys: Any, names: Sequence[str], features: Any = None, kind: str | None = None) -> Any:

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from vaelab.data.deep import bands, open_image
@@ -107,6 +108,11 @@ class FolderSource(Source):
         row = int(self._file[index])
         name = shown(self._files[row])
         return f"{name}#{self._frame[index] + 1}" if row in self._stacks else name
+
+    @property
+    def files(self) -> NDArray[np.int64]:
+        """The file of each image, ``(N,)``: several images of a stack are of one."""
+        return self._file
 
     def _kind(self, name: str) -> str:
         if name in self._irregular:

@@ -22,6 +22,7 @@ _FORMATS = {
     "GIF": "GIF",
     "JPEG 2000": "JPEG2000",
     "PNM": "PPM",
+    "PCX": "PCX",
     **({"AVIF": "AVIF"} if features.check("avif") else {}),
 }
 FORMATS = tuple(_FORMATS.values())
@@ -34,6 +35,7 @@ FRAMES = ("TIFF", "GIF", "WebP", "PNG", "AVIF")
 SUFFIXES = {
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".dib", ".webp", ".tif", ".tiff"),
     *(".gif", ".jp2", ".j2k", ".jpx", ".j2c", ".pgm", ".ppm", ".pnm", ".pbm", ".pfm"),
+    ".pcx",
 }
 """Endings that promise an image: a file with one that holds none is unreadable."""
 
@@ -88,9 +90,16 @@ _BY_ENDING = {
     ".jxl": "JPEG XL",
     ".nii": "NIfTI",
     ".tga": "Targa",
+    ".sgi": "SGI",
+    ".xls": "workbook",
     ".ico": "icon",
     ".exr": "OpenEXR",
     ".psd": "Photoshop",
+}
+_ZIPPED = {  # what else is a zip archive inside
+    **dict.fromkeys((".xlsx", ".xlsm", ".ods"), "workbook"),
+    **dict.fromkeys((".docx", ".pptx", ".odt", ".odp"), "document"),
+    ".npz": "NumPy",
 }
 _CONVERT = {
     "PDF": "pdftoppm -png {name} page",
@@ -107,11 +116,13 @@ def kind_of(name: str, head: bytes) -> str:
         return "RAW"
     for start, magic, kind in _MAGIC:
         if head[start : start + len(magic)] == magic:
-            return kind
+            return _ZIPPED.get(suffix, kind) if kind == "zip" else kind
     if head[:2] == b"BM" and head[6:10] == bytes(4):
         return "BMP"
     if head[:1] == b"P" and head[1:2] in b"123456fF" and head[2:3] in (b"\n", b" ", b"\t", b"\r"):
         return "PNM"
+    if head[:1] == b"\n" and head[1:2] in b"\0\2\3\4\5" and head[2:3] == b"\1":
+        return "PCX" if head[3:4] in (b"\1", b"\2", b"\4", b"\x08") else ""
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     if text.startswith(b"<svg") or (suffix == ".svg" and text.startswith(b"<")):
         return "SVG"
@@ -120,7 +131,7 @@ def kind_of(name: str, head: bytes) -> str:
 
 def conversion(kind: str, name: str) -> str:
     """The line that turns files of a kind that is not read into images; "" where there is none."""
-    if kind in _AS_ARRAY:
+    if kind in (*_AS_ARRAY, "workbook", "document"):
         return ""
     suffix = PurePosixPath(name).suffix
     if suffix.lower() in SUFFIXES or not suffix:  # others of that ending are what they say
@@ -150,6 +161,8 @@ def unread(files: Iterable[tuple[str, str]]) -> str:
     arrays = [kind for kind in counts if kind in _AS_ARRAY]
     if arrays:
         how += f" Name the {arrays[0]} file itself, or save its images as .npy or PNG."
+    if "workbook" in counts:
+        how += f" Save the sheet of {first['workbook']} as CSV, whose columns are then read."
     total = sum(counts.values())
     was = (
         "is of a kind that is not read and was" if total == 1 else "are of kinds not read and were"

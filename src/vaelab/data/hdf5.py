@@ -40,13 +40,16 @@ def hdf5_source(path: Path, geometry: Geometry, matlab: bool = False) -> ArraySo
         arrays = {
             name: _array(h5py, path, name, found[name].shape, found[name].dtype)
             for name in found
-            if found[name].shape and found[name].dtype.kind in "buif"
+            if found[name].shape
+            and found[name].dtype.kind in "buif"
+            and not (matlab and _is_letters(found[name]))
         }
         texts = {
             name: _text(found[name], f"{where}[{name}]")
             for name in found
             if found[name].dtype.kind == "S" and len(found[name].shape or ()) == 1
         }
+    unread = sorted(name for name in found if name not in arrays and name not in texts)
     if matlab:
         from vaelab.data.matlab import matlab_source
 
@@ -54,10 +57,22 @@ def hdf5_source(path: Path, geometry: Geometry, matlab: bool = False) -> ArraySo
         if 2 * size > default_budget():
             raise DataError(f"{where}: needs {2 * size / 1e9:.1f} GB of memory. Save it as .npy.")
         values = {name: array.read().T for name, array in arrays.items()}
-        return matlab_source(where, values, geometry, path, [])
+        return matlab_source(where, values, geometry, path, [*unread, *texts])
     named = {name.replace("/", "_"): array for name, array in (arrays | texts).items()}
     remedy = 'Save them with numpy.savez("a.npz", images=h5py.File(PATH)["NAME"][:]).'
-    return named_source(where, named, geometry, remedy, path)
+    source = named_source(where, named, geometry, remedy, path)
+    if unread:
+        listed, are = ", ".join(unread[:8]), "it is" if len(unread) == 1 else "they are"
+        source.notes.append(
+            f"{where}: {listed} left alone, as {are} no arrays of numbers or of text of one length "
+            "(numpy.array(words, 'S'))."
+        )
+    return source
+
+
+def _is_letters(item: Any) -> bool:
+    """Whether numbers are letters, as MATLAB marks them."""
+    return item.dtype == np.uint16 and "MATLAB_int_decode" in item.attrs
 
 
 def _walk(h5py: Any, group: Any, below: str) -> Iterator[tuple[str, Any]]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from vaelab.data.companions import keep_parts, read_parts
 from vaelab.data.encoded import decoded
 from vaelab.data.fields import Item, Misnamed, class_names, kept_alone, read_item
 from vaelab.data.labels import UNKNOWN, join_labels
@@ -48,6 +49,7 @@ class ItemSource(Source):
         self._sets = sets
         self._shape: Shape | None = None
         self._extras: Counter[str] = Counter()
+        self._part_key: Any = None
         try:
             counts = [len(each.data) for each in sets]
         except TypeError as error:
@@ -90,6 +92,7 @@ class ItemSource(Source):
         chance = self._gives_others()
         rows = max(1, size // prod(shape))
         labels: list[Any] = []
+        words: list[Any] = []
         for start in range(0, self.count, rows):
             pixels = np.zeros((min(rows, self.count - start), *shape), np.uint8)
             for row in range(len(pixels)):
@@ -102,8 +105,10 @@ class ItemSource(Source):
                 if item is not None:
                     pixels[row] = item.image
                 labels.append(None if item is None else item.label)
+                words.append(None if item is None else item.part)
             yield pixels
         self._keep(labels)
+        self._keep_parts(words)
         self.notes += kept_alone(self.name, self._extras)
 
     def _gives_others(self) -> bool:
@@ -151,6 +156,16 @@ class ItemSource(Source):
             numbers = np.full(self.count, UNKNOWN)
             numbers[good] = read.numbers
             self.keep_labels(replace(read, numbers=numbers))
+
+    def _keep_parts(self, words: list[Any]) -> None:
+        """Take the parts that items name, unless they are of several sets, which are the parts."""
+        if self._part_key is None:
+            return
+        found = None if self.parts.any() else read_parts(words, self._part_key, self.name)
+        if found is None:
+            self.notes.append(f"{self.name}: `{self._part_key}` of the items was left alone.")
+        else:
+            keep_parts(self, found, self._part_key)
 
     def _by_name(self, index: int, label: Any, names: Sequence[list[str] | None]) -> Any:
         own = names[bisect_right(self._starts, index) - 1]
@@ -201,7 +216,8 @@ class ItemSource(Source):
         if item.extra:
             self._extras[item.extra] += 1
         self._check(pixels, index)
-        return Item(pixels, item.label, item.extra)
+        self._part_key = item.part_key if self._part_key is None else self._part_key
+        return replace(item, image=pixels)
 
     def _pixels_at(self, index: int) -> Pixels:
         """One image for a pass of training."""

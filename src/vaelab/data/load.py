@@ -21,13 +21,12 @@ from vaelab.config import IN_MEMORY, DataConfig, Fit, ValueRange
 from vaelab.data import columns, toy
 from vaelab.data.arrays import idx_source, is_idx
 from vaelab.data.containers import READERS, UNREAD, file_source, refuse_pickled_images
-from vaelab.data.folder import FolderSource, path_source
+from vaelab.data.folder import path_source
 from vaelab.data.hashes import hash_all
 from vaelab.data.images import ImageSet, Splits
 from vaelab.data.in_hand import source_in_hand
 from vaelab.data.parquet import parquet_source, shards
 from vaelab.data.pixels import Geometry, colours
-from vaelab.data.places import Paths
 from vaelab.data.source import Progress, Source
 from vaelab.data.split import check_shares, split_rows
 from vaelab.data.store import Stored, default_cache, store
@@ -70,7 +69,7 @@ def load_data(
         source: ``"mnist"`` (embedded; its own 55,000/5,000/10,000 split), ``"swiss-roll"`` (toy
             points), a path (folder or .zip of images, an image, folder of IDX files, .npy, .npz,
             …), a list of paths of images, an array or tensor ``(N, H, W)``, ``(N, C, H, W)`` or
-            ``(N, H, W, C)``, a tuple of one and its labels,
+            ``(N, H, W, C)``, a tuple of one of these and its labels,
             Keras' ``((x, y), (x, y))``, a mapping of arrays or of parts, a DataFrame, or any object
             with ``len(source)`` and ``source[index]`` that gives an image, ``(image, label, …)`` or
             ``{"image": …, "label": …}``. Labels are whole numbers or text; −1, None, NaN and ""
@@ -249,19 +248,7 @@ def _source(
         return toy.swiss_roll_source(geometry)
     if isinstance(source, (str, Path)):
         return _path_source(expanded(source), geometry, group)
-    if (paths := _paths(source)) is not None:
-        return FolderSource(Paths(paths), geometry)
     return source_in_hand(source, geometry, live)
-
-
-def _paths(source: Any) -> list[str | Path] | None:
-    """A list of paths, also as a column of pandas; None for anything else."""
-    if not isinstance(source, (list, tuple)) and not hasattr(source, "to_list"):
-        return None
-    found = source if isinstance(source, (list, tuple)) else source.to_list()
-    if not found or not all(isinstance(path, (str, Path)) for path in found):
-        return None
-    return list(found)
 
 
 def _path_source(path: Path, geometry: Geometry, group: str | None) -> Source:

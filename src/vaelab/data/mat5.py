@@ -1,8 +1,9 @@
-"""Arrays of numbers in MATLAB's MAT-files of level 5 (versions 5 to 7.2), and nothing else in them.
+"""Arrays of numbers and lists of text in MATLAB's MAT-files of level 5 (versions 5 to 7.2).
 
 A file is a header of 128 bytes, then elements: a tag of type and length, then bytes, which may be
-deflated. Neither shape nor length is believed before the bytes are there, and no cell, structure,
-object or function is looked into. Source: MathWorks, MAT-File Format.
+deflated. Neither shape nor length is believed before the bytes are there, and no structure, object
+or function is looked into, nor a cell array that holds anything but text. Source: MathWorks,
+MAT-File Format.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import BytesIO
 from math import prod
 from pathlib import Path
 from typing import IO, Any
@@ -45,10 +47,15 @@ _CLASSES = {
     14: "i8",
     15: "u8",
 }
+_TEXTS = {1: "utf-8", 2: "utf-8", 4: "utf-16", 16: "utf-8", 17: "utf-16", 18: "utf-32"}
+_KNOWN = {*_STORED, *_TEXTS}
+_CELL, _CHAR = 1, 4
 _MATRIX, _DEFLATED = 14, 15
 _COMPLEX, _LOGICAL = 0x800, 0x200
 _PIECE = 2**20
 _MOST = 1000  # elements of a file
+_MOST_TEXTS, _LONGEST = 10_000_000, 2**16  # of a list, and letters of one
+_LARGEST = 2**28  # letters of a list
 
 
 @dataclass(frozen=True)
@@ -60,12 +67,21 @@ class Entry:
         shape: its sides, as MATLAB has them.
         dtype: of its numbers; None for what is no array of real numbers.
         place: where its element begins in the file.
+        kind: MATLAB's number of its class.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any] | None
     place: int
+    kind: int = 0
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it may be a list of text."""
+        if self.kind == _CELL:
+            return 0 < prod(self.shape) <= _MOST_TEXTS
+        return self.kind == _CHAR and len(self.shape) == 2 and self.shape[1] <= _LONGEST
 
     @property
     def size(self) -> int:
@@ -104,12 +120,55 @@ class MatFile:
             assert element is not None
             self._described(element, entry.place)
             kind, length, data = element.tag()
-            stored = np.dtype(self._order + _STORED[kind])
+            stored = np.dtype(self._order + _STORED.get(kind, "u1"))
             count = prod(entry.shape)
             if length != count * stored.itemsize:
                 raise DataError(f"{self._path}: `{entry.name}` is damaged. Copy the file again.")
             values = np.frombuffer(data or element.take(length), stored, count)
         return values.astype(entry.dtype).reshape(entry.shape, order="F")
+
+    def texts(self, entry: Entry) -> NDArray[Any] | None:
+        """Return a cell array of text, or the rows of letters, as a list; None of other cells."""
+        with open_regular(self._path, error=DataError) as file:
+            file.seek(entry.place)
+            element = self._opened(file)
+            assert element is not None
+            self._described(element, entry.place)
+            if entry.kind == _CHAR:
+                return np.array(self._letters(element, entry.shape), str)
+            words = [self._cell(element) for _ in range(prod(entry.shape))]
+        longest = max(0 if word is None else len(word) for word in words)
+        return None if None in words or longest * len(words) > _LARGEST else np.array(words, str)
+
+    def _cell(self, element: _Element) -> str | None:
+        """The text of one cell, whose bytes are used up; None of anything else."""
+        kind, length = struct.unpack(self._order + "II", element.take(8))
+        if kind != _MATRIX:
+            raise DataError(f"{self._path}: is truncated or damaged. Copy or download it again.")
+        if not length:
+            return ""
+        if length > 8 * _LONGEST:
+            return None
+        inner = _Element(self._path, BytesIO(element.take(length)), length, self._order)
+        about = self._described(inner, 0)
+        if about.kind != _CHAR or len(about.shape) != 2 or about.shape[0] > 1:
+            return None
+        return "".join(self._letters(inner, about.shape))
+
+    def _letters(self, element: _Element, shape: tuple[int, ...]) -> list[str]:
+        """Rows of letters, without the spaces that fill them up."""
+        if not prod(shape):
+            return [""] * shape[0]
+        kind, length, data = element.tag()
+        if kind not in _TEXTS:
+            raise DataError(f"{self._path}: a text is damaged. Copy or download it again.")
+        code = _TEXTS[kind]
+        code += "" if code == "utf-8" else ("-le" if self._order == "<" else "-be")
+        letters = (data or element.take(length)).decode(code, errors="replace")
+        if len(letters) != prod(shape):
+            raise DataError(f"{self._path}: a text is damaged. Copy or download it again.")
+        rows = np.array(list(letters)).reshape(shape, order="F").tolist()
+        return ["".join(row).rstrip(" \0") for row in rows]
 
     def _survey(self, file: IO[bytes]) -> Iterator[Entry]:
         end = file.seek(0, 2)
@@ -144,18 +203,20 @@ class MatFile:
         flag = struct.unpack(self._order + "I", flags[:4])[0] if len(flags) >= 4 else 0
         sides = struct.unpack(f"{self._order}{len(shape) // 4}i", shape[: len(shape) // 4 * 4])
         kind = _CLASSES.get(flag & 0xFF)
-        plain = kind is not None and not flag & _COMPLEX and min(sides, default=-1) >= 0
-        dtype = np.dtype("?" if flag & _LOGICAL else kind) if plain else None
-        if dtype is not None and prod(sides) > element.most:
+        text = flag & 0xFF in (_CELL, _CHAR)
+        real = (kind is not None and not flag & _COMPLEX) or text
+        plain = real and min(sides, default=-1) >= 0
+        dtype = np.dtype("?" if flag & _LOGICAL else kind) if plain and not text else None
+        if plain and prod(sides) > element.most:
             raise DataError(f"{self._path}: `{name}` is truncated. Copy or download it again.")
-        return Entry(name, sides if plain else (), dtype, place)
+        return Entry(name, sides if plain else (), dtype, place, flag & 0xFF)
 
 
 class _Element:
     """The bytes of one element, front to back."""
 
     def __init__(
-        self, path: Path, file: IO[bytes], length: int, order: str, *, deflated: bool
+        self, path: Path, file: IO[bytes], length: int, order: str, *, deflated: bool = False
     ) -> None:
         self._path, self._file, self._left, self._order = path, file, length, order
         self._packed = zlib.decompressobj() if deflated else None
@@ -200,10 +261,10 @@ class _Element:
         first, second = struct.unpack(self._order + "II", head)
         if first >> 16:  # a small element
             kind, length = first & 0xFFFF, first >> 16
-            if length > 4 or kind not in _STORED:
+            if length > 4 or kind not in _KNOWN:
                 raise self._cut()
             return kind, length, head[4 : 4 + length]
-        if first not in _STORED:
+        if first not in _KNOWN:
             raise self._cut()
         return first, second, b""
 

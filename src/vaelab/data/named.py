@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vaelab.data.arrays import ArraySource, Piece
-from vaelab.data.part_words import part_of_word
+from vaelab.data.companions import part_of
 from vaelab.data.pixels import Geometry
 from vaelab.data.readers import Array
 from vaelab.errors import DataError
 
-_SHORT = {"tr": 0, "te": 2}  # words of arrays; a folder of that name may be a class
+MORE = ("extra", "unlabeled", "unlabelled", "unsupervised")
+"""Words for more training images."""
+MORE_IMAGES = 3
+"""Their place among the parts of arrays, behind train, validation and test."""
 
 IMAGES, LABELS, ATTRIBUTES = "images", "labels", "attributes"
 _KINDS = {
@@ -48,9 +51,9 @@ class Named:
     others: tuple[str, ...]
 
 
-def part_of(word: str) -> int | None:
-    """The part that a word names, or its short form, such as ``tr``; None for none."""
-    return _SHORT.get(word.strip().lower(), part_of_word(word))
+def part_index(part: int) -> int:
+    """The part of a data set that images of a part of arrays belong to."""
+    return 0 if part == MORE_IMAGES else part
 
 
 def sort_names(names: list[str]) -> Named:
@@ -76,12 +79,14 @@ def _words(name: str) -> list[str]:
 
 
 def _part(words: list[str]) -> int | None:
+    if {*words} & {*MORE}:
+        return MORE_IMAGES
     parts = {part for word in words if (part := part_of(word)) is not None}
     return None if len(parts) > 1 else next(iter(parts), 0)
 
 
 def _kind(words: list[str]) -> str | None:
-    rest = [word for word in words if part_of(word) is None]
+    rest = [word for word in words if part_of(word) is None and word not in MORE]
     kinds = [_KINDS[word] for word in rest if word in _KINDS]
     if len(kinds) == 1 and all(word in _KINDS or word in _FILLERS for word in rest):
         return kinds[0]
@@ -94,6 +99,7 @@ def named_source(
     geometry: Geometry,
     remedy: str,
     path: Path | None = None,
+    counted: bool = False,
 ) -> ArraySource:
     """Images of arrays with names, and what goes with them.
 
@@ -103,6 +109,7 @@ def named_source(
         geometry: the shape asked for.
         remedy: what to do where none is found to be the images.
         path: the file that they are in, if they are.
+        counted: whether the first axis of images is known to count them.
 
     Raises:
         DataError: none is, or arrays do not fit one another.
@@ -132,13 +139,16 @@ def named_source(
         notes.append(f"{where}: {_listed(others)} {were} left alone.")
     pieces = [
         Piece(
-            arrays[name], part, *(_of(arrays, found, part, kind) for kind in (LABELS, ATTRIBUTES))
+            arrays[name],
+            part_index(part),
+            *(_of(arrays, found, part, kind) for kind in (LABELS, ATTRIBUTES)),
         )
         for (part, kind), name in sorted(found.items())
         if kind == IMAGES
     ]
     files = [] if path is None else [path]
-    return ArraySource(where, pieces, geometry, path, files, class_names, attribute_names, notes)
+    given = (geometry, path, files, class_names, attribute_names, notes)
+    return ArraySource(where, pieces, *given, counted=counted)
 
 
 def _of(

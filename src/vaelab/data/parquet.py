@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from vaelab.data.companions import keep_parts, part_key, part_of, read_parts
 from vaelab.data.encoded import decoded
 from vaelab.data.fields import IMAGE_KEYS, LABEL_KEYS, column
-from vaelab.data.labels import join_labels
-from vaelab.data.named import part_of
+from vaelab.data.labels import UNKNOWN, join_labels
 from vaelab.data.pixels import Geometry, Pixels, Shape
 from vaelab.data.readers import decoding
 from vaelab.data.source import Source, fingerprint
@@ -53,6 +53,7 @@ class ParquetSource(Source):
         self._found: Shape | None = None
         self._left: list[str] = []
         counts, labels, names = [], [], None
+        words: list[Any] = []
         for path in files:
             with decoding(str(path)), self._parquet.ParquetFile(path) as file:
                 schema = file.schema_arrow
@@ -65,8 +66,13 @@ class ParquetSource(Source):
                 self._column = key
                 label = column(schema.names, LABEL_KEYS)
                 names = names or _names(schema.metadata, label)
+                split = part_key(schema.names)
                 counts.append(file.metadata.num_rows)
                 labels.append(None if label is None else self._labels(file, label, path))
+                words.append(None if split is None else (split, _cells(file, split)))
+                others = [n for n in schema.names if n not in (key, label, split)]
+                if others and not self._left:
+                    self._left.append(f"{path.name}: {', '.join(others[:8])} left alone.")
         super().__init__(name, sum(counts), geometry)
         self.place, self.digest = str(place.resolve()), fingerprint(files)
         self.notes += self._left[:1]
@@ -75,6 +81,7 @@ class ParquetSource(Source):
         if odd and len(files) > 1 and len({*parts}) > 1:
             self.notes.append(f"{name}: {odd[0]} names no part and was read as training images.")
         self.parts = np.repeat(np.array([part or 0 for part in parts], np.int8), counts)
+        self._keep_parts(words, counts)
         self._starts = np.cumsum([0, *counts]).tolist()
         given = zip(labels, counts, map(str, files), strict=True)
         self.keep_labels(join_labels(list(given), name, names))
@@ -83,7 +90,28 @@ class ParquetSource(Source):
         if file.schema_arrow.field(label).type.num_fields:  # several marks an image, or boxes
             self._left.append(f"{path.name}: column {label!r} is nested and was left alone.")
             return None
-        return np.array(file.read(columns=[label]).column(0).to_pylist(), object)
+        return np.array(_cells(file, label), object)
+
+    def _keep_parts(self, words: Sequence[Any], counts: Sequence[int]) -> None:
+        """Take the parts of a column, where files are not named by their parts."""
+        key, cells = next((each for each in words if each is not None), (None, None))
+        if cells is None:
+            return
+        every = [
+            cell
+            for each, count in zip(words, counts, strict=True)
+            for cell in ([None] * count if each is None else each[1])
+        ]
+        parts = read_parts(every, key, self.name)
+        if parts is None:
+            self.notes.append(f"{self.name}: column {key!r} names no parts and was left alone.")
+        elif self.parts.any() and ((parts != self.parts) & (parts != UNKNOWN)).any():
+            raise DataError(
+                f"{self.name}: column {key!r} puts images into another part than the name of the "
+                "file. Correct one of them."
+            )
+        elif not self.parts.any():
+            keep_parts(self, parts, key)
 
     def title(self, index: int) -> str:
         """The file and the row in it."""
@@ -157,6 +185,11 @@ def _pyarrow(name: str) -> Any:
             'or pass the data set itself in Python: vaelab.train("vae", dataset).'
         ) from None
     return pyarrow.parquet
+
+
+def _cells(file: Any, name: str) -> list[Any]:
+    found: list[Any] = file.read(columns=[name]).column(0).to_pylist()
+    return found
 
 
 def _part(stem: str) -> int | None:

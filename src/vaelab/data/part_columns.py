@@ -44,12 +44,28 @@ class PartColumn:
 
 
 def part_column(table: Table, column: int, own_name: str) -> PartColumn | None:
+    """Parts that a column of a table names; see `named_parts`."""
+
+    def place(row: int) -> str:
+        return f"{table.where}: line {table.lines[row]}"
+
+    return named_parts(table.header[column], table.column(column), place, own_name)
+
+
+def named_parts(
+    name: str, cells: Sequence[str], place: Callable[[int], str], own_name: str = ""
+) -> PartColumn | None:
     """Parts that the words or the codes of a column name; None if it names none.
+
+    Arguments:
+        name: of the column.
+        cells: "" where nothing is known.
+        place: how messages call a row.
+        own_name: of a table that holds nothing else.
 
     Raises:
         DataError: the header says that these are parts, and a cell is none.
     """
-    name, cells = table.header[column], table.column(column)
     header = plain(name)
     cells = [re.sub(r"\.0+$", "", cell) for cell in cells]  # codes of pandas, with gaps
     known = {cell for cell in cells if cell}
@@ -60,10 +76,9 @@ def part_column(table: Table, column: int, own_name: str) -> PartColumn | None:
     bad = [cell for cell in cells if cell and part_of_word(cell) is None]
     often = header in _OFTEN and any(part_of_word(cell) is not None for cell in known)
     if bad and (header in _ALWAYS or often):
-        line = table.lines[cells.index(bad[0])]
         raise DataError(
-            f"{table.where}: line {line}, column {name!r}: {bad[0]!r} names no part. Write train, "
-            "val or test; or rename the column, to `label` if it is the class."
+            f"{place(cells.index(bad[0]))}, column {name!r}: {bad[0]!r} names no part. Write "
+            "train, val or test; or rename the column, to `label` if it is the class."
         )
     if bad or not (named or header in _OFTEN or len(known) > 1):
         return None

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from math import isqrt
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,146 +14,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vaelab.data.arrays import ArraySource, Piece
-from vaelab.data.fields import LABEL_KEYS
-from vaelab.data.named import part_of
-from vaelab.data.pixels import MAX_PIXELS, Geometry
+from vaelab.data.companions import keep_parts, read_parts
+from vaelab.data.pixel_columns import (
+    Layout,
+    check_square,
+    check_width,
+    counts_columns,
+    is_number,
+    is_shuffled,
+    layout,
+    square_side,
+)
+from vaelab.data.pixels import Geometry
 from vaelab.data.readers import Array, decoding, in_memory
 from vaelab.errors import DataError
 from vaelab.opening import open_regular
 
-_LABELS = (*LABEL_KEYS, "emotion", "category", "character", "species")
-_NUMBERS = ("", "id", "index", "row", "unnamed: 0", "imageid")  # columns that count rows
-_USAGES = ("usage", "split", "set", "part", "subset")
 _LONGEST = 2**26  # bytes of a line
 _LOOK = 200  # lines by which the place of the labels is told
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Which columns of a table are what.
-
-    Arguments:
-        pixels: their numbers, in order; one alone if a cell holds all pixels of an image.
-        label: number of the column of labels, or None.
-        usage: number of the column that names parts, or None.
-        notes: what was assumed.
-    """
-
-    pixels: tuple[int, ...]
-    label: int | None = None
-    usage: int | None = None
-    notes: list[str] = field(default_factory=list)
-
-
-def layout(
-    where: str, names: Sequence[str] | None, rows: Sequence[Sequence[str]], above: int = 0
-) -> Layout:
-    """Tell the columns of a table apart.
-
-    Arguments:
-        where: what messages call it.
-        names: of the columns; None where there is no header.
-        rows: the first ones.
-        above: rows before them that are neither names nor images.
-
-    Raises:
-        DataError: the columns make no square image.
-    """
-    width = len(names if names is not None else rows[0])
-    for number, row in enumerate(rows, 1 + above + (names is not None)):
-        _check_width(where, number, row, width)
-    if names is None:
-        return _unnamed(where, width, rows)
-    lower = [name.strip().lower() for name in names]
-    label = next((lower.index(name) for name in _LABELS if name in lower), None)
-    usage = next((lower.index(name) for name in _USAGES if name in lower), None)
-    counts = [k for k, name in enumerate(lower) if name in _NUMBERS]
-    left = [k for k in range(width) if k not in (label, usage, *counts)]
-    if len(left) == 1 and rows and " " in rows[0][left[0]].strip():
-        return Layout((left[0],), label, usage)
-    notes = []
-    if counts:
-        notes.append(f"{where}: column {names[counts[0]]!r} counts rows and was left alone.")
-    odd = [k for k in left if rows and not _number(rows[0][k])]
-    if len(odd) == 1 and label is None:  # text beside numbers
-        label = odd[0]
-        notes.append(f"{where}: column {names[label]!r} was read as the label.")
-        left.remove(label)
-    elif odd:
-        raise _no_pixels(where, names[odd[0]], rows[0][odd[0]])
-    if not square_side(len(left)) and label is None and square_side(len(left) - 1):
-        label = left.pop(0)
-        notes.append(f"{where}: column {names[label]!r} was read as the label.")
-    _check_square(where, len(left), label == 0 and len(left) == width - 1)
-    return Layout(tuple(left), label, usage, notes)
-
-
-def _unnamed(where: str, width: int, rows: Sequence[Sequence[str]]) -> Layout:
-    if square_side(width):
-        return Layout(tuple(range(width)))
-    _check_square(where, width - 1)
-    first, last = ([row[k] for row in rows] for k in (0, -1))
-    if _like_labels(last) > _like_labels(first):
-        notes = [f"{where}: its columns have no names; the last column was read as the label."]
-        return Layout(tuple(range(width - 1)), width - 1, notes=notes)
-    notes = [f"{where}: its columns have no names; the first column was read as the label."]
-    return Layout(tuple(range(1, width)), 0, notes=notes)
-
-
-def _counts(row: Sequence[str]) -> bool:
-    """Whether a row numbers the columns, as pandas heads a table whose columns have no names."""
-    cells = [cell.strip() for cell in row]
-    first = cells[0] if cells else ""
-    if len(cells) <= 3 or first not in ("0", "1"):
-        return False
-    return cells == [str(int(first) + k) for k in range(len(cells))]
-
-
-def _like_labels(column: Sequence[str]) -> tuple[bool, bool, int]:
-    """How much a column looks like labels: text, numbers without a gap, few of them."""
-    kinds = {value.strip() for value in column}
-    text = any(not _number(value) for value in kinds)
-    numbers = set() if text else {float(value) for value in kinds}
-    even = len(numbers) > 1 and max(numbers) - min(numbers) == len(numbers) - 1
-    return text, even, -len(kinds) if len(kinds) > 1 else -len(column) - 1
-
-
-def square_side(count: int) -> int:
-    """The side of a square of so many pixels, 0 if there is none."""
-    side = isqrt(max(0, count))
-    return side if side > 1 and side * side == count else 0
-
-
-def _number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _check_width(where: str, number: int, row: Sequence[str], width: int) -> None:
-    if len(row) != width:
-        raise DataError(
-            f"{where}: row {number} has {len(row)} columns, not {width}. Mend or remove it."
-        )
-
-
-def _check_square(where: str, count: int, label_first: bool = False) -> None:
-    if not square_side(count) or count > MAX_PIXELS:
-        pixels, labels = ("table[:, 1:]", ", labels=table[:, 0]") if label_first else ("pixels", "")
-        raise DataError(
-            f"{where}: {count:,} columns of pixels are no square image. Give them their height and "
-            f'width: numpy.savez("images.npz", images={pixels}.reshape(-1, HEIGHT, WIDTH){labels}).'
-        )
-
-
-def _no_pixels(where: str, name: str, value: str) -> DataError:
-    return DataError(
-        f"{where}: column {name!r} holds {value[:40]!r}, which is no pixel. A table of pixels has "
-        "numbers alone beside a column `label`; a table of files belongs beside them, and the "
-        "folder is passed."
-    )
 
 
 def frame_source(frame: Any, geometry: Geometry) -> ArraySource:
@@ -164,7 +40,7 @@ def frame_source(frame: Any, geometry: Geometry) -> ArraySource:
     if not len(frame):
         raise DataError(f"{where}: has no rows. Pass a table with one row an image.")
     head = [[str(value) for value in row] for row in np.asarray(frame[:_LOOK], object).tolist()]
-    about = layout(where, None if _counts(names) else names, head)
+    about = layout(where, None if counts_columns(names) else names, head)
     columns = [frame.columns[k] for k in about.pixels]
     if len(columns) == 1:
         values = np.stack([np.array(cell.split(), np.float64) for cell in frame[columns[0]]])
@@ -175,7 +51,9 @@ def frame_source(frame: Any, geometry: Geometry) -> ArraySource:
         raise DataError(f"{where}: its columns hold {values.dtype}, no pixels. Pass numbers.")
     images = in_memory(whole(values).reshape(-1, side, side), where)
     labels = None if about.label is None else frame[frame.columns[about.label]]
-    usage = None if about.usage is None else [str(each) for each in frame[names[about.usage]]]
+    usage = None
+    if about.usage is not None:
+        usage = names[about.usage], list(frame[frame.columns[about.usage]])
     return _source(where, images, labels, usage, geometry, about.notes)
 
 
@@ -196,8 +74,9 @@ def csv_source(path: Path, geometry: Geometry) -> ArraySource:
     comma = max(",;\t", key=head[0].count)
     with decoding(where):
         rows = list(_parsed(head, comma))
-    named = not all(_number(cell) for cell in rows[0]) and not _text_row(rows)
-    counted = not named and len(rows) > 1 and _counts(rows[0])
+    named = not all(is_number(cell) for cell in rows[0]) and not _text_row(rows)
+    counted = not named and len(rows) > 1 and counts_columns(rows[0])
+    named |= not counted and len(rows) > 1 and is_shuffled(rows[0])
     skip = int(named or counted)
     about = layout(where, rows[0] if named else None, rows[skip:], int(counted))
     if counted:
@@ -209,22 +88,25 @@ def csv_source(path: Path, geometry: Geometry) -> ArraySource:
     with decoding(where):
         table.survey()
     images = Array(where, (table.count, table.side, table.side), table.dtype, table.chunks)
-    return _source(where, images, table.labels, table.usages, geometry, about.notes, path)
+    usages = None
+    if about.usage is not None and table.usages is not None:
+        usages = rows[0][about.usage].strip(), table.usages
+    return _source(where, images, table.labels, usages, geometry, about.notes, path)
 
 
 def _text_row(rows: Sequence[Sequence[str]]) -> bool:
     """Whether the first row is data though it holds text: a label at its one end."""
     if len(rows) < 2 or len(rows[0]) < 5:
         return False
-    words = [k for k, cell in enumerate(rows[0]) if not _number(cell)]
-    return words in ([0], [len(rows[0]) - 1]) and not _number(rows[1][words[0]])
+    words = [k for k, cell in enumerate(rows[0]) if not is_number(cell)]
+    return words in ([0], [len(rows[0]) - 1]) and not is_number(rows[1][words[0]])
 
 
 def _source(
     where: str,
     images: Array,
     labels: Any,
-    usages: Sequence[str] | None,
+    usages: tuple[str, Sequence[str]] | None,
     geometry: Geometry,
     notes: list[str],
     path: Path | None = None,
@@ -241,12 +123,12 @@ def _source(
         notes=notes,
     )
     if usages is not None:
-        known = {word: part_of(word) for word in set(usages)}
-        parts = [known[word] for word in usages]
-        if None in parts:
-            odd = usages[parts.index(None)]
-            raise DataError(f"{where}: part {odd!r} is no train, validation or test. Rename it.")
-        found.parts = np.array(parts, np.int8)
+        key, words = usages
+        parts = read_parts(words, key, where)
+        if parts is None:
+            found.notes.append(f"{where}: column {key!r} names no parts and was left alone.")
+        else:
+            keep_parts(found, parts, key)
     return found
 
 
@@ -341,7 +223,7 @@ class _Table:
         for number, row in enumerate(_parsed(_lines(self._path), self._comma)):
             if number < self._skip:
                 continue
-            _check_width(str(self._path), number + 1, row, self._width)
+            check_width(str(self._path), number + 1, row, self._width)
             rows.append(row)
             if len(rows) == size:
                 yield rows
@@ -354,8 +236,10 @@ class _Table:
         if len(pixels) == 1:
             cells = [row[pixels[0]].split() for row in rows]
         else:
-            cells = [row[pixels[0] : pixels[-1] + 1] for row in rows]
-            if pixels[-1] - pixels[0] + 1 != len(pixels):
+            start, end = pixels[0], pixels[0] + len(pixels)
+            if pixels == tuple(range(start, end)):
+                cells = [row[start:end] for row in rows]
+            else:
                 cells = [[row[k] for k in pixels] for row in rows]
         try:
             values = np.array(cells, np.float64)
@@ -365,7 +249,7 @@ class _Table:
                 "where pixels are, or a row is shorter. Mend or remove it."
             ) from None
         self.side = square_side(values.shape[1])
-        _check_square(str(self._path), values.shape[1])
+        check_square(str(self._path), values.shape[1])
         if not np.isfinite(values).all():
             raise DataError(f"{self._path}: holds pixels that are NaN or infinite. Mend them.")
         return values

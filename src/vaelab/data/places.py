@@ -10,6 +10,7 @@ import hashlib
 import io
 import lzma
 import os
+import re
 import stat
 import zipfile
 import zlib
@@ -33,6 +34,7 @@ _DAMAGED = (
 )
 """What `zipfile` raises for members that cannot be unpacked."""
 _DEEPEST = 64  # folders below one another
+_URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _LEFT = ("__MACOSX", "Thumbs.db", "desktop.ini")  # what systems leave behind
 
 
@@ -127,6 +129,11 @@ class Paths(Place):
         self._paths = [str(path) for path in paths]
         for path in self._paths:
             refuse_pickle(path)
+            if _URL.match(path):
+                raise DataError(
+                    f"{path[:80]}: is a URL, and nothing is downloaded. Download it, and pass the "
+                    "path of the file."
+                )
         self.name = shown(self._paths[0]) if len(paths) == 1 else f"{len(paths):,} paths"
         real = "\0".join(str(expanded(path).absolute()) for path in self._paths)
         self.key = "paths " + hashlib.sha256(os.fsencode(real)).hexdigest()
@@ -137,6 +144,11 @@ class Paths(Place):
         for path in self._paths:
             try:
                 status = expanded(path).stat()
+                if stat.S_ISDIR(status.st_mode):
+                    raise DataError(
+                        f"{shown(path)}: is a folder in a list of paths. Pass one folder alone, "
+                        f'or its images: sorted(pathlib.Path("{shown(path)}").rglob("*.png")).'
+                    )
                 found.append(Entry(path, stamp(status), stat.S_ISREG(status.st_mode)))
             except (OSError, ValueError):
                 found.append(Entry(path, "missing"))
