@@ -11,7 +11,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from machine import Table, describe, finish, load, parser
 from own_contenders import Job
 from own_sheet import sheet
 from own_split import Parts, parts_of
-from scipy import stats
+from own_table import Results, Trained, require, table
 from sets import SETS, built
 
 HERE = Path(__file__).parent
@@ -39,10 +38,6 @@ NAMES = ("emoji", "letters", "photos-64", "mnist", "photos-128", "photos-256")
 BUDGETS = (30.0, 90.0, 300.0)
 OPTIONS: dict[str, dict[str, float]] = {}
 """Of the plain VAE, where a set was better served by others than its defaults (see README.md)."""
-
-BAR_ERROR, BAR_FRECHET, BAR_CHROMA, BAR_PYTHAE = 0.95, 0.8, 0.9, 0.4
-
-Values = dict[str, float]
 
 
 def run(name: str, job: Job, threads: int) -> dict[str, Any]:
@@ -74,8 +69,8 @@ def run(name: str, job: Job, threads: int) -> dict[str, Any]:
     return read
 
 
-def measured(out: Path, parts: Parts, classifier: Any, real: Any) -> Values:
-    """Return the metrics of what a contender left."""
+def metrics_of(out: Path, parts: Parts, classifier: Any, real: Any) -> dict[str, float]:
+    """Return the metrics of what a contender left; ``real``: features of held-out images."""
     reconstructions = np.load(out / "reconstructions.npy")
     values = {"error": squared_error(reconstructions, parts.test)}
     if parts.test.shape[1] > 1:
@@ -88,23 +83,7 @@ def measured(out: Path, parts: Parts, classifier: Any, real: Any) -> Values:
     return values
 
 
-def chosen(values: Values) -> str:
-    """Return the sampler that counts: the default where there is one, else the better one."""
-    if "default" in values:
-        return "default"
-    return min(("prior", "mixture"), key=lambda sampler: values[sampler])
-
-
-def interval(values: Sequence[float], digits: int) -> str:
-    """Return the mean over seeds with its 95 % interval (Student's t), the interval from two on."""
-    mean = f"{np.mean(values):.{digits}f}"
-    if len(values) < 2:
-        return mean
-    half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5
-    return f"{mean} ± {half:.{digits}f}"
-
-
-class SetOfImages:
+class Comparison:
     """The benchmark on one set of images."""
 
     def __init__(self, name: str, given: Any) -> None:
@@ -116,14 +95,24 @@ class SetOfImages:
         file = given.sets / "classifiers" / f"{name}{'-quick' if given.quick else ''}.pt"
         self.classifier = reference_classifier(self.parts, file, 100 if given.quick else 1_500)
         self.real = features(self.classifier, self.parts.held_out)
-        self.widths: dict[float, list[int]] = {}
-        self.steps: dict[tuple[float, int], int] = {}
-        self.reports: dict[tuple[float, str], list[dict[str, Any]]] = {}
-        self.values: dict[tuple[float, str], list[Values]] = {}
+        self.results: Results = {}
+
+    def train(self, budget: float, seed: int) -> None:
+        """Train all contenders for a budget, in turn: the first two change places every time."""
+        order = ["vaelab", "plain"] if seed % 2 == 0 else ["plain", "vaelab"]
+        for contender in [*order, *self.given.others]:
+            job = self.job(contender, budget, seed)
+            report = run(contender, job, self.given.threads)
+            metrics = metrics_of(job.out, self.parts, self.classifier, self.real)
+            self.results.setdefault((budget, contender), []).append(Trained(report, metrics))
+            line = ", ".join(f"{key} {value:.4g}" for key, value in metrics.items())
+            print(f"{self.name}, {budget:g} s, seed {seed}, {contender}: {line}", flush=True)
 
     def job(self, contender: str, budget: float, seed: int) -> Job:
-        """Return what a contender has to do."""
+        """Return what a contender has to do; seed 0 of vaelab comes first, and sets the widths."""
         ours = contender == "vaelab"
+        widths = [] if ours else self.given.widths
+        steps = self.results[budget, "plain"][-1].report["steps"] if "pythae" in contender else 0
         return Job(
             data=self.data,
             settings=self.settings,
@@ -132,8 +121,8 @@ class SetOfImages:
             seconds=budget,
             seed=seed,
             samples=self.given.samples,
-            widths=[] if ours else self.given.widths or self.widths[budget],
-            steps=self.steps[budget, seed] if contender.startswith("pythae") else 0,
+            widths=widths or ([] if ours else self.first("vaelab", budget).report["widths"]),
+            steps=steps,
             options=OPTIONS.get(self.name, {}) if contender == "plain" else {},
         )
 
@@ -142,92 +131,21 @@ class SetOfImages:
         out: Path = self.given.out / f"{self.name}-{budget:g}s-seed{seed}" / contender
         return out.absolute()
 
-    def compare(self, budget: float, seed: int) -> None:
-        """Train all contenders for a budget, in turn: the first two change places every time."""
-        order = (
-            ["vaelab", "plain"]
-            if seed % 2 == 0 or budget not in self.widths
-            else ["plain", "vaelab"]
-        )
-        for contender in [*order, *self.given.others]:
-            job = self.job(contender, budget, seed)
-            report = run(contender, job, self.given.threads)
-            if contender == "vaelab":
-                self.widths[budget] = report["widths"]
-            if contender == "plain":
-                self.steps[budget, seed] = report["steps"]
-            values = measured(job.out, self.parts, self.classifier, self.real)
-            self.reports.setdefault((budget, contender), []).append(report)
-            self.values.setdefault((budget, contender), []).append(values)
-            line = ", ".join(f"{key} {value:.4g}" for key, value in values.items())
-            print(f"{self.name}, {budget:g} s, seed {seed}, {contender}: {line}", flush=True)
+    def first(self, contender: str, budget: float) -> Trained:
+        """Return the training of seed 0."""
+        return self.results[budget, contender][0]
 
     def table(self) -> Table:
-        """Return the table of the set."""
-        colour = self.parts.test.shape[1] > 1
-        columns = ["CPU s", "contender", "used", "steps", "test MSE", "ratio"]
-        columns += ["chroma kept"] if colour else []
-        columns += ["FID", "ratio", "sampler", "FID prior", "FID mixture", "nearest"]
-        table = Table(self.title(), columns)
-        for (budget, contender), values in self.values.items():
-            plain = self.values[budget, "plain"]
-            reports = self.reports[budget, contender]
-            kept = [interval([each["chroma"] for each in values], 2)] if colour else []
-            samplers = [chosen(each) for each in values]
-            table.rows.append(
-                [
-                    f"{budget:g}",
-                    contender,
-                    interval([report["seconds"] for report in reports], 0),
-                    f"{np.mean([report['steps'] for report in reports]):,.0f}",
-                    interval([each["error"] for each in values], 4),
-                    interval(ratios(values, plain, "error"), 2),
-                    *kept,
-                    interval([each[chosen(each)] for each in values], 1),
-                    interval(ratios(values, plain, None), 2),
-                    "/".join(dict.fromkeys(samplers)),
-                    interval([each["prior"] for each in values], 1),
-                    interval([each["mixture"] for each in values], 1),
-                    interval([each[f"{chosen(each)} nearest"] for each in values], 4),
-                ]
-            )
-        self.require(table)
-        table.notes += self.notes()
-        return table
-
-    def title(self) -> str:
-        """Return a title with the number and shape of images."""
-        counts = [len(part) for part in (self.parts.train, self.parts.validation, self.parts.test)]
+        """Return the table of the set, with what must be known about it."""
+        parts = (self.parts.train, self.parts.validation, self.parts.test)
+        counts = " + ".join(f"{len(part):,}" for part in parts)
         shape = "×".join(map(str, self.parts.train.shape[1:]))
-        return f"{self.name}: {' + '.join(f'{count:,}' for count in counts)} images of {shape}"
-
-    def require(self, table: Table) -> None:
-        """Say which bars hold; with ``--check`` the script fails where one does not."""
-        for budget in dict.fromkeys(budget for budget, _ in self.values):
-            ours, plain = self.values[budget, "vaelab"], self.values[budget, "plain"]
-            at = f"at {budget:g} s"
-            error, distance = (
-                np.mean(ratios(ours, plain, "error")),
-                np.mean(ratios(ours, plain, None)),
-            )
-            checks = [
-                (error <= BAR_ERROR, f"MSE {at}: {error:.2f} of the plain VAE's, ≤ {BAR_ERROR}."),
-                (
-                    distance <= BAR_FRECHET,
-                    f"FID {at}: {distance:.2f} of its best, ≤ {BAR_FRECHET}.",
-                ),
-            ]
-            if self.name.startswith("photos"):
-                kept = np.mean([each["chroma"] for each in ours])
-                checks.append((kept >= BAR_CHROMA, f"chroma {at}: {kept:.2f}, ≥ {BAR_CHROMA}."))
-            for other in self.given.others:
-                against = np.mean(ratios(ours, self.values[budget, other], None))
-                text = f"FID {at}: {against:.2f} of {other}'s best, ≤ {BAR_PYTHAE}."
-                checks.append((against <= BAR_PYTHAE, text))
-            for holds, text in checks:
-                table.require(bool(holds), text)
+        out = table(f"{self.name}: {counts} images of {shape}", self.results)
+        require(out, self.results, self.name.startswith("photos"))
         if not self.given.check:
-            table.failures.clear()
+            out.failures.clear()
+        out.notes += self.notes()
+        return out
 
     def notes(self) -> list[str]:
         """Return what must be known about the metrics of this set."""
@@ -236,45 +154,34 @@ class SetOfImages:
         floor = frechet_distance(features(self.classifier, some), self.real)
         right = accuracy(self.classifier, parts.validation, parts.validation_labels)
         known = f"; {right:.0%} of validation images correctly classified" if right == right else ""
-        ours, plain = (
-            next(reports[0] for key, reports in self.reports.items() if key[1] == name)
-            for name in ("vaelab", "plain")
-        )
+        budget = self.given.budgets[0]
+        ours, plain = (self.first(name, budget).report for name in ("vaelab", "plain"))
+        mean = parts.train.mean(0, dtype=np.float64) / 255
         return [
             f"vaelab's default: {ours['network']['kind']} {ours['widths']}, {ours['latents']} "
             f"latents, {ours['likelihood']}, batch {ours['batch']}, {ours['parameters']:,} "
             f"parameters. The plain VAE: {plain['parameters']:,}.",
             f"Training images themselves: FID {floor:.1f}. Held-out images: nearest training image "
             f"{nearest(held_out, parts.train):.4f}; samples far below that are copies.",
-            f"The mean training image: MSE {self.mean_error():.4f}.",
+            f"The mean training image: MSE {np.square(parts.test / 255 - mean).mean():.4f}.",
             f"Reference classifier: {int(parts.labels.max()) + 1} classes{known}. FID against "
             f"{len(held_out):,} held-out images.",
             f"{self.given.seeds} seed(s), {self.given.threads} thread(s), {self.given.samples:,} "
             f"samples, load {load()}. Mean ± 95 % interval over seeds; ratios within a seed.",
         ]
 
-    def mean_error(self) -> float:
-        """Return the error of the mean training image, of which any model should make less."""
-        mean = self.parts.train.mean(0, dtype=np.float64)
-        return float(np.square(self.parts.test / 255.0 - mean / 255.0).mean())
-
     def sheet(self) -> Path:
         """Draw what the longest training of the last seed made."""
-        budget, seed = max(budget for budget, _ in self.values), self.given.seeds - 1
+        budget, seed = max(self.given.budgets), self.given.seeds - 1
         rows = [("test images", self.parts.test)]
         for contender in ("vaelab", "plain", *self.given.others):
             out = self.out(contender, budget, seed)
-            sampler = chosen(self.values[budget, contender][-1])
+            sampler = self.results[budget, contender][-1].sampler
             rows.append((f"{contender}: reconstructed", np.load(out / "reconstructions.npy")))
             rows.append((f"{contender}: {sampler} samples", np.load(out / f"{sampler}.npy")))
         path: Path = self.given.out / f"{self.name}.png"
         sheet(rows, path)
         return path
-
-
-def ratios(values: list[Values], plain: list[Values], name: str | None) -> list[float]:
-    """Return a metric against the plain VAE's of the same seed; None: FID of the chosen sampler."""
-    return [a[name or chosen(a)] / b[name or chosen(b)] for a, b in zip(values, plain, strict=True)]
 
 
 def main() -> int:
@@ -298,10 +205,10 @@ def main() -> int:
     given.others = ["pythae-vae", "pythae-rae"] if given.pythae else []
     tables = []
     for name in given.only:
-        images = SetOfImages(name, given)
+        images = Comparison(name, given)
         for seed in range(given.seeds):
             for budget in given.budgets:
-                images.compare(budget, seed)
+                images.train(budget, seed)
         tables.append(images.table())
         print(f"{images.sheet()}: look at it", flush=True)
     about = "".join(f"- {line}\n" for line in describe())

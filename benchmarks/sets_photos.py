@@ -34,7 +34,7 @@ WALLPAPERS = {
 }
 """The photographs among them; the others are drawn or abstract."""
 
-SKIMAGE = ("astronaut", "chelsea", "coffee", "motorcycle_left", "rocket", "retina", "ihc")
+SKIMAGE = ("astronaut", "chelsea", "coffee", "rocket", "retina", "ihc")
 SKLEARN = ("china", "flower")
 
 
