@@ -70,7 +70,7 @@ def run(name: str, job: Job, threads: int) -> dict[str, Any]:
 
 
 def metrics_of(out: Path, parts: Parts, classifier: Any, real: Any) -> dict[str, float]:
-    """Return the metrics of what a contender left; ``real``: features of held-out images."""
+    """Return the metrics of what a contender left; ``real``: features of real images."""
     reconstructions = np.load(out / "reconstructions.npy")
     values = {"error": squared_error(reconstructions, parts.test)}
     if parts.test.shape[1] > 1:
@@ -91,10 +91,13 @@ class Comparison:
         known = name in SETS
         self.data = str(built(name, given.sets)) if known else name
         self.settings = SETS[name].settings if known else {}
-        self.split, self.parts = parts_of(name, given.sets, self.data, self.settings)
+        self.split = given.sets / "splits" / name
+        self.photos = name.startswith("photos")
+        more = built(f"{name}-more", given.sets) if self.photos else None
+        self.parts = parts_of(self.split, self.data, self.settings, more)
         file = given.sets / "classifiers" / f"{name}{'-quick' if given.quick else ''}.pt"
         self.classifier = reference_classifier(self.parts, file, 100 if given.quick else 1_500)
-        self.real = features(self.classifier, self.parts.held_out)
+        self.real = features(self.classifier, self.parts.reference)
         self.results: Results = {}
 
     def train(self, budget: float, seed: int) -> None:
@@ -141,7 +144,7 @@ class Comparison:
         counts = " + ".join(f"{len(part):,}" for part in parts)
         shape = "×".join(map(str, self.parts.train.shape[1:]))
         out = table(f"{self.name}: {counts} images of {shape}", self.results)
-        require(out, self.results, self.name.startswith("photos"))
+        require(out, self.results, self.photos)
         if not self.given.check:
             out.failures.clear()
         out.notes += self.notes()
@@ -149,11 +152,11 @@ class Comparison:
 
     def notes(self) -> list[str]:
         """Return what must be known about the metrics of this set."""
-        parts, held_out = self.parts, self.parts.held_out
+        parts = self.parts
         some = parts.train[:: -(-len(parts.train) // 2_000)]
         floor = frechet_distance(features(self.classifier, some), self.real)
-        right = accuracy(self.classifier, parts.validation, parts.validation_labels)
-        known = f"; {right:.0%} of validation images correctly classified" if right == right else ""
+        right = accuracy(self.classifier, parts.reference, parts.reference_labels)
+        what = "other crops of its photos" if self.photos else "validation and test images"
         budget = self.given.budgets[0]
         ours, plain = (self.first(name, budget).report for name in ("vaelab", "plain"))
         mean = parts.train.mean(0, dtype=np.float64) / 255
@@ -161,11 +164,11 @@ class Comparison:
             f"vaelab's default: {ours['network']['kind']} {ours['widths']}, {ours['latents']} "
             f"latents, {ours['likelihood']}, batch {ours['batch']}, {ours['parameters']:,} "
             f"parameters. The plain VAE: {plain['parameters']:,}.",
-            f"Training images themselves: FID {floor:.1f}. Held-out images: nearest training image "
-            f"{nearest(held_out, parts.train):.4f}; samples far below that are copies.",
+            f"Training images: FID {floor:.1f}. Reference images: nearest training image "
+            f"{nearest(parts.reference, parts.train):.4f}; samples far below that are copies.",
             f"The mean training image: MSE {np.square(parts.test / 255 - mean).mean():.4f}.",
-            f"Reference classifier: {int(parts.labels.max()) + 1} classes{known}. FID against "
-            f"{len(held_out):,} held-out images.",
+            f"Reference classifier: {int(parts.labels.max()) + 1} classes, {right:.0%} of "
+            f"the reference images correctly classified: {len(parts.reference):,} {what}.",
             f"{self.given.seeds} seed(s), {self.given.threads} thread(s), {self.given.samples:,} "
             f"samples, load {load()}. Mean ± 95 % interval over seeds; ratios within a seed.",
         ]

@@ -22,41 +22,49 @@ class Parts:
         train: images that all train on.
         validation: images that nothing here trains on.
         test: images that are reconstructed.
+        reference: at most 5,000 real images that samples are compared with: validation and test
+            images; of photos, other crops of the photos trained on, as samples cannot be like
+            photos that no model has seen.
         labels: class of each training image, for the reference classifier.
-        validation_labels: of each validation image, −1 where the training images have no such.
+        reference_labels: of each reference image, −1 where the training images have no such.
     """
 
     train: Pixels
     validation: Pixels
     test: Pixels
+    reference: Pixels
     labels: NDArray[np.int64]
-    validation_labels: NDArray[np.int64]
-
-    @property
-    def held_out(self) -> Pixels:
-        """At most 5,000 validation and test images."""
-        both = np.concatenate([self.validation, self.test])
-        return both[np.random.default_rng(0).permutation(len(both))[:5_000]]
+    reference_labels: NDArray[np.int64]
 
 
-def parts_of(name: str, folder: Path, data: str, settings: dict[str, Any]) -> tuple[Path, Parts]:
-    """Return the folder of the arrays of a set, and them: vaelab's own split, written once."""
+def parts_of(out: Path, data: str, settings: dict[str, Any], more: Path | None = None) -> Parts:
+    """Return vaelab's own split of a set, written as arrays where ``out`` is not there yet.
+
+    more: a folder of other crops of the same photos.
+    """
+    if not out.is_dir():
+        with fetch.whole(out) as partial:
+            _write(partial, data, settings, more)
+    names = ("train", "validation", "test", "reference", "train-labels", "reference-labels")
+    return Parts(*(np.load(out / f"{part}.npy") for part in names))
+
+
+def _write(out: Path, data: str, settings: dict[str, Any], more: Path | None) -> None:
     import vaelab
 
-    out = folder / "splits" / name
-    if not out.is_dir():
-        splits = vaelab.load_data(data, **settings)
-        with fetch.whole(out) as partial:
-            for part in ("train", "validation", "test"):
-                images = np.asarray(getattr(splits, part).images)
-                np.save(partial / f"{part}.npy", on_white(images))
-                np.save(
-                    partial / f"{part}-labels.npy", _labels(getattr(splits, part), splits.train)
-                )
-            np.save(partial / "test-as-read.npy", np.asarray(splits.test.images))
-    arrays = [np.load(out / f"{part}.npy") for part in ("train", "validation", "test")]
-    labels = [np.load(out / f"{part}-labels.npy") for part in ("train", "validation")]
-    return out, Parts(*arrays, *labels)
+    splits = vaelab.load_data(data, **settings)
+    for part in ("train", "validation", "test"):
+        np.save(out / f"{part}.npy", on_white(np.asarray(getattr(splits, part).images)))
+    np.save(out / "test-as-read.npy", np.asarray(splits.test.images))
+    np.save(out / "train-labels.npy", _labels(splits.train, splits.train))
+    whole = splits if more is None else vaelab.load_data(more)
+    parts = [whole.validation, whole.test, *([] if more is None else [whole.train])]
+    images = np.concatenate([on_white(np.asarray(part.images)) for part in parts])
+    labels = np.concatenate([_labels(part, splits.train) for part in parts])
+    seen = np.flatnonzero(labels >= 0) if more is not None else np.arange(len(labels))
+    index = np.random.default_rng(0).permutation(seen)[:5_000]
+    np.save(out / "reference.npy", images[index])
+    np.save(out / "reference-labels.npy", labels[index])
 
 
 def _labels(images: Any, train: Any) -> Any:

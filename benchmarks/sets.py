@@ -69,13 +69,21 @@ def emoji(folder: Path, packages: Path, tones: bool = False) -> None:
             csv.writer(file).writerows([["file", "tone"], *rows])
 
 
+BY_PHOTO = {"group": "group", "split": [0.7, 0.1, 0.2]}
+"""More to test on than a tenth, which is four or five photos."""
+
 SETS = {
     "emoji": BuiltSet(emoji, {"channels": 3}),
     "emoji-tones": BuiltSet(partial(emoji, tones=True), {"channels": 3}),
     "letters": BuiltSet(sets_letters.letters, {"group": "family"}),
-    "photos-64": BuiltSet(partial(sets_photos.photos, size=64), {"group": "group"}),
-    "photos-128": BuiltSet(partial(sets_photos.photos, size=128), {"group": "group"}),
-    "photos-256": BuiltSet(partial(sets_photos.photos, size=256), {"group": "group"}),
+    **{
+        f"photos-{size}": BuiltSet(partial(sets_photos.photos, size=size), BY_PHOTO)
+        for size in (64, 128, 256)
+    },
+    **{
+        f"photos-{size}-more": BuiltSet(partial(sets_photos.photos, size=size, more=True), BY_PHOTO)
+        for size in (64, 128, 256)
+    },
 }
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image, ImageOps
 from sklearn import datasets
 
-CROPS = 48
-"""Of each photo."""
+CROPS, MORE = 48, 16
+"""Crops of each photo in the set, and as many more that no model sees, to compare samples with."""
 
 WALLPAPERS = {
     "lomiri-wallpapers-16.04": (
@@ -38,16 +38,16 @@ SKIMAGE = ("astronaut", "chelsea", "coffee", "rocket", "retina", "ihc")
 SKLEARN = ("china", "flower")
 
 
-def photos(folder: Path, packages: Path, size: int) -> None:
+def photos(folder: Path, packages: Path, size: int, more: bool = False) -> None:
     """Square crops as JPEG; ``photos.csv`` has the photo of each, which must not be in two parts.
 
-    The same places at every size: the seed is that of the photo.
+    The same places at every size, and other ones with ``more``.
     """
     rows: list[list[str]] = [["file", "group"]]
     for number, (name, path) in enumerate(photographs(packages)):
         with Image.open(path) as opened:
             photo = ImageOps.exif_transpose(opened).convert("RGB")
-        for crop, square in enumerate(squares(photo.size, number)):
+        for crop, square in enumerate(squares(photo.size, number, more)):
             file = f"{name}-{crop:02d}.jpg"
             image = photo.resize((size, size), Image.Resampling.LANCZOS, square, reducing_gap=3)
             image.save(folder / file, quality=95, subsampling=0)
@@ -70,10 +70,12 @@ def photographs(packages: Path) -> Iterator[tuple[str, Path]]:
         yield name, Path(datasets.__file__).parent / "images" / f"{name}.jpg"
 
 
-def squares(size: tuple[int, int], seed: int) -> Iterator[tuple[int, int, int, int]]:
+def squares(
+    size: tuple[int, int], seed: int, more: bool = False
+) -> Iterator[tuple[int, int, int, int]]:
     """Yield boxes anywhere in an image, their side from a quarter to all of the shorter side."""
-    random, shorter = np.random.default_rng(seed), min(size)
-    for _ in range(CROPS):
+    random, shorter = np.random.default_rng([seed, more]), min(size)
+    for _ in range(MORE if more else CROPS):
         side = int(random.uniform(max(0.25 * shorter, min(256, shorter)), shorter))
         left, top = (int(random.integers(0, length - side + 1)) for length in size)
         yield left, top, left + side, top + side
