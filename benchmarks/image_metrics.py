@@ -41,7 +41,7 @@ def smaller(images: Pixels) -> Tensor:
     return functional.avg_pool2d(x, factor) if factor > 1 else x
 
 
-def reference_classifier(parts: Parts, file: Path, steps: int = 1_500) -> ReferenceClassifier:
+def reference_classifier(parts: Parts, file: Path, steps: int = 1_000) -> ReferenceClassifier:
     """Return the classifier of a set, trained on real training images where ``file`` is not yet.
 
     Images are shifted by up to a sixteenth of their side.

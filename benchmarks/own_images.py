@@ -96,7 +96,7 @@ class Comparison:
         more = built(f"{name}-more", given.sets) if self.photos else None
         self.parts = parts_of(self.split, self.data, self.settings, more)
         file = given.sets / "classifiers" / f"{name}{'-quick' if given.quick else ''}.pt"
-        self.classifier = reference_classifier(self.parts, file, 100 if given.quick else 1_500)
+        self.classifier = reference_classifier(self.parts, file, 100 if given.quick else 1_000)
         self.real = features(self.classifier, self.parts.reference)
         self.results: Results = {}
 
