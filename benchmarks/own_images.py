@@ -72,7 +72,10 @@ def run(name: str, job: Job, threads: int) -> dict[str, Any]:
 def metrics_of(out: Path, parts: Parts, classifier: Any, real: Any) -> dict[str, float]:
     """Return the metrics of what a contender left; ``real``: features of real images."""
     reconstructions = np.load(out / "reconstructions.npy")
-    values = {"error": squared_error(reconstructions, parts.test)}
+    values = {
+        "error": squared_error(reconstructions, parts.test),
+        "reconstructed nearest": nearest(reconstructions, parts.train),
+    }
     if parts.test.shape[1] > 1:
         values["chroma"] = chroma(reconstructions) / chroma(parts.test)
     for sampler in ("default", "prior", "mixture"):
@@ -165,7 +168,7 @@ class Comparison:
             f"latents, {ours['likelihood']}, batch {ours['batch']}, {ours['parameters']:,} "
             f"parameters. The plain VAE: {plain['parameters']:,}.",
             f"Training images: FID {floor:.1f}. Reference images: nearest training image "
-            f"{nearest(parts.reference, parts.train):.4f}; samples far below that are copies.",
+            f"{nearest(parts.reference, parts.train):.4f}.",
             f"The mean training image: MSE {np.square(parts.test / 255 - mean).mean():.4f}.",
             f"Reference classifier: {int(parts.labels.max()) + 1} classes, {right:.0%} of "
             f"the reference images correctly classified: {len(parts.reference):,} {what}.",

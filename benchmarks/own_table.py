@@ -19,8 +19,9 @@ class Trained:
 
     Arguments:
         report: seconds, steps, widths and such.
-        metrics: ``error``, ``chroma`` (of colour images), and for each sampler its FID by its name
-            and the distance to training images by ``NAME nearest``.
+        metrics: ``error``, ``chroma`` (of colour images), for each sampler its FID by its name and
+            the distance to training images by ``NAME nearest``; also of ``reconstructed`` test
+            images.
     """
 
     report: dict[str, Any]
@@ -73,7 +74,7 @@ def table(title: str, results: Results) -> Table:
     colour = any("chroma" in each.metrics for group in results.values() for each in group)
     columns = ["CPU s", "contender", "used", "steps", "test MSE", "ratio"]
     columns += ["chroma kept"] if colour else []
-    columns += ["FID", "ratio", "sampler", "nearest", "FID prior", "FID mixture"]
+    columns += ["FID", "ratio", "sampler", "nearest", "of recon.", "FID prior", "FID mixture"]
     out = Table(title, columns)
     for (budget, contender), group in results.items():
         plain = results[budget, "plain"]
@@ -94,6 +95,7 @@ def table(title: str, results: Results) -> Table:
                 interval(frechet_ratios(group, plain), 2),
                 "/".join(dict.fromkeys(each.sampler for each in group)),
                 interval([each.nearest for each in group], 4),
+                of("reconstructed nearest", 4),
                 of("prior", 1),
                 of("mixture", 1),
             ]
