@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 
 import torch
@@ -21,7 +22,7 @@ from vaelab.data.images import ImageSet, Splits, with_labels
 from vaelab.errors import DataError
 from vaelab.evaluation.figures import Figure, crossed, mean, share
 from vaelab.evaluation.informed import latent_figures
-from vaelab.models.classifier import ClassifierName
+from vaelab.models.classifier import FEWEST, ClassifierName
 from vaelab.models.conditioning import LABEL, cut_at, cut_of
 from vaelab.models.handles import Handle
 from vaelab.models.model import seeded
@@ -65,9 +66,11 @@ def find_references(
     splits: Splits, attribute: str, cache: Path | None = None, progress: Progress | None = None
 ) -> References:
     """Return the references of an attribute; classifiers are trained if they are not cached."""
+    small = prod(splits.train.shape[1:]) < FEWEST
+    networks: tuple[ClassifierName, ...] = ("mlp", "mlp", "mlp") if small else NETWORKS
 
     def trained(which: Splits) -> tuple[Judge, ...]:
-        pairs = zip(NETWORKS, SEEDS, strict=True)
+        pairs = zip(networks, SEEDS, strict=True)
         return tuple(trained_judge(which, cache, progress, seed, net) for net, seed in pairs)
 
     return References(

@@ -88,6 +88,10 @@ class Residual(nn.Module):
         return torch.relu(x + self.inner(x))
 
 
+FEWEST = 4
+"""Pixels that a classifier with convolutions needs."""
+
+
 def build_classifier(
     shape: Shape, classes: int, network: ClassifierName = "cnn-small"
 ) -> Classifier:
@@ -102,11 +106,12 @@ def build_classifier(
     Pooling rounds up, and ends where two pixels are left.
 
     Raises:
-        ConfigError: images of less than four pixels.
+        ConfigError: images of less than four pixels, and a network with convolutions.
     """
-    if shape[1] * shape[2] < 4:
+    if shape[1] * shape[2] < FEWEST and network != "mlp":
         raise ConfigError(
-            f"data: images of {shape[1]} × {shape[2]} pixels are too small to classify."
+            f"data: images of {shape[1]} × {shape[2]} pixels are too small for convolutions. Use "
+            "the network mlp."
         )
     body, features = _BODIES[network](shape)
     head: nn.Module = nn.Linear(features, classes)

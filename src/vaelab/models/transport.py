@@ -201,8 +201,11 @@ class Carried(Distribution):
         behind, _ = self.transport.do(loc - steps, self.u)
         return ((ahead - behind) / 2).square().sum(0)
 
-    def cost(self, grain: float) -> Tensor:
-        """Return −log p(h|u) of a draw of h with a share of its noise, ``(B,)`` nats."""
+    def cost(self, grain: Tensor | float) -> Tensor:
+        """Return −log p(h|u) of draws of h with a share, ``(B, 1)``, of their noise, ``(B,)`` nats.
+
+        One number is the share of all.
+        """
         dim = self.transport.prior.dim
         noise_of = self.base.rsample() - self.base.loc
         codes, log_det = self.transport.do(self.base.loc + grain * noise_of, self.u)

@@ -22,7 +22,9 @@ from vaelab.objectives.read import Read
 from vaelab.objectives.terms import Term
 
 SETTLED = 0.1
-"""Share of the posterior's noise that the flow is fine-tuned with."""
+"""Share of the posterior's noise in most latents that the flow is fine-tuned with."""
+WHOLE = 4
+"""One latent of so many has all of the noise there."""
 REMEMBERED = 8
 """Latents in a step of the fine-tuning for each image of its batch: they need no encoder."""
 _TRANSPORT = "transport."
@@ -91,8 +93,10 @@ class Subspaced(Read):
         While the model moves, it lowers the rate as the model does: by the density of draws of h.
         (By another it would pull at the latents against the model, and both would run away.) Then
         it is fine-tuned on h with `SETTLED` of their noise: users read the means, and what is finer
-        than the noise of draws shows in these. The encoder rests by then, so h of all images is
-        computed once, and a step takes many.
+        than the noise of draws shows in these. One in `WHOLE` keeps all of it, else draws, which
+        are what a likelihood is measured with, would lie where the flow was never fitted: of thin
+        data, such as points on a curve, far outside. The encoder rests by then, so h of all images
+        is computed once, and a step takes many.
         """
 
         def loss(batch: Batch, step: int) -> Loss:
@@ -103,8 +107,10 @@ class Subspaced(Read):
                 total = posterior.cost(1.0).mean()
             else:
                 some = self._remembered(model, len(batch))
+                grain = some.base.loc.new_full((WHOLE, 1), SETTLED)
+                grain[0] = 1.0
                 with noise.repeated(REMEMBERED):
-                    total = some.cost(SETTLED).mean()
+                    total = some.cost(grain.repeat(len(some.u) // WHOLE, 1)).mean()
             return Loss(total, {"loss": total.detach()})
 
         return loss
