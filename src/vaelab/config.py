@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from vaelab.errors import ConfigError, refuse_pickle
-from vaelab.opening import open_regular
+from vaelab.opening import open_regular, read_at_most
 from vaelab.parsing import MAX_BYTES, parse_yaml
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -292,7 +292,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     refuse_pickle(path)
     try:
         with open_regular(path, error=ConfigError, pipes=True) as file:
-            values = parse_yaml(file.read(MAX_BYTES + 1).decode())
+            values = parse_yaml(read_at_most(file, MAX_BYTES, path, ConfigError).decode())
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error}).") from None
     except ValueError as error:

@@ -44,6 +44,11 @@ class ExportError(VaelabError):
     """A model that cannot be written in another format, or did not come out the same."""
 
 
+def cut(text: str, most: int = 500) -> str:
+    """Return a text for messages, of bounded length."""
+    return text if len(text) <= most else f"{text[:most]} …"
+
+
 def counted(number: int, noun: str) -> str:
     """Return how many there are of what, in messages: ``1 epoch``, ``1,200 images``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -102,6 +102,24 @@ def open_regular(
     raise error(f"{shown(path)}: is {_kind(mode)}, not a regular file. Put a file in its place.")
 
 
+def read_at_most(
+    file: BinaryIO, most: int, path: Path, error: type[VaelabError] = RunError
+) -> bytes:
+    """Return the rest of a file; raises ``error`` for one that is too long, or has no end.
+
+    Files of the system, such as ``/proc/kmsg``, may have nothing to give, and say no length.
+    """
+    found: bytes | None = file.read(most + 1)
+    if found is None:
+        raise error(f"{shown(path)}: cannot be read (it has nothing to give). Name another file.")
+    if len(found) > most:
+        raise error(
+            f"{shown(path)}: is longer than {most / 2**20:g} MiB, which no file of its kind is. "
+            "Put the right one in its place."
+        )
+    return found
+
+
 def _kind(mode: int) -> str:
     kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
     return kinds.get(stat.S_IFMT(mode), "a device")
@@ -146,6 +164,11 @@ def write_atomic(path: Path, data: bytes) -> None:
             f"{shown(path)}: cannot be written, as its folder may only be read "
             f"({error.strerror}). Name another place with --out."
         ) from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file by a text as `write_atomic` does; names of files may be any bytes."""
+    write_atomic(path, text.encode(errors="backslashreplace"))
 
 
 def _write(path: Path, data: bytes) -> None:

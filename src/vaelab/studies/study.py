@@ -57,7 +57,7 @@ class Job:
     def failure(self) -> str | None:
         """Why it failed, if it did."""
         path = self._failure_file
-        return str(files.read_json(path)["why"]) if path.exists() else None
+        return files.read_text(path, "why") if path.exists() else None
 
     @property
     def measured_file(self) -> Path:
