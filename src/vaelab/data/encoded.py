@@ -6,7 +6,7 @@ import io
 
 from PIL import Image, UnidentifiedImageError
 
-from vaelab.data.formats import FORMATS, READ
+from vaelab.data.formats import FORMATS, READ, searched
 from vaelab.data.levels import Levels
 from vaelab.data.pixels import Geometry, Pixels, native_shape
 from vaelab.errors import DataError
@@ -15,7 +15,7 @@ from vaelab.errors import DataError
 def decoded(data: bytes, geometry: Geometry, levels: Levels) -> Pixels:
     """Bring the image in ``data`` to ``(C, H, W)``; raises `DataError` where it is none."""
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with Image.open(searched(io.BytesIO(data)), formats=FORMATS) as image:
             native_shape(image)  # refuses a decompression bomb before it goes off
             return geometry.image(image, levels)
     except UnidentifiedImageError:

@@ -16,7 +16,17 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from vaelab.data.formats import FORMATS, FRAMES, HEAD, READ, SUFFIXES, conversion, kind_of, unread
+from vaelab.data.formats import (
+    FORMATS,
+    FRAMES,
+    HEAD,
+    READ,
+    SUFFIXES,
+    conversion,
+    kind_of,
+    searched,
+    unread,
+)
 from vaelab.data.inflight import DECODING
 from vaelab.data.layout import read_layout
 from vaelab.data.pixels import Geometry, Pixels, Shape, native_shape
@@ -133,8 +143,8 @@ class FolderSource(Source):
         try:
             with self._place.open(name) as file:
                 file.seek(8)
-                while len(head := file.read(8)) == 8 and head[4:] != b"IDAT":
-                    if head[4:] == b"acTL":
+                while (kind := (head := file.read(8))[4:]).isalpha() and kind != b"IDAT":
+                    if kind == b"acTL":
                         return True
                     file.seek(int.from_bytes(head[:4], "big") + 4, 1)
         except (OSError, DataError, ValueError):
@@ -301,7 +311,7 @@ class FolderSource(Source):
             if not file.read(1):
                 raise DataError("empty")
             file.seek(0)
-            with Image.open(file, formats=FORMATS) as image:
+            with Image.open(searched(file), formats=FORMATS) as image:
                 yield image
 
     def _try(self, name: str, use: Callable[[Image.Image], T]) -> T | str:
