@@ -32,6 +32,7 @@ from vaelab.opening import (
     whole_folder,
     write_atomic,
     write_text,
+    writing,
 )
 from vaelab.parsing import MAX_BYTES, parse_json
 
@@ -129,9 +130,10 @@ def check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 def _read_tensors(path: Path) -> bytes:
     """Return a safetensors file, once its header says how long it is: others may have no end."""
-    head = _head(path)
-    wanted = len(head) + _length(path, head)
     with _opened(path) as file:
+        head = _head_of(file, path)
+        wanted = len(head) + _length(path, head)
+        file.seek(0)
         if (size := os.fstat(file.fileno()).st_size) != wanted:
             raise damaged(path, f"it has {size:,} bytes, and its header says {wanted:,}")
         try:
@@ -155,11 +157,15 @@ def _length(path: Path, head: bytes) -> int:
 def _head(path: Path) -> bytes:
     """Return the header of a safetensors file."""
     with _opened(path) as file:
-        start = file.read(8)
-        size = int.from_bytes(start, "little")
-        if size > min(_MAX_HEAD, os.fstat(file.fileno()).st_size):
-            raise damaged(path, "not a safetensors file of vaelab: its header has no end")
-        return start + file.read(size)
+        return _head_of(file, path)
+
+
+def _head_of(file: BinaryIO, path: Path) -> bytes:
+    start = file.read(8)
+    size = int.from_bytes(start, "little")
+    if size > min(_MAX_HEAD, os.fstat(file.fileno()).st_size):
+        raise damaged(path, "not a safetensors file of vaelab: its header has no end")
+    return start + file.read(size)
 
 
 def _stamp(path: Path, data: bytes) -> tuple[str, str, str]:
@@ -241,20 +247,23 @@ def _entry(path: Path, line: bytes, where: str) -> dict[str, Any]:
 
 def append(path: Path, text: str) -> None:
     """Add to the end of a file that is written in place, as a log is."""
-    with os.fdopen(open_in_place(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as file:
+    with (
+        writing(path),
+        os.fdopen(open_in_place(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as file,
+    ):
         file.write(text.encode())
 
 
 def truncate(path: Path, length: int) -> None:
     """Cut a file that is written in place."""
-    with os.fdopen(open_in_place(path, os.O_RDWR), "r+b") as file:
+    with writing(path), os.fdopen(open_in_place(path, os.O_RDWR), "r+b") as file:
         file.truncate(length)
         os.fsync(file.fileno())
 
 
 def sync(path: Path) -> None:
     """Make durable what was added to a file."""
-    with os.fdopen(open_in_place(path, os.O_RDWR), "r+b") as file:
+    with writing(path), os.fdopen(open_in_place(path, os.O_RDWR), "r+b") as file:
         os.fsync(file.fileno())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -15,6 +16,11 @@ from vaelab.errors import RunError, counted
 from vaelab.evaluation.figures import Figure
 from vaelab.training.run import Run
 from vaelab.training.validation import COLLAPSED_RATE, Validation, warnings
+
+if TYPE_CHECKING:
+    Latent = list[Any]
+else:
+    Latent = list[Number] | list[list[Number]]
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,7 @@ class Evaluation:
     """
 
     figures: dict[str, Figure]
-    latent: dict[str, list[Number] | list[list[Number]]]
+    latent: dict[str, Latent]
     notes: tuple[str, ...]
     images: Whole
     held_out: bool | None

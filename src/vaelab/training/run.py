@@ -31,7 +31,7 @@ from vaelab.config import RunConfig, parse_config, read_yaml
 from vaelab.data.hashes import check_hashes
 from vaelab.data.images import Splits
 from vaelab.data.seen import Seen
-from vaelab.errors import BusyError, RunError, counted, refuse_pickle
+from vaelab.errors import BusyError, RunError, as_path, counted, cut, refuse_pickle
 from vaelab.models.classifier import Classifier
 from vaelab.models.conditioning import Told
 from vaelab.models.model import Model
@@ -68,7 +68,7 @@ class Run:
     """The folder of one run. Opening it reads nothing; every reader checks what it reads."""
 
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+        self.path = as_path("run", path)
         self.config_file = self.path / "config.yaml"
         self.model_file = self.path / "model.safetensors"
         self.images_file = self.path / "images.safetensors"
@@ -419,9 +419,10 @@ def check_same(trained: RunConfig, now: RunConfig, path: Path) -> None:
     for key in sorted((old.keys() | new.keys()) - free):
         if not key.startswith("versions.") and old.get(key) != new.get(key):
             raise RunError(
-                f"{path}: {key} is {new.get(key)!r}, but the weights were trained with "
-                f"{old.get(key)!r}. Only {', '.join(MAY_CHANGE)} may change within a run. To go "
-                f"on from its weights with other settings: vaelab {command} --from {path.parent}"
+                f"{path}: {cut(key, 100)} is {cut(repr(new.get(key)))}, but the weights were "
+                f"trained with {cut(repr(old.get(key)))}. Only {', '.join(MAY_CHANGE)} may "
+                "change within a run. To go on from its weights with other settings: "
+                f"vaelab {command} --from {path.parent}"
             )
 
 
