@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import random
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +27,11 @@ from vaelab.config import assignment, parse_config, read_yaml
 from vaelab.data.load import load_data
 from vaelab.errors import VaelabError
 from vaelab.evaluation import record
+from vaelab.parsing import parse_json
 from vaelab.recipes import resolve
+from vaelab.report import curves, words
+from vaelab.report.study import write_study_report
+from vaelab.studies import watch
 from vaelab.studies.plan import make_plan
 from vaelab.studies.study import Study
 from vaelab.training.loop import Trainer
@@ -34,7 +40,8 @@ from vaelab.training.run import Run
 
 ODD: tuple[Any, ...] = (
     None, True, -1, 0, 3, 10**9, 10**12, 10**400, 0.5, -0.0, 1e308, float("nan"), float("inf"), "",
-    "vae", "normal", "../../x", "/etc", "a\0b", "x" * 300, "caf\udce9", "=1+1", "2001-99-99", [],
+    "vae", "normal", "../../x", "/etc", "a\0b", "x" * 300, "caf\udce9", "\ud800",
+    -0.1, 2**64, "=1+1", "2001-99-99", [],
     {}, [[]], [0], [-1, 2], [1] * 50, [10**9, 10**9], {"": 1}, {"kind": "mlp"},
     {"x": {"y": [None]}},
 )  # fmt: skip
@@ -121,6 +128,7 @@ class Place:
         self.model = files.load_tensors(self.run.model_file)
         self.state = files.load_tensors(self.run.state_file)
         self.log = self.run.log_file.read_bytes()
+        self.seen = files.load_tensors(self.run.images_file)
         self.declared: dict[str, Any] = {
             "title": "T", "question": "q", "lead": "elbo", "seeds": 2, "base": {"recipe": "vae"},
             "cases": [{"name": "a", "set": {"training": {"lr": 0.1}}}, {"name": "b", "like": "a"}],
@@ -130,6 +138,12 @@ class Place:
         study.begin(make_plan(self.declared, "x"))
         self.study = study
         self.plan = read_yaml(study.plan_file)
+        few = {"cases": self.declared["cases"], "seeds": 1, "grid": {}}
+        self.measured = Study(path / "measured")
+        self.measured.begin(make_plan({**self.declared, **few}, "x"))
+        for job in self.measured.jobs(self.measured.read_plan()):
+            shutil.copytree(self.run.path, job.run.path)
+            files.write_json(job.measured_file, result)
         folder = path / "images"
         folder.mkdir()
         for n in range(12):
@@ -143,6 +157,7 @@ class Place:
         self.run.write_config(parse_config(self.config))
         files.save_tensors(self.run.model_file, *self.model)
         files.save_tensors(self.run.state_file, *self.state)
+        files.save_tensors(self.run.images_file, *self.seen)
         self.run.log_file.write_bytes(self.log)
 
 
@@ -189,12 +204,52 @@ def evaluation(place: Place, chance: random.Random) -> None:
     if chance.random() < 0.3:
         data = bytes_changed(place.run.evaluation_file.read_bytes(), chance)
         place.run.evaluation_file.write_bytes(data)
-    record.verdict(record.read(place.run))
+    found = record.read(place.run)
+    record.verdict(found)
+    words.figure_rows(found)
+    json.dumps([str(figure) for figure in found.figures.values()], ensure_ascii=False)
 
 
 def log(place: Place, chance: random.Random) -> None:
-    place.run.log_file.write_bytes(bytes_changed(place.log, chance))
-    place.run.read_log()
+    if chance.random() < 0.3:
+        place.run.log_file.write_bytes(bytes_changed(place.log, chance))
+        place.run.read_log()
+        return
+    lines = [parse_json(line) for line in place.log.splitlines()]
+    for line in lines:
+        del line["crc"]
+    number = chance.randrange(len(lines))
+    lines[number] = changed(lines[number], chance)
+    place.run.log_file.write_text("".join(map(files.log_line, lines)))
+    watch.share(place.run, 3)
+    place.run.state_file.unlink()  # which knows the log
+    epochs, steps = place.run.epochs("validation/elbo"), place.run.read_log("step")
+    curves.learning_curves(steps, epochs)
+    words.preliminary(epochs)
+    place.run.diverged()
+
+
+def study_results(place: Place, chance: random.Random) -> None:
+    odd = tuple(v for v in ODD if v == v and v != float("inf"))
+    study, (job, *_) = place.measured, place.measured.jobs(place.measured.read_plan())
+    values = changed(place.evaluation, chance, odd)
+    failure = job.run.path / "failure.json"
+    files.write_json(job.measured_file, {**values, "weights": place.evaluation["weights"]})
+    failure.unlink(missing_ok=True)
+    if chance.random() < 0.2:
+        files.write_json(failure, changed({"why": "x"}, chance, odd))
+    write_study_report(study, lambda case: place.splits)
+
+
+def seen(place: Place, chance: random.Random) -> None:
+    tensors, meta = place.seen
+    if chance.random() < 0.8:
+        tensors = tensors_changed(tensors, chance)
+    else:
+        meta = changed(meta, chance)
+    files.save_tensors(place.run.images_file, tensors, meta)
+    known = place.run.seen()
+    assert known is None or bool(known.trained_on(place.splits.train).all())
 
 
 def tensors_changed(tensors: dict[str, Any], chance: random.Random) -> dict[str, Any]:
@@ -237,8 +292,10 @@ def state(place: Place, chance: random.Random) -> None:
         meta = changed(meta, chance)
     files.save_tensors(place.run.state_file, tensors, meta)
     config = api.configure({}, None, place.run)
-    Trainer(config, place.splits, Silent(), place.run).restore()
+    trainer = Trainer(config, place.splits, Silent(), place.run)
+    trainer.restore()
     place.run.read_log()
+    trainer.fit()
 
 
 def table(place: Place, chance: random.Random) -> None:
@@ -251,7 +308,7 @@ def table(place: Place, chance: random.Random) -> None:
 
 KINDS: dict[Callable[[Place, random.Random], None], int] = {
     yaml_file: 6, setting: 6, study_file: 4, study_folder: 4, evaluation: 6, log: 6, model: 5,
-    state: 2, table: 5,
+    state: 2, table: 5, study_results: 2, seen: 2,
 }  # fmt: skip
 """Shares of the inputs."""
 
@@ -279,6 +336,6 @@ def test_nothing_but_our_errors(kind: Callable[[Place, random.Random], None], pl
             except BaseException as error:
                 error.add_note(f"input {number} of {kind.__name__}")
                 raise
-        if kind in (model, state, log):
+        if kind in (model, state, log, seen):
             place.reset()
     assert refused > count / 10  # the inputs are odd indeed

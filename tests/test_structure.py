@@ -12,6 +12,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "vaelab"
 ORDER = (
     ("errors",),
     ("opening", "parsing"),
+    ("checked",),
     ("config", "files"),
     ("data",),
     ("models",),

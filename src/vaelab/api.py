@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import NoneType
 from typing import Any
+
+import torch
 
 from vaelab.config import (
     IN_MEMORY,
@@ -17,7 +20,7 @@ from vaelab.config import (
 )
 from vaelab.data.images import Splits
 from vaelab.data.load import load_config, load_data
-from vaelab.errors import ConfigError, RunError
+from vaelab.errors import ConfigError, RunError, cut
 from vaelab.explorer.page import write_explorer as write_page
 from vaelab.models.vae import Vae
 from vaelab.recipes import find_recipe, resolve
@@ -106,6 +109,9 @@ def configure(
             "--from: starts another run from trained weights, and --resume goes on with a run that "
             "has its own. Pass one of them."
         )
+    if not isinstance(base, (str, Path, Mapping, NoneType)):
+        got = cut(repr(base), 60)
+        raise ConfigError(f"config: must be a YAML file or a mapping (got {got}).")
     where = str(base) if isinstance(base, (str, Path)) else "configuration"
     below = read_yaml(Path(base)) if isinstance(base, (str, Path)) else dict(base or {})
     if resumed is not None:
@@ -152,10 +158,11 @@ def read_data(
     return load_config(config.data, progress=progress, optional=optional)
 
 
-def load(path: Path | str, device: str = "cpu") -> Vae:
+def load(path: Path | str, device: str | torch.device = "cpu") -> Vae:
     """Return the trained model of a run, or of a folder that `export_hub` wrote, ready to use.
 
     Raises:
+        ConfigError: no path, or a device that is not here.
         PickleError: what is there is pickle, which could run code.
         RunError: the folder is no run, is unfinished, or is damaged.
     """

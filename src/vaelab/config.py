@@ -15,8 +15,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from vaelab.errors import ConfigError, refuse_pickle
-from vaelab.opening import open_regular
+from vaelab.errors import ConfigError, counted, cut, refuse_pickle
+from vaelab.opening import open_regular, read_at_most
 from vaelab.parsing import MAX_BYTES, parse_yaml
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -164,16 +164,22 @@ class DataConfig(Section):
         return value
 
 
+MAX_LAYERS = 1_000
+"""Of one kind in a network, at most."""
+
+
 class NetworkConfig(Section):
     """An encoder or decoder: convolutions (none in an mlp), then fully connected layers."""
 
     kind: Literal["conv", "residual", "mlp"] = "conv"
-    widths: Annotated[list[Width], Field(min_length=1)] = Field(
+    widths: Annotated[list[Width], Field(min_length=1, max_length=MAX_LAYERS)] = Field(
         [32, 64], description="channels of each convolution, from the image to the code"
     )
-    strides: list[Literal[1, 2]] | None = Field(None, description="of each convolution; default 2")
+    strides: Annotated[list[Literal[1, 2]], Field(max_length=MAX_LAYERS)] | None = Field(
+        None, description="of each convolution; default 2"
+    )
     kernel: Annotated[int, Field(ge=1, le=15)] = 4
-    hidden: list[Width] = Field(
+    hidden: Annotated[list[Width], Field(max_length=MAX_LAYERS)] = Field(
         [],
         description="widths of fully connected layers, from the image to the code; "
         "[512, 512] in an mlp, where [] makes it linear",
@@ -297,7 +303,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     refuse_pickle(path)
     try:
         with open_regular(path, error=ConfigError, pipes=True) as file:
-            values = parse_yaml(file.read(MAX_BYTES + 1).decode())
+            values = parse_yaml(read_at_most(file, MAX_BYTES, path, ConfigError).decode())
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error}).") from None
     except ValueError as error:
@@ -341,22 +347,29 @@ def assignment(text: str) -> dict[str, Any]:
     return dict(parsed)
 
 
+_TOLD = 10
+"""Faults that a message names, at most."""
+
+
 def explain(error: ValidationError, schema: type[BaseModel], where: str) -> str:
     """Say in one line a fault what is wrong with which key, and what was probably meant."""
     lines = []
-    for fault in error.errors():
+    faults = error.errors()
+    for fault in faults[:_TOLD]:
         path = [part for part in fault["loc"] if isinstance(part, str)]
         name = ".".join(str(part) for part in fault["loc"])
         if fault["type"] == "extra_forbidden":
             known = _keys(schema, path[:-1])
             close = difflib.get_close_matches(path[-1], known, 1, 0.6) or _elsewhere(path[-1])
             hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known) or 'none'}."
-            lines.append(f"{name} is unknown; {hint}")
+            lines.append(f"{cut(name, 100)} is unknown; {hint}")
         else:
             message = fault["msg"].removeprefix("Value error, ")
             message = message[:1].lower() + message[1:]
             got = f" (got {fault['input']!r})" if _short(fault["input"]) else ""
-            lines.append(f"{name or 'value'}: {message}{got}.")
+            lines.append(f"{cut(name or 'value', 100)}: {cut(message)}{got}.")
+    if len(faults) > _TOLD:
+        lines.append(f"{counted(len(faults) - _TOLD, 'more setting')} cannot be used.")
     return f"{where}: " + " ".join(lines)
 
 

@@ -14,48 +14,68 @@ import os
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import yaml
 
-from vaelab.errors import RunError, refuse_pickle
+from vaelab.errors import RunError, cut, refuse_pickle
 from vaelab.opening import (
     inside,
     locked,
     open_in_place,
     open_regular,
+    read_at_most,
     shown,
     sweep,
     whole_folder,
     write_atomic,
+    write_text,
+    writing,
 )
-from vaelab.parsing import parse_json
+from vaelab.parsing import MAX_BYTES, parse_json
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _FORMAT = "1"  # of the safetensors files: raised when an older vaelab could not read them
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+_MAX_HEAD = 2**26  # bytes that name the tensors of a file and hold its metadata
+_MAX_LINE = 2**20  # bytes of a line of a log
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 _YAML_HEAD = "# Written by vaelab; checked on reading. To change it, copy it. sha256: "
 
 
-def read_bytes(path: Path) -> bytes:
-    """Return the content of a file; raises `RunError` when there is none, or a link leads away."""
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a file to read; raises `RunError` when there is none, or a link leads away."""
     refuse_pickle(path)
     try:
         with open_regular(path, path.parent) as file:
-            return file.read()
+            yield file
     except FileNotFoundError:
         raise RunError(f"{path}: is missing.") from None
     except OSError as error:
         raise RunError(f"{path}: cannot be read ({error.strerror}).") from None
 
 
+def read_bytes(path: Path) -> bytes:
+    """Return the content of a file of settings or results; raises `RunError` as `_opened` does."""
+    with _opened(path) as file:
+        return read_at_most(file, MAX_BYTES, path)
+
+
 def damaged(path: Path, why: str) -> RunError:
     """Return the error for a file whose content is not what was written."""
-    return RunError(f"{path}: is damaged ({why}). Restore it from a copy, or train again.")
+    return RunError(f"{path}: is damaged ({cut(why)}). Restore it from a copy, or train again.")
+
+
+def read_text(path: Path, key: str) -> str:
+    """Return the text under a key of what `write_json` wrote."""
+    value = read_json(path).get(key)
+    if not isinstance(value, str):
+        raise damaged(path, f"{key}: must be text (got {value!r:.60})")
+    return value
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
@@ -72,7 +92,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the tensors (on the CPU) and the metadata of a file that `save_tensors` wrote."""
     from safetensors.torch import load
 
-    data = read_bytes(path)
+    data = _read_tensors(path)
     version, digest, text = _stamp(path, data)
     if version != _FORMAT:
         raise RunError(f"{path}: has format {version}; this version of vaelab reads {_FORMAT}.")
@@ -99,22 +119,53 @@ def checksum(path: Path) -> str:
 def check_finite(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Raise `RunError` for weights that are NaN or infinite, with the name of the first."""
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+        if not tensor.is_floating_point():
+            continue
+        if tensor.dtype.itemsize < 2:
+            raise damaged(path, f"{name} is {tensor.dtype}, and weights have 16 bits or more")
+        if not bool(tensor.isfinite().all()):
             bad = int((~tensor.isfinite()).sum())
             raise damaged(path, f"{bad:,} of {tensor.numel():,} weights of {name} are not finite")
 
 
+def _read_tensors(path: Path) -> bytes:
+    """Return a safetensors file, once its header says how long it is: others may have no end."""
+    with _opened(path) as file:
+        head = _head_of(file, path)
+        wanted = len(head) + _length(path, head)
+        file.seek(0)
+        if (size := os.fstat(file.fileno()).st_size) != wanted:
+            raise damaged(path, f"it has {size:,} bytes, and its header says {wanted:,}")
+        try:
+            return file.read()
+        except MemoryError:
+            raise RunError(
+                f"{path}: has {size:,} bytes, more than there is memory. Use another machine."
+            ) from None
+
+
+def _length(path: Path, head: bytes) -> int:
+    """Return how many bytes a header says that its tensors have."""
+    try:
+        parts = parse_json(head[8:])
+        return max((part["data_offsets"][1] + 0 for k, part in parts.items() if k[:2] != "__"),
+                   default=0)  # fmt: skip
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise damaged(path, f"not a safetensors file of vaelab: {error}") from None
+
+
 def _head(path: Path) -> bytes:
     """Return the header of a safetensors file."""
-    try:
-        with open_regular(path, path.parent) as file:
-            start = file.read(8)
-            size = int.from_bytes(start, "little")
-            return start + file.read(min(size, os.fstat(file.fileno()).st_size))
-    except FileNotFoundError:
-        raise RunError(f"{path}: is missing.") from None
-    except OSError as error:
-        raise RunError(f"{path}: cannot be read ({error.strerror}).") from None
+    with _opened(path) as file:
+        return _head_of(file, path)
+
+
+def _head_of(file: BinaryIO, path: Path) -> bytes:
+    start = file.read(8)
+    size = int.from_bytes(start, "little")
+    if size > min(_MAX_HEAD, os.fstat(file.fileno()).st_size):
+        raise damaged(path, "not a safetensors file of vaelab: its header has no end")
+    return start + file.read(size)
 
 
 def _stamp(path: Path, data: bytes) -> tuple[str, str, str]:
@@ -177,52 +228,72 @@ def log_line(values: Mapping[str, Any]) -> str:
 
 def read_log(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the entries of a log; a half-written last line, as a kill leaves it, is left out."""
-    lines = read_bytes(path).split(b"\n")
-    for number, line in enumerate(lines[:-1], 1):
-        values = _parse(path, line, f"line {number}")
-        if values.pop("crc", None) != zlib.crc32(_canonical(values)):
-            raise damaged(path, f"line {number}: its checksum does not match")
-        yield values
+    with _opened(path) as file:
+        number = 0
+        while line := file.readline(_MAX_LINE):
+            number += 1
+            if line.endswith(b"\n"):
+                yield _entry(path, line, f"line {number}")
+            elif len(line) == _MAX_LINE:
+                raise damaged(path, f"line {number}: longer than {_MAX_LINE // 2**20} MiB")
+
+
+def _entry(path: Path, line: bytes, where: str) -> dict[str, Any]:
+    values = _parse(path, line, where)
+    if values.pop("crc", None) != zlib.crc32(_canonical(values)):
+        raise damaged(path, f"{where}: its checksum does not match")
+    return values
 
 
 def append(path: Path, text: str) -> None:
     """Add to the end of a file that is written in place, as a log is."""
-    with os.fdopen(open_in_place(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as file:
+    with (
+        writing(path),
+        os.fdopen(open_in_place(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab") as file,
+    ):
         file.write(text.encode())
 
 
 def truncate(path: Path, length: int) -> None:
     """Cut a file that is written in place."""
-    with os.fdopen(open_in_place(path, os.O_RDWR), "r+b") as file:
+    with writing(path), os.fdopen(open_in_place(path, os.O_RDWR), "r+b") as file:
         file.truncate(length)
         os.fsync(file.fileno())
 
 
 def sync(path: Path) -> None:
     """Make durable what was added to a file."""
-    with os.fdopen(open_in_place(path, os.O_RDWR), "r+b") as file:
+    with writing(path), os.fdopen(open_in_place(path, os.O_RDWR), "r+b") as file:
         os.fsync(file.fileno())
 
 
 def crc_of(path: Path, length: int, start: int = 0, crc: int = 0) -> int:
     """Return the CRC-32 of the first ``length`` bytes, of which that of ``start`` is known."""
-    with open_regular(path, path.parent) as file:
+    with _opened(path) as file:
         file.seek(start)
         while start < length and (data := file.read(min(2**20, length - start))):
             crc, start = zlib.crc32(data, crc), start + len(data)
     return crc
 
 
+def begins(path: Path, length: int, crc: int | None) -> bool:
+    """Tell whether a file begins with a whole line of that end, and that CRC-32 if it is known."""
+    if crc is not None:
+        return crc_of(path, length) == crc
+    with _opened(path) as file:
+        file.seek(length - 1)
+        return file.read(1) == b"\n"
+
+
 def last_entry(path: Path, within: int = 4096) -> dict[str, Any] | None:
     """Return the last whole entry of a log that is being written, or None if there is none yet."""
-    with open_regular(path, path.parent) as file:
+    with _opened(path) as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - within))
-        lines = file.read().split(b"\n")[:-1]
+        lines = read_at_most(file, 2 * within, path).split(b"\n")[:-1]
     try:
-        values = parse_json(lines[-1]) if lines else None
-    except ValueError:
+        return _entry(path, lines[-1], "last line") if lines else None
+    except RunError:
         return None
-    return values if isinstance(values, dict) else None
 
 
 def csv_text(rows: Iterable[Iterable[object]]) -> str:
@@ -232,7 +303,7 @@ def csv_text(rows: Iterable[Iterable[object]]) -> str:
     front; numbers stay as they are, whether they are given as such or as text.
     """
     text = "".join(f"{','.join(map(_cell, row))}\n" for row in rows)
-    return text.encode(errors="backslashreplace").decode()  # names of files may be any bytes
+    return text.encode(errors="backslashreplace").decode()  # printed or written
 
 
 def _cell(value: object) -> str:
@@ -262,6 +333,7 @@ def _canonical(values: Mapping[str, Any]) -> bytes:
 
 __all__ = [
     "append",
+    "begins",
     "check_finite",
     "check_yaml",
     "checksum",
@@ -278,6 +350,7 @@ __all__ = [
     "read_json",
     "read_log",
     "read_meta",
+    "read_text",
     "save_tensors",
     "shown",
     "sweep",
@@ -286,5 +359,6 @@ __all__ = [
     "whole_folder",
     "write_atomic",
     "write_json",
+    "write_text",
     "write_yaml",
 ]

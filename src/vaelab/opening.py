@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from vaelab.errors import RunError, VaelabError, WriteError
+from vaelab.errors import DiskError, RunError, VaelabError, WriteError
 
 _PART = re.compile(r"\..*\.vaelab-([0-9a-f]{8})-(\d{1,10})\.part", re.DOTALL)
 _OLD_PART = re.compile(r"\.(model|state)\.safetensors\.\d+\.part")  # up to 0.1
@@ -94,12 +94,37 @@ def open_regular(
     except ValueError as fault:
         raise error(f"{shown(path)}: is no usable path ({fault}).") from None
     if fd is not None and stat.S_ISREG(mode):
-        return os.fdopen(fd, "rb")
+        file = os.fdopen(fd, "rb")
+        if os.fstat(fd).st_size or _is_empty(fd):
+            return file
+        file.close()
+        raise error(f"{shown(path)}: is a file of the system, without a length. Copy it first.")
     if fd is not None:
         os.close(fd)
     if pipes and stat.S_ISFIFO(mode) and str(path).startswith(("/dev/stdin", "/dev/fd/")):
         return path.open("rb")
     raise error(f"{shown(path)}: is {_kind(mode)}, not a regular file. Put a file in its place.")
+
+
+def _is_empty(fd: int) -> bool:
+    """Tell whether a file of no length gives nothing: those of the system may, or wait for more."""
+    try:
+        return not os.read(fd, 1)
+    except OSError:
+        return False
+
+
+def read_at_most(
+    file: BinaryIO, most: int, path: Path, error: type[VaelabError] = RunError
+) -> bytes:
+    """Return the rest of a file; raises ``error`` for one that is too long, or has no end."""
+    found = file.read(most + 1)
+    if len(found) > most:
+        raise error(
+            f"{shown(path)}: is longer than {most / 2**20:g} MiB, which no file of its kind is. "
+            "Put the right one in its place."
+        )
+    return found
 
 
 def _kind(mode: int) -> str:
@@ -132,20 +157,38 @@ def open_in_place(path: Path, flags: int) -> int:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Replace the file ``path`` by ``data``, or leave it as it was.
+    """Replace the file ``path`` by ``data``, or leave it as it was; raises as `writing` does."""
+    with writing(path):
+        _write(path, data)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what the system says about writing into our errors, which name the file.
 
     Raises:
         WriteError: the folder may only be read.
+        DiskError: the disk is full, or another fault.
     """
     try:
-        _write(path, data)
+        yield
+    except VaelabError:
+        raise
     except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise
-        raise WriteError(
-            f"{shown(path)}: cannot be written, as its folder may only be read "
-            f"({error.strerror}). Name another place with --out."
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise WriteError(
+                f"{shown(path)}: cannot be written, as its folder may only be read "
+                f"({error.strerror}). Name another place with --out."
+            ) from None
+        raise DiskError(
+            f"{shown(path)}: cannot be written ({error.strerror or error}). Free some space, or "
+            "name another place with --out."
         ) from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file by a text as `write_atomic` does; names of files may be any bytes."""
+    write_atomic(path, text.encode(errors="backslashreplace"))
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -188,21 +231,28 @@ def whole_folder(path: Path, last: str = "") -> Iterator[Path]:
     """
     path = Path(os.path.abspath(path))
     there = path.exists()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sweep(path if there else path.parent)
     staging = _beside(path / path.name if there else path)
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir()
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        sweep(path if there else path.parent)
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir()
     try:
         yield staging
-        if there:
-            for entry in sorted(staging.iterdir(), key=lambda entry: entry.name == last):
-                _move(entry, path / entry.name)
-        else:
-            staging.rename(path)
-        sync_folder(path)
+        with writing(path):
+            _appear(staging, path, last if there else None)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _appear(staging: Path, path: Path, last: str | None) -> None:
+    """Rename a folder, or move its entries into one that is there, ``last`` behind the others."""
+    if last is None:
+        staging.rename(path)
+    else:
+        for entry in sorted(staging.iterdir(), key=lambda entry: entry.name == last):
+            _move(entry, path / entry.name)
+    sync_folder(path)
 
 
 def _move(entry: Path, place: Path) -> None:
@@ -268,8 +318,10 @@ def locked(path: Path) -> Iterator[bool]:
 
     The system lets go of the lock when a process ends, however it ends.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with os.fdopen(open_in_place(path, os.O_RDWR | os.O_CREAT), "r+b") as file:
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = open_in_place(path, os.O_RDWR | os.O_CREAT)
+    with os.fdopen(handle, "r+b") as file:
         mine = _lock(file)
         if mine is None:
             raise RunError(f"{shown(path)}: cannot be locked. Use another file system.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import yaml
@@ -11,6 +12,10 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 MAX_BYTES = 2**24
 """Length of a YAML file, at most."""
 
+_HALF = re.compile("[\ud800-\udc7f\udd00-\udfff]")
+"""Half a character, which no text has; U+DC80 to U+DCFF stand for bytes of the names of files."""
+
+_ESCAPED = re.compile(rb"\\u[dD][89a-fA-F]")
 _DEEPEST, _MOST, _MERGED = 64, 1_000_000, 10_000
 _DATE = "tag:yaml.org,2002:timestamp"
 _MERGE = "tag:yaml.org,2002:merge"
@@ -97,7 +102,9 @@ def _size(values: Any, depth: int, known: dict[int, int]) -> int:
         )
     elif isinstance(values, list):
         total = 1 + sum(_size(value, depth + 1, known) for value in values)
-    elif values is None or isinstance(values, (str, int, float)):
+    elif isinstance(values, str):
+        return _text(values)
+    elif values is None or isinstance(values, (int, float)):
         return 1
     else:
         raise ValueError(f"holds {type(values).__name__}, not text or a number")
@@ -107,12 +114,21 @@ def _size(values: Any, depth: int, known: dict[int, int]) -> int:
     return total
 
 
-def parse_json(data: str | bytes) -> Any:
+def _text(value: str) -> int:
+    if half := _HALF.search(value):
+        raise ValueError(f"holds half a character, {half[0]!r}")
+    return 1
+
+
+def parse_json(data: bytes) -> Any:
     """Return a JSON document; raises `ValueError` for all that is none, NaN and ∞ included."""
     try:
-        return json.loads(data, parse_constant=_no_number)
+        values = json.loads(data, parse_constant=_no_number)
+        if _ESCAPED.search(data):
+            _text(json.dumps(values, ensure_ascii=False))
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    return values
 
 
 def _no_number(name: str) -> None:

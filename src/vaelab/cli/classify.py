@@ -147,7 +147,7 @@ def train(
     _train(config, splits, run)
     if output.quiet:
         return  # another process may still be writing what would be printed
-    last = run.read_log("epoch")[-1]
+    last = run.epochs("validation/accuracy")[-1]
     accuracy = last["validation/accuracy"]
     output.result(
         {
@@ -257,7 +257,7 @@ def predict(
 ) -> None:
     """Write for every image its class, and the probability of each class, as CSV."""
     from vaelab.explore.grids import unknown_suffix
-    from vaelab.files import csv_text, write_atomic
+    from vaelab.files import csv_text, write_text
     from vaelab.training.backend import find_device
     from vaelab.training.run import Run
 
@@ -287,5 +287,5 @@ def predict(
     if out is None:
         output.result({"images": rows}, csv_text(lines).splitlines())
         return
-    write_atomic(out, csv_text(lines).encode())
+    write_text(out, csv_text(lines))
     output.result({"out": str(out), "images": len(rows)}, [str(out)])

@@ -69,7 +69,7 @@ def study(
 ) -> None:
     """Compare networks, optimizers or any settings over several seeds, and say what is decided."""
     from vaelab.api import read_data
-    from vaelab.files import write_atomic
+    from vaelab.files import write_text
     from vaelab.report.study import write_study_report
     from vaelab.studies import verdict
     from vaelab.studies.plan import Case, with_lead
@@ -136,7 +136,7 @@ def study(
         page = write_study_report(folder, images, progress=progress)
     results = read_results(folder)
     if csv is not None:
-        write_atomic(csv, as_csv(results).encode())
+        write_text(csv, as_csv(results))
     said = [*verdict.failures(results), *verdict.comparisons(results)]
     lead = verdict.headline(results)
     output.result(

@@ -184,7 +184,7 @@ def train(
     _train(full, output.images(full), run)
     if output.quiet:
         return  # another process may still be writing what would be printed
-    result = run.read_log("epoch")[-1]
+    result = run.epochs()[-1]
     summary = {"run": str(run), **{key: result[key] for key in ("step", "epoch", "seconds")}}
     figures = {
         key: value

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngImageFile
 
-from vaelab.data.formats import FORMATS
+from vaelab.data.formats import FORMATS, searched
 from vaelab.data.tiff import Tiff, Values, upright
 from vaelab.errors import DataError
 
@@ -27,7 +27,7 @@ def open_image(file: IO[bytes]) -> Image.Image:
     head = file.read(4)
     file.seek(0)
     if head not in _TIFF_HEADS:
-        return Image.open(file, formats=FORMATS)
+        return Image.open(searched(file), formats=FORMATS)
     try:
         return Tiff(file)
     except SyntaxError as error:  # as `Image.open` has it

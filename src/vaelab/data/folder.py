@@ -143,8 +143,8 @@ class FolderSource(Source):
         try:
             with self._place.open(name) as file:
                 file.seek(8)
-                while len(head := file.read(8)) == 8 and head[4:] != b"IDAT":
-                    if head[4:] == b"acTL":
+                while (kind := (head := file.read(8))[4:]).isalpha() and kind != b"IDAT":
+                    if kind == b"acTL":
                         return True
                     file.seek(int.from_bytes(head[:4], "big") + 4, 1)
         except (OSError, DataError, ValueError):

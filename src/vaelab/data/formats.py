@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import PurePosixPath
+from typing import IO, Any, cast
 
 from PIL import features
 
-from vaelab.errors import counted
+from vaelab.errors import DataError, counted
 
 HEAD = 136
 """Bytes at the start of a file that say what it is."""
@@ -107,6 +108,41 @@ _CONVERT = {
     "zip": "unzip {name}",
 }
 _AS_ARRAY = ("NumPy", "HDF5", "MATLAB", "Parquet", "NIfTI", "FITS")  # not images for ImageMagick
+
+
+_READS, _LEAST = 1_000_000, 2  # reads, and bytes of each on average, of a search without end
+_WHOLE = 2**28  # bytes of a file that is decoded as a whole
+
+
+class Searched:
+    """A file whose decoder may not search for an image for ever in bytes that hold none.
+
+    Some formats are looked through byte by byte, others are read as a whole: a file of zeros behind
+    a right beginning would take hours, or all memory.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._reads = self._bytes = 0
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next bytes; raises `DataError` once there have been too many such calls."""
+        whole = size is None or size < 0
+        data = self._file.read(_WHOLE + 1 if whole else size)
+        self._reads, self._bytes = self._reads + 1, self._bytes + len(data)
+        if self._reads > _READS and self._bytes < _LEAST * self._reads:
+            raise DataError(f"no image in its first {self._bytes:,} bytes")
+        if whole and len(data) > _WHOLE:
+            raise DataError(f"longer than {_WHOLE // 2**20} MiB")
+        return data
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+
+def searched(file: IO[bytes]) -> IO[bytes]:
+    """Return a file whose decoder may not search in it for ever, see `Searched`."""
+    return cast("IO[bytes]", Searched(file))
 
 
 def kind_of(name: str, head: bytes) -> str:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vaelab.data.source import PARTS
-from vaelab.errors import DataError, counted
+from vaelab.errors import DataError, check_seed, counted
 
 FEWEST = 10
 """With fewer images than this nothing is held out."""
@@ -77,6 +77,7 @@ def split_rows(
         total = shares[0] + sum(shares[part] for part in drawn)
         counts = [max(1, round(len(train) * shares[part] / total)) for part in drawn]
         counts[-1] -= max(0, sum(counts) - len(train) + 1)  # leave one to train on
+        check_seed(seed)
         chance = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(train), generator=chance)
         ends = np.cumsum([len(train) - sum(counts), *counts])

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vaelab.data.batches import epoch_order
 from vaelab.data.images import ImageSet
-from vaelab.errors import DataError, RunError, within
+from vaelab.errors import DataError, RunError, whole_number
 from vaelab.evaluation import latents
 from vaelab.evaluation.figures import Figure, mean, share
 from vaelab.evaluation.likelihood import (
@@ -94,7 +94,7 @@ def evaluate(
     """
     for name, count in (("samples", samples), ("bound_images", bound_images), ("limit", limit)):
         if count is not None:
-            within(name, count, 1, MOST_SAMPLES if name == "samples" else MOST_IMAGES)
+            whole_number(name, count, 1, MOST_SAMPLES if name == "samples" else MOST_IMAGES)
     if len(images) == 0:
         raise DataError(
             "evaluation: there are no images. Give the test split a share (data.split)."

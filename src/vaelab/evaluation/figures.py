@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 
 from scipy.special import stdtrit
 from torch import Tensor
 
+from vaelab.checked import Natural, Number, Size, Whole
 from vaelab.errors import ConfigError
 
 INTERVAL = 1.96
@@ -97,10 +99,16 @@ _OF_CLASS = {"precision": ("precision", "Precision"), "recall": ("recall", "Reca
 def sense(figure: str) -> int:
     """Return 1 if more of a figure is better, −1 if less is, 0 if neither or it is unknown."""
     figure = figure.removesuffix(GIVEN)
-    if figure.startswith("iwae_"):
+    if draws_of(figure):
         return 1
     base, _ = of_attribute(figure)
     return _FIGURES[base][2] if base in _FIGURES else 0
+
+
+def draws_of(figure: str) -> int | None:
+    """Return the draws of an importance-weighted bound, ``iwae_DRAWS``; None of other figures."""
+    match = re.fullmatch("iwae_([1-9][0-9]{0,11})", figure)
+    return int(match[1]) if match else None
 
 
 def of_attribute(figure: str) -> tuple[str, str]:
@@ -133,8 +141,8 @@ def long_name(name: str, figure: Figure | None = None) -> str:
 def _named(figure: str, which: int, bound: str) -> str:
     if figure.endswith(GIVEN):
         return f"{_named(figure.removesuffix(GIVEN), which, bound)} given labels"
-    if figure.startswith("iwae_"):
-        return bound.format(int(figure[5:]))
+    if draws := draws_of(figure):
+        return bound.format(draws)
     base, attribute = of_attribute(figure)
     if attribute and base in _OF_CLASS:
         return f"{_OF_CLASS[base][which]} of {attribute}"
@@ -195,13 +203,13 @@ class Figure:
             not compare with one of p(x) as it is.
     """
 
-    value: float
-    standard_error: float | None
-    n: int
+    value: Number
+    standard_error: Size | None
+    n: Whole
     unit: str
     protocol: str
-    freedom: int | None = None
-    ends: tuple[float | None, float | None] | None = None
+    freedom: Natural | None = None
+    ends: tuple[Number | None, Number | None] | None = None
     given: tuple[str, ...] = ()
 
     @property

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vaelab.data.batches import Batch, binarize
 from vaelab.data.images import ImageSet
-from vaelab.evaluation.figures import Figure, mean, mean_with_gap
+from vaelab.evaluation.figures import Figure, draws_of, mean, mean_with_gap
 from vaelab.models import noise
 from vaelab.models.conditioning import LABEL
 from vaelab.models.vae import Vae
@@ -110,7 +110,7 @@ def given_labels(
         how += f"Labels that are unobserved ({', '.join(missing)} images) are {instead}. "
     return {
         name: replace(figure, given=names, protocol=how + figure.protocol)
-        if name in LIKELIHOODS or name.startswith("iwae_")
+        if name in LIKELIHOODS or draws_of(name)
         else figure
         for name, figure in figures.items()
     }

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from vaelab.data.batches import Batch
 from vaelab.data.images import ImageSet
-from vaelab.errors import ConfigError, DataError, RunError, within
+from vaelab.errors import ConfigError, DataError, RunError, whole_number
 from vaelab.evaluation.bounds import binary_target
 from vaelab.evaluation.evaluate import choose, single_precision
 from vaelab.evaluation.latents import aggregate_moments
@@ -137,8 +137,8 @@ def score(
         RunError: the model's scores are not numbers, as after a training that diverged.
     """
     wanted = measurable(model, reference, scores)
-    within("draws", draws, 1, MOST_SAMPLES)
-    within("steps", steps, 1, MOST_SAMPLES)
+    whole_number("draws", draws, 1, MOST_SAMPLES)
+    whole_number("steps", steps, 1, MOST_SAMPLES)
     if len(images) == 0 or images.shape != model.shape:
         raise DataError(
             f"score: {len(images)} images of shape {images.shape}; this model needs some of shape "

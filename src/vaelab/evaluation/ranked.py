@@ -23,7 +23,7 @@ from vaelab.evaluation.oddities import (
     score,
 )
 from vaelab.evaluation.ranking import placements
-from vaelab.files import csv_text, write_atomic
+from vaelab.files import csv_text, write_text
 from vaelab.models.vae import Vae
 
 USUAL = 500
@@ -187,7 +187,7 @@ class Ranking:
         path = Path(path)
         if path.suffix != ".csv":
             raise ConfigError(f"{path}: the ranking is a table. Name a file that ends in .csv.")
-        write_atomic(path, self.table().encode())
+        write_text(path, self.table())
 
 
 def rank(

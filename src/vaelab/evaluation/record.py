@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import TypeAdapter, ValidationError
 
 from vaelab import files
+from vaelab.checked import Number, Seed, Whole, first_fault
 from vaelab.errors import RunError, counted
 from vaelab.evaluation.figures import Figure
 from vaelab.training.run import Run
 from vaelab.training.validation import COLLAPSED_RATE, Validation, warnings
+
+if TYPE_CHECKING:
+    Latent = list[Any]
+else:
+    Latent = list[Number] | list[list[Number]]
 
 
 @dataclass(frozen=True)
@@ -36,14 +42,14 @@ class Evaluation:
     """
 
     figures: dict[str, Figure]
-    latent: dict[str, list[Any]]
+    latent: dict[str, Latent]
     notes: tuple[str, ...]
-    images: int
+    images: Whole
     held_out: bool | None
-    seed: int
+    seed: Seed
     what: str = "test images"
-    confusion: list[list[int]] | None = None
-    trained_on: int | None = None
+    confusion: list[list[Whole]] | None = None
+    trained_on: Whole | None = None
 
 
 def write(run: Run, evaluation: Evaluation, path: Path | None = None) -> None:
@@ -100,9 +106,7 @@ def read(run: Run, path: Path | None = None) -> Evaluation:
     try:
         return TypeAdapter(Evaluation).validate_python(values)
     except ValidationError as error:
-        fault = error.errors()[0]
-        where = ".".join(map(str, fault["loc"]))
-        raise files.damaged(path, f"not an evaluation: {where}: {fault['msg']}") from None
+        raise files.damaged(path, f"not an evaluation: {first_fault(error)}") from None
 
 
 def verdict(evaluation: Evaluation, options: Iterable[str] = (), steps: int | None = None) -> str:

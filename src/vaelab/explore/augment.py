@@ -20,7 +20,7 @@ from torch import Tensor
 
 from vaelab.data.batches import epoch_order
 from vaelab.data.images import ImageSet
-from vaelab.errors import ConfigError, DataError, within
+from vaelab.errors import ConfigError, DataError, check_seed, within
 from vaelab.evaluation.samplers import find_sampler
 from vaelab.models.classifier import Classifier
 from vaelab.models.conditioning import LABEL
@@ -60,6 +60,7 @@ class Making:
         within("guidance", self.guidance, -MOST_FACTOR, MOST_FACTOR)
         within("confidence", self.confidence, 0, 1)
         within("farther", self.farther, 0, 1e9)
+        check_seed(self.seed)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vaelab.data.images import ImageSet
 from vaelab.explore.grids import save_arrays, unknown_suffix
-from vaelab.files import csv_text, write_atomic
+from vaelab.files import csv_text, write_text
 from vaelab.models.vae import Vae
 
 
@@ -38,7 +38,7 @@ def encode_to_file(model: Vae, images: ImageSet, path: Path | str) -> None:
         save_arrays(path, mu=mu.numpy(), sigma=sigma.numpy(), files=np.array(files), **known)
     else:
         table = _table(mu.numpy(), sigma.numpy(), files, labels or [""] * len(files))
-        write_atomic(path, table.encode())
+        write_text(path, table)
 
 
 def _table(

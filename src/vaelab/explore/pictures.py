@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vaelab.data.batches import Batch
 from vaelab.data.images import ImageSet
-from vaelab.errors import ConfigError, within
+from vaelab.errors import ConfigError, whole_number
 from vaelab.evaluation.samplers import find_sampler
 from vaelab.models.conditioning import LABEL
 from vaelab.models.kl import kl_per_dimension
@@ -92,7 +92,7 @@ def interpolate(
     Raises:
         ConfigError: fewer than two steps, or an unknown way.
     """
-    within("steps", steps, 2, 10_000)  # the ends included
+    whole_number("steps", steps, 2, 10_000)  # the ends included
     if how not in ("linear", "spherical"):
         raise ConfigError(f"how: {how!r} is unknown; use linear or spherical.")
     a, b = as_code(model, start), as_code(model, end)

@@ -70,7 +70,7 @@ def write_explorer(
         content(model, splits, config.data.fit, progress),
     )
     place = run.explorer_file if out is None else out
-    files.write_atomic(place, page.encode())
+    files.write_text(place, page)
     return place
 
 

@@ -165,7 +165,7 @@ def _public(config: RunConfig) -> RunConfig:
 
 
 def _write_text(path: Path, text: str) -> None:
-    files.write_atomic(path, f"{text.rstrip()}\n".encode())
+    files.write_text(path, f"{text.rstrip()}\n")
 
 
 __all__ = ["export_hub", "push_hub", "write_figures"]

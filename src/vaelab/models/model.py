@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from vaelab.config import RunConfig
 from vaelab.data.images import ImageSet, Splits
-from vaelab.errors import DataError
+from vaelab.errors import DataError, check_seed
 from vaelab.models import noise
 
 Images = Tensor | NDArray[np.generic]
@@ -84,7 +85,7 @@ class Model(nn.Module):
 
     def as_images(self, images: Images) -> Tensor:
         """Check images, 8-bit or in [0, 1]; returns float32 ``(N, C, H, W)`` in [0, 1]."""
-        x = torch.as_tensor(images)
+        x = as_tensor("images", images)
         if x.shape[1:] != self.shape:
             want = " × ".join(map(str, self.shape))
             raise DataError(
@@ -119,6 +120,18 @@ class Model(nn.Module):
         return torch.cat(parts)
 
 
+def as_tensor(name: str, values: Any) -> Tensor:
+    """Return a tensor of what may be one; raises `DataError` for what is none of real numbers."""
+    try:
+        tensor = torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError) as error:
+        kind = type(values).__name__
+        raise DataError(f"{name}: {kind} is no array of numbers ({error}).") from None
+    if tensor.is_complex():  # whose imaginary part would be lost
+        raise DataError(f"{name}: is no array of real numbers (got {tensor.dtype}).")
+    return tensor
+
+
 class evaluating:
     """Context in which a module is in evaluation mode; its own mode comes back afterwards."""
 
@@ -135,6 +148,7 @@ class evaluating:
 @contextmanager
 def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Context in which draws follow from a seed; the generators' state comes back after it."""
+    check_seed(seed)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         noise.seed(seed, device)
         yield

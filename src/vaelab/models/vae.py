@@ -26,13 +26,13 @@ from typing_extensions import override
 from vaelab.config import Binarize
 from vaelab.data.batches import Batch, binarize
 from vaelab.data.images import ImageSet
-from vaelab.errors import ConfigError, DataError, within
+from vaelab.errors import ConfigError, DataError, check_seed, whole_number, within
 from vaelab.models.conditioning import LABEL, Conditioning, drop
 from vaelab.models.handles import Handle, Subspace
 from vaelab.models.kl import analytic_kl, monte_carlo_kl
 from vaelab.models.labeler import Labeler
 from vaelab.models.likelihoods import Likelihood
-from vaelab.models.model import Images, Model, seeded
+from vaelab.models.model import Images, Model, as_tensor, seeded
 from vaelab.models.priors import GaussianMixture, Prior
 from vaelab.models.subspaces import LearnedPrior, SubspacePrior
 from vaelab.models.transport import Carried, Transport
@@ -405,7 +405,7 @@ class Vae(Model):
 
     def as_codes(self, z: Images) -> Tensor:
         """Check codes; returns float32 ``(N, D)`` on the model's device."""
-        codes = torch.as_tensor(z).to(self.device, torch.float32)
+        codes = as_tensor("codes", z).to(self.device, torch.float32)
         if codes.ndim != 2 or codes.shape[1] != self.latent_dim:
             raise DataError(
                 f"codes of shape {tuple(codes.shape)}: this model needs (N, {self.latent_dim})."
@@ -423,7 +423,7 @@ class Vae(Model):
             guidance: how far to follow what is given: see `guided`.
             given: labels by name, such as ``label=7``; others follow the training images.
         """
-        within("n", n, 1, MOST_IMAGES)
+        whole_number("n", n, 1, MOST_IMAGES)
         with torch.no_grad():
             context = self.told_of(n, given, draw=True)
             return self.decoded(self.draw(context, temperature), context, guidance)
@@ -591,7 +591,8 @@ class Vae(Model):
         given: dict[str, Any],
     ) -> Tensor:
         x = self.as_images(images)
-        within("samples", samples, 1, MOST_SAMPLES)
+        whole_number("samples", samples, 1, MOST_SAMPLES)
+        check_seed(seed)
         if len(x) == 0:
             raise ConfigError("images: there are none. Give one at least.")
         drawn = torch.rand(x.shape, generator=torch.Generator().manual_seed(seed)).to(x.device)

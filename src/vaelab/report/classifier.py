@@ -63,7 +63,7 @@ def write_classifier_report(
     counts = torch.tensor(evaluation.confusion)
     channels, height, width = splits.train.shape
     colour = colours(channels)
-    last = run.read_log("epoch")[-1]
+    last = run.epochs()[-1]
     page = render(
         {
             "name": run.path.resolve().name,
@@ -99,7 +99,7 @@ def write_classifier_report(
         },
         "classifier.html",
     )  # fmt: skip
-    files.write_atomic(out or run.report_file, page.encode())
+    files.write_text(out or run.report_file, page)
     return out or run.report_file
 
 

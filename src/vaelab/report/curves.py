@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from vaelab.report.plot import Plot, number, ticks
+from vaelab.report.plot import Plot, number, padded, ticks
 
 Entries = Sequence[Mapping[str, Any]]
 Points = list[tuple[float, float]]
@@ -55,9 +55,7 @@ def _panel(key: str, title: str, train: Points, validation: Points) -> Markup:
     last = max(step for step, _ in train + validation)
     settled = [value for step, value in train if step >= _SETTLED * last]
     values = settled + [value for _, value in validation]
-    low, high = min(values), max(values)
-    room = 0.06 * (high - low) or 0.5
-    low, high = low - room, high + room
+    low, high = padded(min(values), max(values))
     left = 14 + max(6 * len(number(tick)) for tick in ticks(low, high))
     plot = Plot((0, last), (low, high), (276, 226), (left, 40, 10, 38))
     plot.axes("training step")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ from markupsafe import Markup, escape
 
 from vaelab.data.images import Splits
 from vaelab.errors import ConfigError, VaelabError
+from vaelab.evaluation.figures import draws_of
 from vaelab.evaluation.samplers import find_sampler
 from vaelab.explore.grids import grid, png
 from vaelab.models.model import seeded
@@ -97,11 +97,11 @@ def _bounds(results: Results) -> list[Section]:
 
 def bounds_of(figures: Iterable[str]) -> list[str]:
     """Return those figures that are importance-weighted bounds, from few draws to many."""
-    return sorted((name for name in figures if re.fullmatch(r"iwae_\d+", name)), key=_draws)
+    return sorted(filter(draws_of, figures), key=_draws)
 
 
 def _draws(bound: str) -> int:
-    return int(bound.removeprefix("iwae_"))
+    return draws_of(bound) or 1
 
 
 def _pools(results: Results, data: Data) -> list[Section]:

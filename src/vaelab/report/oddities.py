@@ -115,7 +115,7 @@ def write_oddities(
         },
         "oddities.html",
     )
-    files.write_atomic(path, page.encode())
+    files.write_text(path, page)
 
 
 def _decoded(model: Vae, images: ImageSet, order: Sequence[int]) -> Tensor:

@@ -78,7 +78,7 @@ def write_report(
     if out is None:
         for name, data in {**pictures.files, **_plot_files(plots)}.items():
             files.write_atomic(run.figures / name, data)
-    files.write_atomic(out or run.report_file, page.encode())
+    files.write_text(out or run.report_file, page)
     tell(_PARTS, _PARTS)
     return out or run.report_file
 

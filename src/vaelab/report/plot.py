@@ -176,7 +176,7 @@ def standalone(panels: Sequence[Markup]) -> bytes:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {x} {height}" width="{x}" '
         f'height="{height}"><style>{css}</style>'
         f'<rect width="100%" height="100%" style="fill:var(--ground)"/>{"".join(placed)}</svg>\n'
-    ).encode()
+    ).encode(errors="backslashreplace")
 
 
 def stylesheet(name: str) -> str:
@@ -203,10 +203,15 @@ def _style(style: str) -> str:
     return f' style="{style}"' if style else ""
 
 
+def padded(low: float, high: float) -> tuple[float, float]:
+    """Return a range with room beside both ends, also where it is a point."""
+    room = max(0.06 * (high - low) or 0.5, 1e-6 * abs(low), 1e-6 * abs(high))
+    return low - room, high + room
+
+
 def shown_range(values: Sequence[float], sign: int) -> tuple[float, float]:
     """Return a range that holds all values but the worst twentieth, which may be far off."""
     ordered = sorted(values)
     cut = len(ordered) // 20
     low, high = ordered[cut if sign > 0 else 0], ordered[-1 if sign > 0 else -1 - cut]
-    room = 0.06 * (high - low) or 0.5
-    return low - room, high + room
+    return padded(low, high)

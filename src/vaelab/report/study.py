@@ -99,9 +99,9 @@ def write_study_report(
         },
         "study.html",
     )
-    files.write_atomic(study.csv_file, as_csv(results).encode())
-    files.write_atomic(study.summary_file, as_markdown(results).encode())
-    files.write_atomic(study.report_file, page.encode())
+    files.write_text(study.csv_file, as_csv(results))
+    files.write_text(study.summary_file, as_markdown(results))
+    files.write_text(study.report_file, page)
     return study.report_file
 
 

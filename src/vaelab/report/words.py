@@ -166,8 +166,11 @@ def notes(
         entry["text"]
         for entry in log
         if entry.get("kind") == "note"
-        and (evaluation is None or entry["about"] != "latent space")
-        and (entry["about"] != "divergence" or (epochs and entry["step"] == epochs[-1]["step"]))
+        and (evaluation is None or entry.get("about") != "latent space")
+        and (
+            entry.get("about") != "divergence"
+            or (epochs and entry.get("step") == epochs[-1]["step"])
+        )
     ]
     found = list({text.partition(":")[0]: text for text in said}.values())  # the last of a kind
     if not splits.held_out:

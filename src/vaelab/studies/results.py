@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from vaelab.errors import RunError
 from vaelab.evaluation import record
-from vaelab.evaluation.figures import GIVEN, Figure, sense, short_name
+from vaelab.evaluation.figures import GIVEN, Figure, draws_of, sense, short_name
 from vaelab.evaluation.likelihood import LIKELIHOODS
 from vaelab.evaluation.record import Evaluation
 from vaelab.files import csv_text
@@ -142,7 +142,7 @@ def _apart(run: Result) -> Result:
     for name, figure in run.evaluation.figures.items():
         if name in _ACROSS.values():
             continue
-        given = name in LIKELIHOODS or name.startswith("iwae_")
+        given = name in LIKELIHOODS or draws_of(name) is not None
         if name in _ACROSS and _ACROSS[name] in run.evaluation.figures:
             figures[name] = run.evaluation.figures[_ACROSS[name]]
         figures[name + GIVEN if given else name] = figure
@@ -192,7 +192,7 @@ def _found(job: Job) -> Result:
     if failure is not None or not job.measured:
         return Result(job, None, failure, 0.0, 0, ())
     model = job.run.load()
-    epochs = job.run.read_log("epoch")
+    epochs = job.run.epochs()
     return Result(
         job,
         record.read(job.run, job.measured_file),

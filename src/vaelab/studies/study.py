@@ -21,7 +21,7 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from vaelab import files
 from vaelab.config import Section, explain, parse_config, read_yaml
-from vaelab.errors import RunError
+from vaelab.errors import RunError, as_path
 from vaelab.evaluation.record import is_current
 from vaelab.studies.arms import Mix
 from vaelab.studies.plan import (
@@ -57,7 +57,7 @@ class Job:
     def failure(self) -> str | None:
         """Why it failed, if it did."""
         path = self._failure_file
-        return str(files.read_json(path)["why"]) if path.exists() else None
+        return files.read_text(path, "why") if path.exists() else None
 
     @property
     def measured_file(self) -> Path:
@@ -102,7 +102,7 @@ class Study:
     """The folder of a study. Opening it reads nothing."""
 
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+        self.path = as_path("study", path)
         self.plan_file = self.path / "study.yaml"
         self.report_file = self.path / "report.html"
         self.csv_file = self.path / "figures.csv"

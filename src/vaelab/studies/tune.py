@@ -308,7 +308,7 @@ class _Watch(Silent):
 
 def _value(run: Run, lead: str) -> float:
     """Return the best validation figure that a run reached."""
-    found = [entry[f"validation/{lead}"] for entry in run.read_log("epoch")]
+    found = [entry.get(f"validation/{lead}") for entry in run.epochs()]
     values = [float(value) for value in found if value is not None]
     if not values:
         raise TrainingError(f"{run}: {lead} was never finite.")

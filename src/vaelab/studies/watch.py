@@ -15,7 +15,9 @@ import torch
 from vaelab import files
 from vaelab.errors import RunError
 from vaelab.studies.study import Job, Study
+from vaelab.training.entries import fault_of
 from vaelab.training.progress import duration
+from vaelab.training.run import Run
 
 _PATIENCE = 0.5  # seconds between two looks
 _STILL = 300.0  # seconds without a line in its log after which a run is not under way
@@ -139,13 +141,13 @@ class _Look:
         running = []
         for job in self.jobs:
             if id(job) not in self.settled:
-                share = _share(job)
-                if share is not None:
-                    running.append((job, share))
+                part = share(job.run, job.case.config.training.epochs)
+                if part is not None:
+                    running.append((job, part))
         failed = sum(job.failure is not None for job in self.jobs if id(job) in self.settled)
         seconds = time.monotonic() - self.begun
         total = len(self.jobs)
-        done = len(self.settled) + sum(share for _, share in running)
+        done = len(self.settled) + sum(part for _, part in running)
         gained = done - self.before
         left = seconds * (total - done) / gained if gained > 0.02 * total else None
         return State(
@@ -153,15 +155,14 @@ class _Look:
         )
 
 
-def _share(job: Job) -> float | None:
-    """Return the share of the epochs that is done; None if the run is not under way."""
-    if not job.run.log_file.exists():
+def share(run: Run, epochs: int) -> float | None:
+    """Return the share of a run's epochs that is done; None if it is not under way."""
+    if not run.log_file.exists():
         return None
-    if time.time() - job.run.log_file.stat().st_mtime > _STILL:
+    if time.time() - run.log_file.stat().st_mtime > _STILL:
         return None
-    last = files.last_entry(job.run.log_file)
-    epochs = job.case.config.training.epochs
-    if last is None or "epoch" not in last:
+    last = files.last_entry(run.log_file)
+    if last is None or last.get("kind") not in ("step", "epoch") or fault_of(last):
         return 0.0
     whole = last["epoch"] if last.get("kind") == "epoch" else last["epoch"] + 0.5
     return min(1.0, float(whole) / epochs) * 0.9  # the rest is measuring

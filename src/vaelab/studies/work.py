@@ -85,7 +85,7 @@ def _origin(job: Job) -> str:
     """Return the fingerprint of the images that a run is about."""
     if job.case.mix is None:
         return job.run.trained_on()[1]
-    return str(files.read_json(job.origin_file)["data"])
+    return files.read_text(job.origin_file, "data")
 
 
 COMPARED = frozenset(
@@ -197,7 +197,7 @@ def _forget_others(run: Run, splits: Splits) -> None:
     Another machine's arithmetic makes other images of the same generator, by a level here or there.
     """
     path = run.state_file
-    if path.exists() and files.load_tensors(path)[1]["data"] != fingerprint(splits):
+    if path.exists() and files.load_tensors(path)[1].get("data") != fingerprint(splits):
         run.model_file.unlink(missing_ok=True)
         run.log_file.unlink(missing_ok=True)
         path.unlink()  # last: a model without a state is refused

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from vaelab.files import damaged
 
 _SPARE = 2**26  # numbers beside those of the file
+_MATRICES = ("aten::tril_indices", "aten::triu_indices", "aten::eye")  # of rows and columns
 
 
 class Allowance(TorchDispatchMode):
@@ -42,7 +43,9 @@ class Allowance(TorchDispatchMode):
             size = args[0]
             if isinstance(size, (list, tuple, Size)) and all(isinstance(n, int) for n in size):
                 self._take(prod(size))
-            elif all(isinstance(arg, (int, float)) for arg in args[:2]):  # arange, eye
+            elif func._schema.name in _MATRICES:
+                self._take(prod(args[:2]))
+            elif all(isinstance(arg, (int, float)) for arg in args[:2]):  # arange
                 self._take(int(max(abs(arg) for arg in args[:2])))
         return func(*args, **(kwargs or {}))
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from vaelab.config import TrainingConfig
-from vaelab.errors import ConfigError
+from vaelab.errors import ConfigError, cut
 from vaelab.files import inside
 
 if TYPE_CHECKING:
@@ -128,22 +128,27 @@ class Backend:
                 tracker.finish()
 
 
-def find_device(name: str) -> torch.device:
+def find_device(name: str | torch.device) -> torch.device:
     """Return the device of that name; ``auto`` is CUDA, else MPS, else the CPU."""
+    usable, why = _usable(), ""
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        return torch.device(usable[0])
     try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
+        device = torch.device(name) if isinstance(name, (str, torch.device)) else None
+        if device is not None and device.type in usable:
+            torch.zeros(1, device=device)
+            return device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         why = f" ({reason})" if len(reason) < 100 else ""
-        raise ConfigError(
-            f"device: {name!r} is not usable here{why}. Choose auto, cpu, cuda or mps."
-        ) from None
-    return device
+    known = " or ".join(("auto", *usable))
+    raise ConfigError(f"device: {cut(str(name), 50)!r} is not usable here{why}. Choose {known}.")
+
+
+def _usable() -> list[str]:
+    """Return the kinds of device that are here, the fastest first."""
+    found = ["cuda"] if torch.cuda.is_available() else []
+    return [*found, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
 
 
 def fast_bf16(device: torch.device) -> bool:

@@ -13,7 +13,11 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from vaelab.checked import Number, Size, Whole, first_fault
 from vaelab.files import damaged
+
+LOOKS, TAKEN = ("validation", "training"), "with the weights taken"
+"""Which images are looked at before the first step, and again with weights that were taken."""
 
 
 @dataclass
@@ -36,18 +40,18 @@ class Position:
             `vaelab.training.divergence.look`; empty in runs of an older vaelab.
     """
 
-    step: int = 0
-    epoch: int = 0
-    batch: int = 0
-    best: float | None = None
-    stale: int = 0
+    step: Whole = 0
+    epoch: Whole = 0
+    batch: Whole = 0
+    best: Number | None = None
+    stale: Whole = 0
     sound: bool = True
-    log_bytes: int = 0
-    log_crc: int | None = None
-    seconds: float = 0.0
+    log_bytes: Whole = 0
+    log_crc: Whole | None = None
+    seconds: Size = 0.0
     finished: bool = False
     told: list[str] = field(default_factory=list)
-    start: dict[str, dict[str, float]] = field(default_factory=dict)
+    start: dict[str, dict[str, Number]] = field(default_factory=dict)
 
     def dump(self) -> dict[str, Any]:
         """Return the position as JSON-able values."""
@@ -57,10 +61,24 @@ class Position:
 def read_position(meta: Mapping[str, Any], path: Path) -> Position:
     """Return the position in the metadata of a state; raises `RunError` when there is none."""
     try:
-        return TypeAdapter(Position).validate_python(meta["position"])
+        position = TypeAdapter(Position).validate_python(meta["position"])
     except (KeyError, ValidationError) as error:
-        why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "no position"
-        raise damaged(path, f"{why}: not a state of vaelab") from None
+        why = first_fault(error) if isinstance(error, ValidationError) else "there is none"
+        raise damaged(path, f"position: {why}") from None
+    if fault := _fault_of_start(position.start):
+        raise damaged(path, f"position.start: {fault}")
+    return position
+
+
+def _fault_of_start(start: Mapping[str, Mapping[str, float]]) -> str:
+    """Return what is wrong with the figures before the first step, if anything."""
+    looks = {*LOOKS, *(f"{name}, {TAKEN}" for name in LOOKS)}
+    if start and not set(LOOKS) <= start.keys() <= looks:
+        return f"must be of {' and '.join(LOOKS)} images (got {', '.join(start)!r:.100})"
+    for name, figures in start.items():
+        if figures and not {"loss", "error"} <= figures.keys():
+            return f"{name}: must have loss and error (got {', '.join(figures)!r:.100})"
+    return ""
 
 
 def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

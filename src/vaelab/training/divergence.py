@@ -76,7 +76,8 @@ def look(
     if len(found) > 1:
         losses = torch.tensor([figures["loss"] for figures in found], dtype=torch.float64)
         error = float(stdtrit(len(found) - 1, 0.975)) * float(losses.std()) / math.sqrt(len(found))
-    return {**means, "error": max(error, floor)}
+    found_all = {**means, "error": max(error, floor)}
+    return found_all if all(map(math.isfinite, found_all.values())) else {}
 
 
 def is_worse(before: Means, after: Means, adversarial: bool, steps: int) -> bool:

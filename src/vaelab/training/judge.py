@@ -97,7 +97,7 @@ def trained_judge(
             break
         except BusyError:  # another process trains it
             time.sleep(1)
-    accuracy = run.read_log("epoch")[-1]["validation/accuracy"]
+    accuracy = run.epochs("validation/accuracy")[-1]["validation/accuracy"]
     kind = "a small classifier" if network == "cnn-small" else f"a classifier ({network})"
     about = (
         f"{kind} of {splits.name}, trained by vaelab to {accuracy:.1%} on validation "

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,6 +33,8 @@ from vaelab.training.allocator import keep_freed_memory
 from vaelab.training.backend import Backend
 from vaelab.training.calibration import FEWEST, fitted_temperature
 from vaelab.training.checkpoint import (
+    LOOKS,
+    TAKEN,
     Average,
     Position,
     check_like,
@@ -53,7 +56,6 @@ from vaelab.training.step import VALIDATION, Part, Update, mix_seed, with_target
 from vaelab.training.validation import validate, warnings
 
 WHOLE_SET = "batch-gd"
-_TAKEN = "with the weights taken"
 
 
 def total_steps(training: TrainingConfig, images: int) -> int:
@@ -304,14 +306,14 @@ class Trainer:
         take_weights(self.model, start)
         if self.average:
             self.average = Average(self.model, self.average.decay)
-        self.position.start |= {f"{name}, {_TAKEN}": now for name, now in self._looks().items()}
+        self.position.start |= {f"{name}, {TAKEN}": now for name, now in self._looks().items()}
 
     def _looks(self) -> dict[str, dict[str, float]]:
         """Return figures of some images of both kinds, with the weights of the model as it is."""
         seed, sets = self.config.training.seed, (self.held_out, self.images)
         with self.backend.autocast():
             found = [look(self.model, self.objective, some, self.steps, seed) for some in sets]
-        return dict(zip(("validation", "training"), found, strict=True))
+        return dict(zip(LOOKS, found, strict=True))
 
     def _diverged(self) -> str | None:
         """Return what to say of weights to use that are worse than those of the start, if so.
@@ -516,6 +518,15 @@ class Trainer:
             state |= prefixed("best", self.best)
         return state
 
+    def _check_place(self, position: Position, path: Path) -> None:
+        """Raise `RunError` for a step that is not where epoch and batch are."""
+        training, batch = self.config.training, position.batch
+        taken = min(batch, 1) if training.optimizer == WHOLE_SET else batch
+        due = position.epoch * (self.steps // training.epochs) + taken
+        if position.step != due or batch > -(-len(self.images) // training.batch_size):
+            where = f"step {position.step}, epoch {position.epoch}, batch {batch}"
+            raise files.damaged(path, f"position: {where} is not a place of this training")
+
     def restore(self) -> None:
         """Go back to the last checkpoint of the run; without one, stay at the start.
 
@@ -533,6 +544,7 @@ class Trainer:
             return
         tensors, meta = files.load_tensors(path)
         position = read_position(meta, path)
+        self._check_place(position, path)
         if not isinstance(meta.get("config"), dict):
             raise files.damaged(path, "it holds no configuration")
         check_same(parse_config(meta["config"], str(path)), self.config, self.run.config_file)

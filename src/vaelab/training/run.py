@@ -16,7 +16,6 @@ import math
 import os
 import platform
 import secrets
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
@@ -27,9 +26,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vaelab import files
+from vaelab.checked import first_fault
 from vaelab.config import RunConfig, parse_config, read_yaml
+from vaelab.data.hashes import check_hashes
 from vaelab.data.seen import Seen
-from vaelab.errors import BusyError, RunError, counted, refuse_pickle
+from vaelab.errors import BusyError, RunError, as_path, counted, cut, refuse_pickle
 from vaelab.models.classifier import Classifier
 from vaelab.models.conditioning import Told
 from vaelab.models.model import Model
@@ -38,6 +39,7 @@ from vaelab.recipes import Setup, build, find_recipe
 from vaelab.training.allowance import Allowance
 from vaelab.training.backend import is_main
 from vaelab.training.checkpoint import read_position
+from vaelab.training.entries import fault_of
 
 Side = Annotated[int, Field(ge=1, le=2**26)]
 
@@ -46,7 +48,7 @@ MAY_CHANGE = ("epochs", "device", "trackers", "checkpoint_seconds", "patience")
 
 
 class About(BaseModel):
-    """The metadata of ``model.safetensors``."""
+    """The metadata of ``model.safetensors``; ``seen`` is the checksum of ``images.safetensors``."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -55,16 +57,17 @@ class About(BaseModel):
     classes: list[str] = Field(max_length=100_000)
     attributes: list[str] = Field([], max_length=10_000)
     units: list[str] = Field([], max_length=10_000)
-    class_counts: list[Annotated[int, Field(ge=0)]] = Field([], max_length=100_000)
-    step: int = Field(0, ge=0)
+    class_counts: list[Annotated[int, Field(ge=0, lt=2**53)]] = Field([], max_length=100_000)
+    step: int = Field(0, ge=0, lt=2**63)
     data: str = ""
+    seen: str | None = None
 
 
 class Run:
     """The folder of one run. Opening it reads nothing; every reader checks what it reads."""
 
     def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+        self.path = as_path("run", path)
         self.config_file = self.path / "config.yaml"
         self.model_file = self.path / "model.safetensors"
         self.images_file = self.path / "images.safetensors"
@@ -126,9 +129,11 @@ class Run:
         files.write_yaml(self.config_file, config.model_dump(mode="json"))
 
     def save_model(self, model: Model, tensors: Mapping[str, torch.Tensor], **meta: Any) -> None:
-        """Write ``model.safetensors``: weights, shape and configuration."""
+        """Write ``model.safetensors``: weights, shape, configuration, and which images they saw."""
         assert model.config is not None
         config = model.config.model_dump(mode="json")
+        if self.images_file.exists():
+            meta["seen"] = files.checksum(self.images_file)
         files.save_tensors(
             self.model_file, tensors, {"config": config, "shape": list(model.shape), **meta}
         )
@@ -194,9 +199,7 @@ class Run:
         try:
             return About.model_validate(meta)
         except ValidationError as error:
-            fault = error.errors()[0]
-            where = ".".join(map(str, fault["loc"]))
-            raise files.damaged(self.model_file, f"{where}: {fault['msg']}") from None
+            raise files.damaged(self.model_file, first_fault(error)) from None
 
     def trained_on(self) -> tuple[tuple[int, int, int], str]:
         """Return shape and fingerprint of the images that the model was trained on."""
@@ -219,7 +222,9 @@ class Run:
         if not self.images_file.exists():
             return None
         tensors, meta = files.load_tensors(self.images_file)
-        if meta.get("data") != self.trained_on()[1]:
+        check_hashes(tensors, self.images_file)
+        about, found = self.about(), files.checksum(self.images_file)
+        if meta.get("data") != about.data or about.seen not in (None, found):
             raise files.damaged(self.images_file, "it is about other images than the weights")
         try:
             return Seen.read(tensors)
@@ -260,8 +265,25 @@ class Run:
         if self.state_file.exists():
             position = read_position(files.read_meta(self.state_file), self.state_file)
             self.check_log(position.log_bytes, position.log_crc)
-        entries = list(files.read_log(self.log_file))
-        return [entry for entry in entries if kind is None or entry.get("kind") == kind]
+        entries = []
+        for number, entry in enumerate(files.read_log(self.log_file), 1):
+            if fault := fault_of(entry):
+                raise files.damaged(self.log_file, f"line {number}: {fault}")
+            if kind in (None, entry["kind"]):
+                entries.append(entry)
+        return entries
+
+    def epochs(self, *figures: str) -> list[dict[str, Any]]:
+        """Return the epochs in the log; raises `RunError` unless there are any, with ``figures``.
+
+        A figure that was not finite is None.
+        """
+        epochs = self.read_log("epoch")
+        if not epochs:
+            raise RunError(f"{self.log_file}: holds no epoch yet. Go on with the training.")
+        if lost := set(figures) - epochs[-1].keys():
+            raise files.damaged(self.log_file, f"its last epoch has no {', '.join(sorted(lost))}")
+        return epochs
 
     def last_epoch(self) -> dict[str, Any] | None:
         """Return the last epoch in the log, or None if there is none yet."""
@@ -332,10 +354,10 @@ class Run:
         if not os.path.lexists(self.log_file):
             why = f"is missing, and had {length:,} bytes at the last checkpoint"
         else:
-            head = files.read_bytes(self.log_file)[:length]
-            if len(head) < length:
-                why = f"is damaged: {len(head):,} bytes where the last checkpoint saw {length:,}"
-            elif zlib.crc32(head) != crc if crc is not None else not head.endswith(b"\n"):
+            size = self.log_file.stat().st_size
+            if size < length:
+                why = f"is damaged: {size:,} bytes where the last checkpoint saw {length:,}"
+            elif not files.begins(self.log_file, length, crc):
                 why = (
                     "is damaged or of another run: it does not begin as the last checkpoint saw it"
                 )
@@ -398,9 +420,10 @@ def check_same(trained: RunConfig, now: RunConfig, path: Path) -> None:
     for key in sorted((old.keys() | new.keys()) - free):
         if not key.startswith("versions.") and old.get(key) != new.get(key):
             raise RunError(
-                f"{path}: {key} is {new.get(key)!r}, but the weights were trained with "
-                f"{old.get(key)!r}. Only {', '.join(MAY_CHANGE)} may change within a run. To go "
-                f"on from its weights with other settings: vaelab {command} --from {path.parent}"
+                f"{path}: {cut(key, 100)} is {cut(repr(new.get(key)))}, but the weights were "
+                f"trained with {cut(repr(old.get(key)))}. Only {', '.join(MAY_CHANGE)} may "
+                "change within a run. To go on from its weights with other settings: "
+                f"vaelab {command} --from {path.parent}"
             )
 
 

@@ -12,6 +12,7 @@ from torch.nn.utils import clip_grads_with_norm_
 
 from vaelab.config import Binarize, TrainingConfig
 from vaelab.data.batches import Batch, binarize
+from vaelab.errors import check_seed
 from vaelab.models import noise
 from vaelab.objectives.objective import Player
 from vaelab.training.backend import Backend
@@ -24,6 +25,7 @@ def mix_seed(*parts: int) -> int:
     Every step seeds the generators from (seed, step, …). Noise is then a function of the step: a
     resumed run needs no state of a generator, and processes draw the same noise.
     """
+    check_seed(parts[0])
     mask, state = (1 << 64) - 1, 0
     for part in parts:
         state = (state + part + 0x9E3779B97F4A7C15) & mask
