@@ -16,6 +16,7 @@ from tests.test_conditional import pixels, shades
 from vaelab import train
 from vaelab.config import TrainingConfig
 from vaelab.data.batches import Batch
+from vaelab.data.images import ImageSet, Splits
 from vaelab.data.load import load_data
 from vaelab.errors import ConfigError
 from vaelab.models import noise
@@ -223,3 +224,31 @@ def test_a_csvae_needs_attributes(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="these images have none"):
         train("csvae", splits, out=tmp_path / "run", epochs=1)
     assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+def test_draws_of_thin_data_stay_where_the_flow_was_fitted() -> None:
+    """Means on a curve, wide posteriors: fitted to the means alone, draws were sent 4,000 away."""
+    turn = torch.linspace(0, 3 * math.pi, 900)
+    shuffled = torch.randperm(900, generator=torch.Generator().manual_seed(0))
+    curve = torch.stack([0.5 + 0.15 * turn.sin(), turn / 12 + 0.1, 0.5 + 0.15 * turn.cos()], 1)
+    pixels = (255 * curve[shuffled, :, None, None]).round().to(torch.uint8)
+    late = (turn > turn.median()).float()[shuffled, None]
+    images = ImageSet(pixels, attributes=late, attribute_names=("late",))
+    train_, test = images.subset(torch.arange(700)), images.subset(torch.arange(700, 900))
+    model = train(
+        "csvae",
+        Splits("curve", train_, test, test),
+        latent_dim=2,
+        encoder={"kind": "mlp", "hidden": [32, 32], "activation": "silu"},
+        likelihood="gaussian-scalar",
+        epochs=60,
+        batch_size=64,
+        lr=0.003,
+        schedule="one-cycle",
+        device="cpu",
+    )
+    x = test.take(torch.arange(200))
+    assert test.attributes is not None
+    drawn = model.elbo(x, 50, late=test.attributes[:, 0])
+    assert float(drawn.min()) > -30
+    assert float(drawn.mean()) > -2
