@@ -208,6 +208,19 @@ def test_a_latent_that_holds_the_label_shows_it() -> None:
     assert found["gap"] == pytest.approx(0, abs=0.02)
 
 
+def test_a_class_that_decides_the_attribute_is_no_reason_to_measure_nothing() -> None:
+    """As of a toy set whose class is the attribute: the latent alone is probed, and it is said."""
+    whole = pixels_of().train
+    assert whole.attributes is not None
+    images = replace(whole, labels=whole.attributes[:, 0].long())
+    splits = Splits("pixels", images, images, images)
+
+    found = attribute_figures(model(), splits, REFERENCES, Sets(0))
+    assert found["probe:left"].value == 1
+    assert "The class decides the attribute" in found["probe:left"].protocol
+    assert read(dict(found))["gap"] > 0.9
+
+
 def test_a_label_that_only_crossed_codes_tell_is_found_by_the_mlp_alone() -> None:
     def crossed(x: Tensor, context: Tensor | None) -> Tensor:
         z = flat(x, context)

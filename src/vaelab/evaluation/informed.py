@@ -196,10 +196,14 @@ def latent_figures(
         for images, rows in ((known.train, pool), (known.test, order))
     )
     encodes, count = "encoder" in model.told, len(splits.train.class_names)
+    decided = learnt.classes is not None and not len(balanced(learnt.on, learnt.classes))
+    if decided:  # as of a toy set whose class is the attribute
+        learnt, truth = replace(learnt, classes=None), replace(truth, classes=None)
+    beside = " The class decides the attribute, so that no probe gets it." if decided else ""
 
     def probing(train: ImageSet, test: ImageSet, how: str) -> Probing:
         latents = codes_of(model, train, pool), codes_of(model, test, order)
-        return Probing(*latents, learnt, truth, count, seed, how)
+        return Probing(*latents, learnt, truth, count, seed, how + beside)
 
     own = model.subspaces[name].dims if name in model.subspaces else None
     plain = slice(0, model.plain_dims)
