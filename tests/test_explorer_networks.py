@@ -14,6 +14,7 @@ from tests.conftest import SMALL
 from tests.test_recipes import CONTRACT
 from vaelab.api import configure, settings_to_config
 from vaelab.config import NetworkConfig
+from vaelab.data.summary import Pixels
 from vaelab.explorer.describe import describe
 from vaelab.explorer.graph import Unsupported, Weights, network, rounded
 from vaelab.models.classifier import build_classifier
@@ -81,7 +82,7 @@ def recipe_model(name: str, settings: dict[str, Any], shape: tuple[int, int, int
     setup = Setup(
         config.model,
         config.data.binarize,
-        torch.full(shape, 0.3),
+        Pixels(torch.full(shape, 0.3)),
         10,
         told,
         lambda: build_classifier(shape, 3),
