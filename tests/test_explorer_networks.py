@@ -158,8 +158,12 @@ NETWORKS = [
 def test_every_layer_computes_alike(values: dict[str, Any], context: int, page: Page) -> None:
     torch.manual_seed(2)
     config, shape = NetworkConfig(**values), (3, 37, 53)
-    encoder = build_encoder(config, shape, 7, context)
-    decoder = build_decoder(config, 5, shape, 4, context)
+    covariance = torch.randn(3, 9).cov() if context else None
+    pixels = Pixels(torch.rand(shape), covariance) if context else None
+    encoder = build_encoder(config, shape, 7, context, pixels)
+    decoder = build_decoder(config, 5, shape, 4, context, offset=context > 0)
+    if context:
+        decoder.start_at(torch.randn(4, 37, 53))
     told = torch.randn(1, context)
     inputs = {encoder: torch.rand(1, *shape), decoder: torch.randn(1, 5)}
     for module, x in inputs.items():
