@@ -18,6 +18,7 @@ ORDER = (
     ("models",),
     ("objectives",),
     ("recipes",),
+    ("defaults",),
     ("training",),
     ("evaluation",),
     ("explore",),

@@ -20,6 +20,7 @@ from vaelab.config import (
 )
 from vaelab.data.images import Splits
 from vaelab.data.load import load_config, load_data
+from vaelab.defaults import with_defaults
 from vaelab.errors import ConfigError, RunError, cut
 from vaelab.explorer.page import write_explorer as write_page
 from vaelab.models.vae import Vae
@@ -86,6 +87,7 @@ def train(
     if run is not None and not resume:
         run.check_free()
     splits = read_data(full, data)
+    full = with_defaults(full, splits.train)
     told = progress or Silent()
     if not resume and (note := few_steps_note(full.training, len(splits.train))):
         told.say(note)

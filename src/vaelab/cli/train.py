@@ -141,6 +141,7 @@ def train(
 ) -> None:
     """Train a model: vaelab train beta-vae --data photos/ --size 64 --latent-dim 10."""
     from vaelab.api import configure, settings_to_config
+    from vaelab.defaults import with_defaults
     from vaelab.training.run import Run
 
     flat = {
@@ -175,13 +176,15 @@ def train(
         values, config, Run(out) if resume and out else None, started_from(start, data)
     )
     run = Run(out or free_folder(full))
-    if dry_run:
-        _show(full, output.images(full))
-        return
-    if not resume:
+    if not (dry_run or resume):
         run.check_free()
+    splits = output.images(full)
+    full = with_defaults(full, splits.train)
+    if dry_run:
+        _show(full, splits)
+        return
     before = run.last_epoch() if resume else None
-    _train(full, output.images(full), run)
+    _train(full, splits, run)
     if output.quiet:
         return  # another process may still be writing what would be printed
     result = run.epochs()[-1]

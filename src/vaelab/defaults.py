@@ -1,0 +1,90 @@
+"""Settings that nobody named, chosen by what the images are, and written out in ``config.yaml``.
+
+How they were chosen, and what they reach on which images, is in ``docs/defaults.md``. What is named
+stays: by the user, by the recipe, by a preset.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from vaelab.config import ModelConfig, RunConfig, TrainingConfig, merge
+from vaelab.data.images import ImageSet
+from vaelab.recipes import find_recipe
+
+STEPS = 6_000
+"""Of a training: few images make many passes, and many images few."""
+
+FEWEST_PASSES = 2
+LOOKED_AT = 500  # images
+
+_SIDE = 4  # pixels, about, of the smallest maps
+_WIDTH, _WIDEST = 16, 128  # channels of the first convolution, and of any
+_LEAST, _MOST = 16, 128  # latent dimensions
+
+
+def with_defaults(config: RunConfig, images: ImageSet) -> RunConfig:
+    """Return a configuration with every setting that nobody named chosen for images to train on.
+
+    Of a classifier, or where all is named as in a run that goes on, it is the same.
+    """
+    if find_recipe(config.recipe).classifies or not len(images):
+        return config
+    training = _of_training(config.training, len(images))
+    lonely = len(images) % training.batch_size == 1  # which batch normalisation cannot use
+    model = _of_model(config.model, images, "group" if lonely else "batch")
+    return config.model_copy(update={"model": model, "training": training})
+
+
+def _of_model(config: ModelConfig, images: ImageSet, normalization: str) -> ModelConfig:
+    named = config.model_dump(exclude_unset=True)
+    chosen: dict[str, Any] = {
+        "latent_dim": latent_dim(images),
+        "likelihood": "bernoulli" if is_binary(images) else "gaussian",
+        "standardize": True,
+    }
+    if "encoder" not in named:
+        chosen["encoder"] = network(images.shape, normalization)
+    return ModelConfig.model_validate(merge(chosen, named))
+
+
+def _of_training(config: TrainingConfig, count: int) -> TrainingConfig:
+    named = config.model_dump(exclude_unset=True)
+    batch = named.get("batch_size", batch_size(count))
+    steps = -(-count // batch)  # of a pass
+    chosen = {"batch_size": batch, "epochs": max(FEWEST_PASSES, -(-STEPS // steps))}
+    if "optimizer" not in named:
+        chosen |= {"optimizer": "adamw", "lr": 2e-3, "schedule": "cosine", "lr_warmup": 0.05}
+    return TrainingConfig.model_validate(merge(chosen, named))
+
+
+def network(shape: tuple[int, int, int], normalization: str = "batch") -> dict[str, Any]:
+    """Return a network that halves images until about four pixels are left of the smaller side."""
+    halvings = round(math.log2(min(shape[1:]) / _SIDE))
+    if halvings < 1:
+        return {"kind": "mlp", "hidden": [128, 128], "activation": "silu"}
+    widths = [min(_WIDTH << k, _WIDEST) for k in range(halvings)]
+    return {"kind": "conv", "widths": widths, "normalization": normalization, "activation": "silu"}
+
+
+def latent_dim(images: ImageSet) -> int:
+    """Return 16 to 128 by the numbers of an image; no more than an eighth of the images."""
+    by_numbers = 1 << math.floor(math.log2(math.prod(images.shape)) / 2)
+    return max(2, min(_MOST, max(_LEAST, by_numbers), len(images) // 8))
+
+
+def batch_size(count: int) -> int:
+    """Return how many images a step takes, of so many: none is left alone."""
+    size = 32 if count < 10_000 else 64 if count < 40_000 else 128
+    return size + 1 if count % size == 1 else size
+
+
+def is_binary(images: ImageSet) -> bool:
+    """Tell whether pixels are black or white, and nothing in between."""
+    count = min(len(images), LOOKED_AT)
+    some = images.take(torch.arange(count) * len(images) // count)
+    full = 1 if some.is_floating_point() else 255
+    return bool(((some == 0) | (some == full)).all())
