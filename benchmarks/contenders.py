@@ -43,6 +43,7 @@ def vaelab(turn: Turn, steps: int, precision: str) -> None:
     """`vaelab.train` with a run folder: it logs, validates and writes checkpoints as always."""
     import vaelab
     from vaelab.api import configure, settings_to_config
+    from vaelab.data.summary import Pixels
     from vaelab.recipes import Setup, build
     from vaelab.training.progress import Lines
 
@@ -57,7 +58,7 @@ def vaelab(turn: Turn, steps: int, precision: str) -> None:
         "precision": precision,
     }
     config = configure(settings_to_config(settings))
-    model, _ = build(config, Setup(config.model, "none", torch.full((1, 28, 28), 0.5), 1))
+    model, _ = build(config, Setup(config.model, "none", Pixels(torch.full((1, 28, 28), 0.5)), 1))
     count = parameter_count(model)
     del model
     rounds = Rounds(turn, steps, BATCH, parameters=count)

@@ -29,6 +29,8 @@ QUICK: dict[str, Any] = {
 CASES: dict[str, dict[str, Any]] = {
     "ae": {},
     "vae": {"free_bits": 0.6, "likelihood": "gaussian-scalar"},
+    "vae, fitted scale": {"likelihood": "gaussian", "standardize": True},
+    "iwae, fitted scale": {"likelihood": "laplace", "samples": 3},
     "vae, full posterior": {
         "posterior": "full", "prior": "mixture", "free_bits": 2.5, "samples": 2,
     },

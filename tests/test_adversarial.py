@@ -13,6 +13,7 @@ from torch.nn.functional import softplus
 from tests.test_conditional import pixels, shades
 from vaelab.config import NetworkConfig
 from vaelab.data.batches import Batch
+from vaelab.data.summary import Pixels
 from vaelab.models.discriminator import (
     AdversarialLoss,
     Discriminator,
@@ -125,7 +126,7 @@ def small(recipe: str, **model: Any) -> Vae:
         }
     )
     torch.manual_seed(0)
-    setup = Setup(config.model, "none", torch.full((1, 8, 8), 0.5), 10)
+    setup = Setup(config.model, "none", Pixels(torch.full((1, 8, 8), 0.5)), 10)
     built = build(config, setup)[0]
     assert isinstance(built, Vae)
     return built

@@ -14,6 +14,7 @@ from tests.conftest import SMALL
 from vaelab.api import configure, settings_to_config, train
 from vaelab.data.batches import Batch
 from vaelab.data.images import ImageSet, Splits
+from vaelab.data.summary import Pixels
 from vaelab.errors import ConfigError
 from vaelab.evaluation.probes import balanced, information_gap, probe, right
 from vaelab.explore.directions import find_direction
@@ -219,7 +220,7 @@ def shades(n: int = 240) -> Splits:
 QUICK: dict[str, Any] = {
     "latent_dim": 1, "encoder": {"kind": "mlp", "hidden": [32], "activation": "tanh"},
     "epochs": 60, "batch_size": 32,
-    "optimizer": "adam", "lr": 0.01, "likelihood": "gaussian", "device": "cpu",
+    "optimizer": "adam", "lr": 0.01, "likelihood": "gaussian", "sigma": 0.1, "device": "cpu",
     "precision": "fp32",
 }  # fmt: skip
 
@@ -364,7 +365,9 @@ def test_players_move_no_parameter_of_another() -> None:
         splits = shades()
         config = configure({**settings_to_config(SMALL), "recipe": name})
         torch.manual_seed(0)
-        setup = Setup(config.model, "none", torch.full((1, 8, 8), 0.5), 10, Told.by(splits.train))
+        setup = Setup(
+            config.model, "none", Pixels(torch.full((1, 8, 8), 0.5)), 10, Told.by(splits.train)
+        )
         model, objective = build(config, setup)
         players = objective.players(model)
         assert len(players) > 1

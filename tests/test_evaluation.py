@@ -15,6 +15,7 @@ from tests.conftest import blobs
 from vaelab.config import ModelConfig, NetworkConfig, RunConfig
 from vaelab.data.batches import Batch
 from vaelab.data.images import ImageSet
+from vaelab.data.summary import Pixels
 from vaelab.errors import ConfigError, DataError, RunError
 from vaelab.evaluation.evaluate import evaluate
 from vaelab.evaluation.figures import Figure
@@ -67,7 +68,7 @@ class Ppca:
                 "posterior": posterior,
             }
         )
-        model = build_vae(config, torch.full(SHAPE, 0.5))
+        model = build_vae(config, Pixels(torch.full(SHAPE, 0.5)))
         encoder, decoder = linear_layer(model.encoder), linear_layer(model.decoder)
         factor = stretch * torch.linalg.cholesky(self.covariance)
         features = [raw_scale(float(value)) for value in factor.diagonal()]
@@ -215,7 +216,7 @@ def binary_model(binarize: str) -> Vae:
     torch.manual_seed(0)
     config = ModelConfig.model_validate({"encoder": LINEAR, "latent_dim": 2})
     how = RunConfig.model_validate({"data": {"binarize": binarize}}).data.binarize
-    return build_vae(config, torch.full(SHAPE, 0.5), how).eval()
+    return build_vae(config, Pixels(torch.full(SHAPE, 0.5)), how).eval()
 
 
 def test_grey_targets_give_the_expected_elbo_of_binary_ones() -> None:
@@ -282,7 +283,7 @@ def test_a_binarised_model_is_measured_on_binary_images() -> None:
 def test_two_colour_images_are_enough(posterior: str, prior: str) -> None:
     torch.manual_seed(0)
     values = {"posterior": posterior, "prior": prior, "encoder": {"widths": [4]}}
-    model = build_vae(ModelConfig.model_validate(values), torch.full((3, 37, 53), 0.5))
+    model = build_vae(ModelConfig.model_validate(values), Pixels(torch.full((3, 37, 53), 0.5)))
     images = ImageSet(torch.from_numpy(blobs(2, 37, 53, 3)))
     done: list[tuple[int, int]] = []
     result = evaluate(

@@ -15,6 +15,7 @@ from torch import Tensor
 from vaelab.config import ModelConfig
 from vaelab.data.images import ImageSet
 from vaelab.data.load import load_data
+from vaelab.data.summary import Pixels
 from vaelab.errors import ConfigError, DataError
 from vaelab.explore import pictures
 from vaelab.explore.encodings import encode_to_file
@@ -30,7 +31,7 @@ def linear_vae(latent_dim: int = 3, prior: str = "normal") -> Vae:
     torch.manual_seed(0)
     linear = {"kind": "mlp", "hidden": []}
     values = {"latent_dim": latent_dim, "encoder": linear, "likelihood": "gaussian", "prior": prior}
-    model = build_vae(ModelConfig.model_validate(values), torch.full(SHAPE, 0.5))
+    model = build_vae(ModelConfig.model_validate(values), Pixels(torch.full(SHAPE, 0.5)))
     encoder, decoder = (
         next(part for part in network.modules() if isinstance(part, torch.nn.Linear))
         for network in (model.encoder, model.decoder)

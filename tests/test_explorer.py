@@ -21,7 +21,7 @@ from vaelab.api import configure, settings_to_config, train, write_explorer
 from vaelab.cli.main import run as run_cli
 from vaelab.data.images import ImageSet, Splits
 from vaelab.data.load import load_data
-from vaelab.data.summary import mean_image
+from vaelab.data.summary import pixels_of
 from vaelab.errors import DataError
 from vaelab.explorer.graph import Weights, rounded
 from vaelab.explorer.page import content, render
@@ -55,7 +55,7 @@ class Tags(HTMLParser):
 def untrained(settings: dict[str, Any], splits: Splits) -> Vae:
     torch.manual_seed(0)
     config = configure(settings_to_config(settings))
-    mean = mean_image(splits.train)
+    mean = pixels_of(splits.train)
     model, _ = build(config, Setup(config.model, config.data.binarize, mean, 10))
     assert isinstance(model, Vae)
     return model.eval()

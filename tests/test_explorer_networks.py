@@ -14,6 +14,7 @@ from tests.conftest import SMALL
 from tests.test_recipes import CONTRACT
 from vaelab.api import configure, settings_to_config
 from vaelab.config import NetworkConfig
+from vaelab.data.summary import Pixels
 from vaelab.explorer.describe import describe
 from vaelab.explorer.graph import Unsupported, Weights, network, rounded
 from vaelab.models.classifier import build_classifier
@@ -81,7 +82,7 @@ def recipe_model(name: str, settings: dict[str, Any], shape: tuple[int, int, int
     setup = Setup(
         config.model,
         config.data.binarize,
-        torch.full(shape, 0.3),
+        Pixels(torch.full(shape, 0.3)),
         10,
         told,
         lambda: build_classifier(shape, 3),
@@ -157,8 +158,12 @@ NETWORKS = [
 def test_every_layer_computes_alike(values: dict[str, Any], context: int, page: Page) -> None:
     torch.manual_seed(2)
     config, shape = NetworkConfig(**values), (3, 37, 53)
-    encoder = build_encoder(config, shape, 7, context)
-    decoder = build_decoder(config, 5, shape, 4, context)
+    covariance = torch.randn(3, 9).cov() if context else None
+    pixels = Pixels(torch.rand(shape), covariance) if context else None
+    encoder = build_encoder(config, shape, 7, context, pixels)
+    decoder = build_decoder(config, 5, shape, 4, context, offset=context > 0)
+    if context:
+        decoder.start_at(torch.randn(4, 37, 53))
     told = torch.randn(1, context)
     inputs = {encoder: torch.rand(1, *shape), decoder: torch.randn(1, 5)}
     for module, x in inputs.items():

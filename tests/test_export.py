@@ -20,6 +20,7 @@ from tests.test_recipes import CONTRACT
 from vaelab.api import configure, settings_to_config, train
 from vaelab.cli.main import run as run_cli
 from vaelab.data.images import Splits
+from vaelab.data.summary import Pixels
 from vaelab.errors import ConfigError, ExportError, PickleError, RunError, VaelabError
 from vaelab.evaluation.evaluate import evaluate
 from vaelab.evaluation.record import is_current, read, write
@@ -38,7 +39,7 @@ def built(name: str, settings: dict[str, Any]) -> torch.nn.Module:
     torch.manual_seed(1)
     config = configure({**settings_to_config({**SMALL, **settings}), "recipe": name})
     told = Told(("a", "b"), ("size",), torch.arange(96) % 2, torch.rand(96, 1))
-    mean = torch.full((1, 12, 10), 0.3)
+    mean = Pixels(torch.full((1, 12, 10), 0.3))
 
     def some() -> tuple[torch.Tensor, torch.Tensor]:
         return torch.zeros(4, 1, 12, 10), torch.arange(4) % 2

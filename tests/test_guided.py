@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from tests.test_conditional import pixels, shades
 from vaelab.data.batches import Batch
+from vaelab.data.summary import Pixels
 from vaelab.errors import ConfigError
 from vaelab.models.classifier import Classifier
 from vaelab.models.conditioning import Told
@@ -57,7 +58,7 @@ def built(
     )
     torch.manual_seed(0)
     known = told or Told.by(shades().train)
-    setup = Setup(config.model, "none", torch.full((1, 8, 8), 0.5), 100, known, judge=find)
+    setup = Setup(config.model, "none", Pixels(torch.full((1, 8, 8), 0.5)), 100, known, judge=find)
     model, objective = build(config, setup)
     assert isinstance(model, Vae)
     assert isinstance(objective, Guided)

@@ -276,21 +276,23 @@ def test_sample_frequencies_follow_log_prob(name: LikelihoodName) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_initial_bias_reproduces_the_mean(name: LikelihoodName) -> None:
+def test_the_start_reproduces_the_mean(name: LikelihoodName) -> None:
     likelihood = build_likelihood(name, (3, 4, 4))
     mean = torch.tensor([0.02, 0.5, 0.87])
-    bias = likelihood.initial_bias(mean)
+    bias = likelihood.start(mean)
     assert bias.shape == (likelihood.channels,)
     image = likelihood(bias[:, None, None].expand(-1, 4, 4)).mean
     torch.testing.assert_close(image, mean[:, None, None].expand(3, 4, 4), rtol=0, atol=1e-4)
     pixels = mean[:, None, None] + torch.tensor([-0.01, 0.01]).repeat(8).reshape(4, 4)
-    torch.testing.assert_close(likelihood.initial_bias(pixels), bias, rtol=1e-3, atol=1e-3)
+    for deviation in (None, 0.0, 0.2):
+        raw = likelihood.start(pixels, deviation)
+        torch.testing.assert_close(likelihood(raw).mean, pixels, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_initial_bias_is_finite_for_black_and_white(name: LikelihoodName) -> None:
+def test_the_start_is_finite_for_black_and_white(name: LikelihoodName) -> None:
     likelihood = build_likelihood(name, (2, 1, 1))
-    bias = likelihood.initial_bias(torch.tensor([0.0, 1.0]))
+    bias = likelihood.start(torch.tensor([0.0, 1.0]))
     assert bias.isfinite().all()
     image = likelihood(bias[:, None, None]).mean.flatten()
     assert image.tolist() == pytest.approx([0, 1], abs=2e-3)

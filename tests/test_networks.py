@@ -231,7 +231,7 @@ def test_output_bias_is_the_output_where_all_else_is_zero(kind: str, stride: int
     for parameter in decoder.parameters():
         nn.init.zeros_(parameter)
     bias = torch.tensor([-1.0, 0.5, 2.0])
-    decoder.set_output_bias(bias)
+    decoder.start_around(bias)
     assert torch.equal(decoder(torch.randn(2, 2)), bias.view(1, 3, 1, 1).expand(2, 3, 5, 4))
 
 

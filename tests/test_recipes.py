@@ -14,7 +14,7 @@ from tests.conftest import SMALL
 from vaelab.api import configure, settings_to_config, train
 from vaelab.data.batches import Batch
 from vaelab.data.images import Splits
-from vaelab.data.summary import mean_image
+from vaelab.data.summary import pixels_of
 from vaelab.errors import ConfigError
 from vaelab.evaluation.evaluate import evaluate
 from vaelab.models.classifier import Classifier, build_classifier
@@ -84,7 +84,7 @@ def test_gradients_reach_every_parameter(
     setup = Setup(
         config.model,
         config.data.binarize,
-        mean_image(spots.train),
+        pixels_of(spots.train),
         10,
         told,
         judge,
@@ -204,6 +204,6 @@ def test_point_posteriors_have_no_rate(name: str, spots: Splits) -> None:
     def some() -> tuple[torch.Tensor, torch.Tensor]:
         return spots.train.take(torch.arange(4)), torch.arange(4) % 2
 
-    setup = Setup(config.model, "none", mean_image(spots.train), 10)
+    setup = Setup(config.model, "none", pixels_of(spots.train), 10)
     with pytest.raises(ConfigError, match="infinite for the point posterior"):
         build(config, setup)

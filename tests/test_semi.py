@@ -14,6 +14,7 @@ from tests.test_conditional import QUICK, pixels, shades
 from vaelab import train
 from vaelab.data.batches import Batch
 from vaelab.data.images import with_few_labels
+from vaelab.data.summary import Pixels
 from vaelab.errors import ConfigError
 from vaelab.evaluation.evaluate import evaluate
 from vaelab.models.conditioning import Told
@@ -39,7 +40,7 @@ def built(recipe: str, few: int = 0, **options: Any) -> tuple[Any, Any]:
     setup = Setup(
         config.model,
         "none",
-        torch.full((1, 8, 8), 0.5),
+        Pixels(torch.full((1, 8, 8), 0.5)),
         100,
         Told.by(with_few_labels(splits, few, 0) if few else splits),
         labelled=lambda: (pixels(known), labels),

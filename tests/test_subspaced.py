@@ -18,6 +18,7 @@ from vaelab.config import TrainingConfig
 from vaelab.data.batches import Batch
 from vaelab.data.images import ImageSet, Splits
 from vaelab.data.load import load_data
+from vaelab.data.summary import Pixels
 from vaelab.errors import ConfigError
 from vaelab.models import noise
 from vaelab.models.conditioning import Told
@@ -39,7 +40,7 @@ def built(edits: float, settle: float = 0.25) -> tuple[Vae, Subspaced]:
     options = {"edits": edits, "settle": settle}
     config = resolve({"recipe": "csvae", "model": SMALL, "options": options})
     torch.manual_seed(0)
-    mean = torch.full((1, 8, 8), 0.5)
+    mean = Pixels(torch.full((1, 8, 8), 0.5))
     setup = Setup(config.model, "none", mean, 100, Told.by(train), images=lambda: train)
     model, objective = build(config, setup)
     assert isinstance(model, Vae)
@@ -195,7 +196,7 @@ def test_samples_of_a_conditional_model_are_read_as_what_was_asked() -> None:
         {"recipe": "cvae", "model": SMALL, "options": {"given": ["label"], "asked": 5.0}}
     )
     torch.manual_seed(0)
-    setup = Setup(config.model, "none", torch.full((1, 8, 8), 0.5), 100, Told.by(train))
+    setup = Setup(config.model, "none", Pixels(torch.full((1, 8, 8), 0.5)), 100, Told.by(train))
     model, objective = build(config, setup)
     assert isinstance(model, Vae)
     assert isinstance(objective, Read)

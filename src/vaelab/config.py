@@ -211,8 +211,17 @@ class ModelConfig(Section):
         NetworkConfig(), description="mirrors the encoder; name only what differs"
     )
     likelihood: LikelihoodName = "bernoulli"
-    sigma: Positive = Field(0.1, description="σ of `gaussian`; scale of `laplace`; start of others")
+    sigma: Positive | Literal["auto"] = Field(
+        "auto",
+        description="σ of `gaussian`; scale of `laplace`; start of others. auto: the scale that "
+        "fits the errors of each batch best; the start is the deviation of the images",
+    )
     mixtures: Width = Field(5, description="components of `logistic-mixture`")
+    standardize: bool = Field(
+        False,
+        description="the encoder sees pixels whitened over channels, and the decoder starts at the "
+        "mean image",
+    )
     posterior: PosteriorName = "diagonal"
     prior: str = Field("normal", description="normal, mixture, or a zuko flow such as nsf or maf")
     prior_components: Width = Field(50, description="components of the `mixture` prior")

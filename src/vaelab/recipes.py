@@ -33,6 +33,7 @@ from vaelab.config import (
     parse_config,
 )
 from vaelab.data.images import ImageSet
+from vaelab.data.summary import Pixels
 from vaelab.errors import ConfigError
 from vaelab.models.build import FEW_READER, READER, build_stacked, build_vae
 from vaelab.models.classifier import Classifier, ClassifierName, build_classifier
@@ -61,7 +62,7 @@ class Setup:
     Arguments:
         model: the part of the configuration that describes networks and distributions.
         binarize: how targets are made.
-        mean: mean training image, ``(C, H, W)`` in [0, 1].
+        pixels: what the training images are like.
         steps: number of steps of the whole training.
         told: what the training images are labelled with.
         judge: gives a classifier that was trained on the real images.
@@ -71,7 +72,7 @@ class Setup:
 
     model: ModelConfig
     binarize: Binarize
-    mean: Tensor
+    pixels: Pixels
     steps: int
     told: Told = field(default_factory=Told)
     judge: Callable[[], Classifier] = lambda: _missing("a classifier of real images")
@@ -80,7 +81,7 @@ class Setup:
 
     def vae(self) -> Vae:
         """Return the model that the configuration describes, freshly initialised."""
-        return build_vae(self.model, self.mean, self.binarize)
+        return build_vae(self.model, self.pixels, self.binarize)
 
     def warmup(self, end: float, share: float) -> Schedule:
         """Return the schedule that rises from 0 to ``end`` in the first ``share`` of training."""
@@ -244,7 +245,7 @@ def cvae(
         told.append("prior")
     model = build_vae(
         setup.model,
-        setup.mean,
+        setup.pixels,
         setup.binarize,
         conditioning=Conditioning(setup.told, given or setup.told.names),
         told=told,
@@ -274,7 +275,7 @@ def cvae_info(
     _needs_density(setup, "cvae-info")
     model = build_vae(
         setup.model,
-        setup.mean,
+        setup.pixels,
         setup.binarize,
         conditioning=Conditioning(setup.told, given or setup.told.names, cut=True),
         told=("encoder", "decoder"),
@@ -322,7 +323,7 @@ def csvae(
     if independence == "critic":
         model = build_vae(
             setup.model,
-            setup.mean,
+            setup.pixels,
             setup.binarize,
             conditioning=Conditioning(setup.told, names, cut=True),
             told=_PRIOR,
@@ -334,7 +335,7 @@ def csvae(
     kinds = (LABEL,) if with_class and LABEL in setup.told.names else ()
     model = build_vae(
         setup.model,
-        setup.mean,
+        setup.pixels,
         setup.binarize,
         conditioning=Conditioning(setup.told, (*kinds, *names), cut=True),
         told=("encoder", "decoder", "prior") if kinds else ("encoder", "prior"),
@@ -367,7 +368,7 @@ def vae_gan(
     D_l = ½ E ‖f(x) − f(x̃)‖² + `pixels` · distortion
     """
     _needs_density(setup, "vae-gan")
-    channels, height, width = setup.mean.shape
+    channels, height, width = setup.pixels.mean.shape
     judge = build_discriminator(setup.model.encoder, (channels, height, width), spectral)
     return setup.vae(), VaeGan(judge, adversarial, gan, pixels, beta, r1)
 
@@ -409,7 +410,7 @@ def guided_vae(
         conditioning = Conditioning(setup.told, given or (LABEL,))
         model = build_vae(
             setup.model,
-            setup.mean,
+            setup.pixels,
             setup.binarize,
             conditioning=conditioning,
             told=("encoder", "decoder"),
@@ -442,7 +443,7 @@ def m2(
     _needs_classes(len(setup.told.class_names))
     model = build_vae(
         setup.model,
-        setup.mean,
+        setup.pixels,
         setup.binarize,
         conditioning=Conditioning(setup.told, (LABEL,)),
         told=("encoder", "decoder"),
@@ -471,7 +472,12 @@ def m1_m2(
     _needs_density(setup, "m1+m2")
     _needs_classes(len(setup.told.class_names))
     model = build_stacked(
-        setup.model, setup.mean, setup.binarize, Conditioning(setup.told, (LABEL,)), second, hidden
+        setup.model,
+        setup.pixels,
+        setup.binarize,
+        Conditioning(setup.told, (LABEL,)),
+        second,
+        hidden,
     )
     upper = _semi_supervised(setup, alpha, Variation(shift, rotation, zoom, elastic))
     return model, Stacked(_elbo(setup, beta, 0.0), upper)
@@ -521,7 +527,7 @@ def classifier(
     """
     classes = len(setup.told.class_names)
     _needs_classes(classes)
-    channels, height, width = setup.mean.shape
+    channels, height, width = setup.pixels.mean.shape
     weights = None
     if len(setup.told.labels):
         weights = class_weights(setup.told.labels, classes, balance)

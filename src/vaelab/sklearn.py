@@ -54,9 +54,9 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
 
     Arguments:
         latent_dim: dimensions of the code.
-        likelihood: ``gaussian-scalar`` (one learned σ), ``gaussian`` (a fixed one),
-            ``gaussian-pixel`` (a σ for each feature of each row), ``laplace``, ``bernoulli`` or
-            ``continuous-bernoulli``.
+        likelihood: ``gaussian-scalar`` (one learned σ), ``gaussian`` (the one that fits the errors
+            best), ``gaussian-pixel`` (a σ for each feature of each row), ``laplace``, ``bernoulli``
+            or ``continuous-bernoulli``.
         beta: weight of the rate; 1 is the ELBO.
         hidden: widths of the layers between features and code.
         image_shape: (C, H, W) where rows are images, for convolutional networks.
@@ -129,6 +129,7 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             "likelihood": self.likelihood,
             "beta": self.beta,
             "encoder": network,
+            "standardize": True,
             "epochs": self.epochs or max(10, -(-STEPS * self.batch_size // len(rows))),
             "batch_size": self.batch_size,
             "lr": self.lr,

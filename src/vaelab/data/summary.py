@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from math import prod, sqrt
 from typing import Any
 
@@ -24,6 +25,8 @@ QUANTILES = (5, 25, 50, 75, 95)
 FEWEST_NUMBERS = 16
 """In an image, below which equal images are no surprise."""
 
+_AT_ONCE = 1 << 23  # numbers
+
 BINS = 24
 """Of its histogram."""
 
@@ -38,16 +41,45 @@ def pixel_moments(images: ImageSet) -> tuple[float, float]:
     return mean, sqrt(float(counts @ (values - mean) ** 2 / counts.sum()))
 
 
-def mean_image(images: ImageSet, limit: int = 10_000) -> Tensor:
-    """Mean of the images, ``(C, H, W)`` in [0, 1]; of ``limit`` evenly spread ones if more."""
+@dataclass(frozen=True)
+class Pixels:
+    """What networks may know of the images before they see one.
+
+    Arguments:
+        mean: the mean image, ``(C, H, W)`` in [0, 1].
+        covariance: of the channels of a pixel, over all pixels, ``(C, C)``; None if not known.
+        deviation: root of the mean squared difference from the mean image; None if not known.
+    """
+
+    mean: Tensor
+    covariance: Tensor | None = None
+    deviation: float | None = None
+
+    @property
+    def colour(self) -> Tensor:
+        """The mean of every channel, ``(C,)``."""
+        return self.mean.mean((1, 2))
+
+
+def pixels_of(images: ImageSet, limit: int = 10_000) -> Pixels:
+    """Measure mean, covariance and deviation; of ``limit`` evenly spread images if more."""
     count = min(len(images), limit)
     index = torch.arange(count) * len(images) // count
     total = torch.zeros(images.shape, dtype=torch.float64)
-    for rows in index.split(1000):
+    products = torch.zeros(images.shape[0], images.shape[0], dtype=torch.float64)
+    for rows in index.split(max(1, min(1000, _AT_ONCE // prod(images.shape)))):
         taken = images.take(rows).cpu()
-        full = 1 if taken.is_floating_point() else 255
-        total += taken.sum(0, dtype=torch.float64) / full
-    return (total / count).float()
+        some = taken.float() if taken.is_floating_point() else taken.float() / 255
+        total += some.sum(0, dtype=torch.float64)
+        flat = some.transpose(0, 1).flatten(1)
+        products += flat @ flat.T
+    mean = total / count
+    pixels = count * prod(images.shape[1:])
+    colour = mean.mean((1, 2))
+    squares = products.diagonal().sum() / (count * prod(images.shape))
+    deviation = sqrt(max(0.0, float(squares - mean.square().mean())))
+    covariance = products / pixels - torch.outer(colour, colour)
+    return Pixels(mean.float(), covariance.float(), deviation)
 
 
 def fingerprint(splits: Splits) -> str:

@@ -100,7 +100,7 @@ def _likelihood(model: Vae) -> dict[str, Any]:
     family = model.likelihood
     about: dict[str, Any] = {"family": type(family).__name__.removesuffix("Likelihood")}
     if isinstance(family, LogisticMixtureLikelihood):
-        about |= {"mixtures": family.mixtures, "start": family.start}
+        about |= {"mixtures": family.mixtures, "start": family.zero}
     return about
 
 

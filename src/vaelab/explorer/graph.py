@@ -26,7 +26,7 @@ from vaelab.models.layers import (
     Dropout,
     Dropout2d,
 )
-from vaelab.models.networks import Decoder, Encoder, ResidualBlock
+from vaelab.models.networks import Decoder, Encoder, Offset, ResidualBlock, Whitening
 
 Layer = dict[str, Any]
 Module = TypeVar("Module", bound=nn.Module)
@@ -94,12 +94,13 @@ def network(module: nn.Module, weights: Weights) -> list[Layer]:
         Unsupported: it is another network, or has a layer that the page cannot run.
     """
     if type(module) is Encoder:
+        enter = list(layers(module.enter, weights))
         below = list(layers(module.maps, weights))
         told: list[Layer] = []
         if module.context:
             told = [{"op": "context-planes" if module.maps else "context"}]
         start = [*told, *below, {"op": "flatten"}] if module.maps else [{"op": "planes"}, *told]
-        return [*start, *layers(module.head, weights)]
+        return [*enter, *start, *layers(module.head, weights)]
     if type(module) is Decoder:
         told = [{"op": "context"}] if module.context else []
         channels, height, width = module.start
@@ -208,6 +209,19 @@ def _zero_pad(module: nn.ZeroPad2d, weights: Weights) -> Layer:
     return {"op": "pad", "right": right, "bottom": bottom}
 
 
+def _whitening(module: Whitening, weights: Weights) -> Layer:
+    """Describe a matrix, kept row by row as float32, of the channels of every pixel."""
+    return {
+        "op": "mix",
+        "scale": weights.single(module.matrix),
+        "shift": weights.single(-module.matrix @ module.centre),
+    }
+
+
+def _offset(module: Offset, weights: Weights) -> Layer:
+    return {"op": "plus", "shift": weights.single(module.image.permute(1, 2, 0))}
+
+
 def _residual(module: ResidualBlock, weights: Weights) -> Layer:
     body = [*layers(module.first, weights), *layers(module.second, weights)]
     return {"op": "residual", "body": body}
@@ -232,6 +246,8 @@ _LAYERS: dict[type[nn.Module], Callable[[Any, Weights], Layer]] = {
     nn.Upsample: _upsample,
     nn.ZeroPad2d: _zero_pad,
     ResidualBlock: _residual,
+    Whitening: _whitening,
+    Offset: _offset,
 }
 
 

@@ -125,6 +125,11 @@ function apply(layer, weights, x, context) {
   if (op === "conv") return conv(layer, weights, x);
   if (op === "deconv") return deconv(layer, weights, x);
   if (op === "affine") return affine(layer, weights, x);
+  if (op === "mix") return mix(layer, weights, x);
+  if (op === "plus") {
+    const shift = weights.single(layer.shift);
+    return {...x, data: x.data.map((v, i) => v + shift[i])};
+  }
   if (op === "group-norm") return groupNorm(layer, weights, x);
   if (op === "upsample") return upsample(layer, x);
   if (op === "pad") return pad(x, 0, 0, layer.bottom || 0, layer.right || 0);
@@ -249,6 +254,17 @@ function deconv(layer, weights, x) {
 function affine(layer, weights, x) {
   const scale = weights.single(layer.scale), shift = weights.single(layer.shift), channels = x.channels;
   return {...x, data: x.data.map((v, i) => v * scale[i % channels] + shift[i % channels])};
+}
+
+/** A matrix of the channels of every pixel. @param {Layer} layer @param {Weights} weights @param {Maps} x @returns {Maps} */
+function mix(layer, weights, x) {
+  const matrix = weights.single(layer.scale), shift = weights.single(layer.shift), n = x.channels;
+  return {...x, data: x.data.map((_, i) => {
+    const c = i % n, first = i - c;
+    let sum = shift[c];
+    for (let k = 0; k < n; k++) sum += matrix[c * n + k] * x.data[first + k];
+    return sum;
+  })};
 }
 
 /** @param {Layer} layer @param {Weights} weights @param {Maps} x @returns {Maps} */

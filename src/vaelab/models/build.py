@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from copy import deepcopy
 
-from torch import Tensor
-
 from vaelab.config import Binarize, ModelConfig, NetworkConfig
+from vaelab.data.summary import Pixels
 from vaelab.errors import ConfigError
 from vaelab.models.conditioning import Conditioning
 from vaelab.models.labeler import Labeler
@@ -28,7 +27,7 @@ FEW_READER = READER.model_copy(update={"normalization": "batch"})
 
 def build_vae(
     config: ModelConfig,
-    mean: Tensor,
+    pixels: Pixels,
     binarize: Binarize = "none",
     *,
     conditioning: Conditioning | None = None,
@@ -42,8 +41,8 @@ def build_vae(
 
     Arguments:
         config: networks and distributions.
-        mean: mean training image, ``(C, H, W)`` in [0, 1]: gives the shape, and the decoder's
-            output bias, so that training starts from the right mean per channel.
+        pixels: of the training images: give the shape, and what training starts from, the mean
+            image (with ``model.standardize``, else the mean colour) and its deviation.
         binarize: how the targets are made.
         conditioning: see `Vae`, as for the next two.
         told: which distributions are told labels.
@@ -56,7 +55,7 @@ def build_vae(
     Raises:
         ConfigError: a posterior that cannot be transported.
     """
-    channels, height, width = mean.shape
+    channels, height, width = pixels.mean.shape
     shape = (channels, height, width)
     dim = config.latent_dim
     if subspaces is not None:
@@ -65,12 +64,18 @@ def build_vae(
     if transported and conditioning and "decoder" in told:
         wide["decoder"] = len(conditioning.class_names)
     posterior = build_posterior(config.posterior, dim)
-    likelihood = build_likelihood(
-        config.likelihood, shape, sigma=config.sigma, mixtures=config.mixtures
+    sigma = None if config.sigma == "auto" else config.sigma
+    likelihood = build_likelihood(config.likelihood, shape, sigma=sigma, mixtures=config.mixtures)
+    deviation = pixels.deviation if sigma is None else None
+    whole = config.standardize
+    encoder = build_encoder(
+        config.encoder, shape, posterior.size, wide["encoder"], pixels if whole else None
     )
-    encoder = build_encoder(config.encoder, shape, posterior.size, wide["encoder"])
-    decoder = build_decoder(config.decoder, dim, shape, likelihood.channels, wide["decoder"])
-    decoder.set_output_bias(likelihood.initial_bias(mean.mean((1, 2))))
+    decoder = build_decoder(config.decoder, dim, shape, likelihood.channels, wide["decoder"], whole)
+    if whole:
+        decoder.start_at(likelihood.start(pixels.mean, deviation))
+    else:
+        decoder.start_around(likelihood.start(pixels.colour, deviation))
     prior: Prior | LearnedPrior | SubspacePrior
     if subspaces is not None:
         prior = subspaces
@@ -107,7 +112,7 @@ def build_vae(
 
 def build_stacked(
     config: ModelConfig,
-    mean: Tensor,
+    pixels: Pixels,
     binarize: Binarize,
     conditioning: Conditioning,
     dim: int,
@@ -117,20 +122,20 @@ def build_stacked(
 
     Arguments:
         config: of the first VAE.
-        mean: mean training image, ``(C, H, W)``.
+        pixels: of the training images.
         binarize: how the targets are made.
         conditioning: the classes.
         dim: of the second VAE's code.
         hidden: width of the second VAE's layer.
     """
-    lower = build_vae(config, mean, binarize, conditioning=conditioning, reader=FEW_READER)
+    lower = build_vae(config, pixels, binarize, conditioning=conditioning, reader=FEW_READER)
     layer = NetworkConfig(kind="mlp", hidden=[hidden], activation="silu")
     second = ModelConfig(
         latent_dim=dim, encoder=layer, decoder=layer, likelihood="gaussian-pixel", sigma=1.0
     )
     upper = build_vae(
         second,
-        mean.new_zeros(1, 1, config.latent_dim),
+        Pixels(pixels.mean.new_zeros(1, 1, config.latent_dim)),
         conditioning=deepcopy(conditioning),
         told=("encoder", "decoder"),
     )

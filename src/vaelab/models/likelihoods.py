@@ -24,6 +24,7 @@ from vaelab.errors import ConfigError
 from vaelab.models import _continuous_bernoulli
 from vaelab.models._continuous_bernoulli import ContinuousBernoulli
 from vaelab.models._logistic_mixture import LogisticMixture
+from vaelab.models.global_batch import global_mean
 from vaelab.models.posteriors import single
 
 Measure = Literal["binary", "density", "8-bit"]
@@ -36,6 +37,9 @@ _MEAN_MARGIN = 1e-3
 LOG_SIGMA_FLOOR = -6.0
 # s ≥ e^-7 of a range of 2, an eighth of a level: as in PixelCNN++, here a soft bound
 _LOG_SCALE_FLOOR = -7.0
+_SIGMA = 0.1  # where nothing is said
+_LEAST_DEVIATION = 1 / 255  # that a scale starts with
+_FORGETS = 0.01  # share of the batch at hand in a scale that is kept
 
 
 class Likelihood(nn.Module, ABC):
@@ -68,17 +72,20 @@ class Likelihood(nn.Module, ABC):
     def _distribution(self, raw: Tensor) -> Distribution:
         """Return p(x|z) from parameters in float32 at least."""
 
-    def initial_bias(self, mean: Tensor) -> Tensor:
-        """Return the decoder's last bias ``(channels,)`` whose mean image has the data's mean.
+    def start(self, mean: Tensor, deviation: float | None = None) -> Tensor:
+        """Return the raw output ``(channels, …)`` that stands for a mean and a deviation.
 
         Arguments:
-            mean: mean of the data in [0, 1], ``(C, H, W)`` or ``(C,)``.
+            mean: ``(C, …)`` in [0, 1].
+            deviation: of the images from it, where the likelihood has a scale of its own to start
+                with; None for the scale that it was built with.
         """
-        mean = single(mean)
-        return self._bias(mean.flatten(1).mean(1) if mean.ndim == 3 else mean)
+        if deviation is not None:
+            deviation = min(max(deviation, _LEAST_DEVIATION), 1.0)
+        return self._start(single(mean), deviation)
 
-    def _bias(self, mean: Tensor) -> Tensor:
-        """Return the bias for channel means ``(C,)``: by default the mean itself."""
+    def _start(self, mean: Tensor, deviation: float | None) -> Tensor:
+        """Return the raw output: by default the mean itself."""
         return mean
 
 
@@ -94,7 +101,8 @@ class BernoulliLikelihood(Likelihood):
     def _distribution(self, raw: Tensor) -> Distribution:
         return Independent(Bernoulli(logits=raw, validate_args=False), 3, validate_args=False)
 
-    def _bias(self, mean: Tensor) -> Tensor:
+    @override
+    def _start(self, mean: Tensor, deviation: float | None) -> Tensor:
         return torch.logit(mean, eps=_MEAN_MARGIN)
 
 
@@ -104,7 +112,8 @@ class ContinuousBernoulliLikelihood(Likelihood):
     def _distribution(self, raw: Tensor) -> Distribution:
         return Independent(ContinuousBernoulli(raw), 3, validate_args=False)
 
-    def _bias(self, mean: Tensor) -> Tensor:
+    @override
+    def _start(self, mean: Tensor, deviation: float | None) -> Tensor:
         return _solve(_continuous_bernoulli.mean, mean, 2 / _MEAN_MARGIN)
 
 
@@ -129,35 +138,115 @@ class ImageNormal(Independent[Normal]):
 
 
 class ImageLaplace(Independent[Laplace]):
-    """Laplace(loc, scale) on images with one ``scale``; faster, as `ImageNormal` is."""
+    """Laplace(loc, scale) on images with one ``log_scale``; faster, as `ImageNormal` is."""
 
-    def __init__(self, loc: Tensor, scale: float) -> None:
-        super().__init__(Laplace(loc, scale, validate_args=False), 3, validate_args=False)
-        self.loc, self.scale = loc, scale
+    def __init__(self, loc: Tensor, log_scale: Tensor) -> None:
+        super().__init__(Laplace(loc, log_scale.exp(), validate_args=False), 3, validate_args=False)
+        self.loc, self.log_scale = loc, log_scale
 
     @override
     def log_prob(self, value: Tensor) -> Tensor:
         errors = (value - self.loc).abs().flatten(-3).sum(-1)
-        return -errors / self.scale - self._event_shape.numel() * math.log(2 * self.scale)
+        log_scale = self.log_scale.flatten(-3).sum(-1)
+        return -errors * torch.exp(-log_scale) - self._event_shape.numel() * (
+            math.log(2) + log_scale
+        )
+
+
+class Fitted(nn.Module):
+    """One scale for all pixels: given, or the one under which the batch at hand is most probable.
+
+        σ² = E_x ‖x − μ‖² / n   of a normal      b = E_x |x − μ| / n   of a Laplace
+
+    of n numbers each. In training every batch has its own; kept is their running mean, over the
+    last hundred batches or so, which is what the model has afterwards. Its gradient is the same
+    whether it is part of the graph or not, for the loss is least in it. Source: optimal σ of
+    σ-VAE (Rybkin, Daniilidis and Levine, 2021).
+
+    Arguments:
+        scale: None for one that is fitted.
+        power: of the error whose mean is the scale to that power: 2 or 1.
+    """
+
+    log_scale: Tensor
+    seen: Tensor
+
+    def __init__(self, scale: float | None, power: int) -> None:
+        super().__init__()
+        self.power, self.free = power, scale is None
+        start = torch.full((1, 1, 1), math.log(_SIGMA if scale is None else scale))
+        self.register_buffer("log_scale", start, persistent=self.free)
+        if self.free:
+            self.register_buffer("seen", torch.zeros(()))
+
+    def start(self, scale: float | None) -> None:
+        """Have ``scale`` until a batch is seen; where it is fitted."""
+        if self.free and scale is not None:
+            self.log_scale.fill_(math.log(scale))
+
+    @torch.no_grad()
+    def of(self, errors: Tensor) -> Tensor:
+        """Return the log scale ``(1, 1, 1)`` that fits errors ``(…, B, C, H, W)``, and keep it."""
+        size = errors.flatten(-3)
+        each = torch.linalg.vector_norm(size, self.power, -1) ** self.power / size.shape[-1]
+        batch = global_mean(each.flatten(0, -2).mean(0) if each.ndim > 1 else each)
+        least = LOG_SIGMA_FLOOR * self.power
+        self.seen += 1
+        kept = (self.power * self.log_scale).exp()
+        kept = torch.lerp(kept, batch.to(kept), (1 / self.seen).clamp(min=_FORGETS))
+        self.log_scale.copy_(kept.log().clamp(min=least) / self.power)
+        return (batch.log().clamp(min=least) / self.power).expand(1, 1, 1)
+
+
+class FittedNormal(ImageNormal):
+    """A normal whose scale is fitted to what it is asked the density of."""
+
+    def __init__(self, loc: Tensor, scale: Fitted) -> None:
+        super().__init__(loc, scale.log_scale)
+        self.scale = scale
+
+    @override
+    def log_prob(self, value: Tensor) -> Tensor:
+        return ImageNormal(self.loc, self.scale.of(value - self.loc)).log_prob(value)
+
+
+class FittedLaplace(ImageLaplace):
+    """A Laplace whose scale is fitted to what it is asked the density of."""
+
+    def __init__(self, loc: Tensor, scale: Fitted) -> None:
+        super().__init__(loc, scale.log_scale)
+        self.scale = scale
+
+    @override
+    def log_prob(self, value: Tensor) -> Tensor:
+        return ImageLaplace(self.loc, self.scale.of(value - self.loc)).log_prob(value)
 
 
 class GaussianLikelihood(Likelihood):
-    """N(μ, σ²) with fixed ``sigma``; the raw output is μ itself.
+    """N(μ, σ²) with one σ, fixed or `Fitted`; the raw output is μ itself.
 
     The mean is not squashed by a sigmoid (some do, since Kingma and Welling, 2014): the gradient
     (x − μ)/σ² then never vanishes at black and white, where most pixels of drawings lie, and the
     linear decoder is probabilistic PCA. μ may leave [0, 1] a little: clamp it to show it.
+
+    Arguments:
+        shape: of an image.
+        sigma: σ; None for the optimal one.
     """
 
-    log_sigma: Tensor
-
-    def __init__(self, shape: Shape, sigma: float) -> None:
+    def __init__(self, shape: Shape, sigma: float | None) -> None:
         super().__init__(shape)
-        log_sigma = torch.full((1, 1, 1), math.log(sigma))
-        self.register_buffer("log_sigma", log_sigma, persistent=False)
+        self.scale = Fitted(sigma, 2)
 
     def _distribution(self, raw: Tensor) -> Distribution:
-        return ImageNormal(raw, self.log_sigma)
+        if self.training and self.scale.free:
+            return FittedNormal(raw, self.scale)
+        return ImageNormal(raw, self.scale.log_scale)
+
+    @override
+    def _start(self, mean: Tensor, deviation: float | None) -> Tensor:
+        self.scale.start(deviation)
+        return mean
 
 
 class ScalarGaussianLikelihood(Likelihood):
@@ -169,12 +258,18 @@ class ScalarGaussianLikelihood(Likelihood):
         ConfigError: when ``sigma`` is not above the floor.
     """
 
-    def __init__(self, shape: Shape, sigma: float) -> None:
+    def __init__(self, shape: Shape, sigma: float | None) -> None:
         super().__init__(shape)
-        self.raw_log_sigma = nn.Parameter(torch.full((1, 1, 1), _raw_log_sigma(sigma)))
+        self.raw_log_sigma = nn.Parameter(torch.full((1, 1, 1), _raw_log_sigma(sigma or _SIGMA)))
 
     def _distribution(self, raw: Tensor) -> Distribution:
         return ImageNormal(raw, _soft_floor(self.raw_log_sigma, LOG_SIGMA_FLOOR))
+
+    @override
+    def _start(self, mean: Tensor, deviation: float | None) -> Tensor:
+        if deviation is not None:
+            nn.init.constant_(self.raw_log_sigma, _raw_log_sigma(deviation))
+        return mean
 
 
 class PixelGaussianLikelihood(Likelihood):
@@ -187,30 +282,43 @@ class PixelGaussianLikelihood(Likelihood):
         ConfigError: when ``sigma`` is not above the floor.
     """
 
-    def __init__(self, shape: Shape, sigma: float) -> None:
+    def __init__(self, shape: Shape, sigma: float | None) -> None:
         super().__init__(shape, 2)
-        self.start = _raw_log_sigma(sigma)
+        self.zero = _raw_log_sigma(sigma or _SIGMA)
 
     def _distribution(self, raw: Tensor) -> Distribution:
         loc, raw_log_sigma = raw.chunk(2, -3)
-        return ImageNormal(loc, _soft_floor(raw_log_sigma + self.start, LOG_SIGMA_FLOOR))
+        return ImageNormal(loc, _soft_floor(raw_log_sigma + self.zero, LOG_SIGMA_FLOOR))
 
-    def _bias(self, mean: Tensor) -> Tensor:
-        return torch.cat([mean, torch.zeros_like(mean)])
+    @override
+    def _start(self, mean: Tensor, deviation: float | None) -> Tensor:
+        above = 0.0 if deviation is None else _raw_log_sigma(deviation) - self.zero
+        return torch.cat([mean, torch.full_like(mean, above)])
 
 
 class LaplaceLikelihood(Likelihood):
-    """Laplace with location the raw output and fixed scale: an absolute error, so the median.
+    """Laplace with one scale, fixed or `Fitted`: an absolute error, so the median.
 
     The location is unconstrained for the reasons given in `GaussianLikelihood`.
+
+    Arguments:
+        shape: of an image.
+        scale: None for the optimal one.
     """
 
-    def __init__(self, shape: Shape, scale: float) -> None:
+    def __init__(self, shape: Shape, scale: float | None) -> None:
         super().__init__(shape)
-        self.scale = scale
+        self.scale = Fitted(scale, 1)
 
     def _distribution(self, raw: Tensor) -> Distribution:
-        return ImageLaplace(raw, self.scale)
+        if self.training and self.scale.free:
+            return FittedLaplace(raw, self.scale)
+        return ImageLaplace(raw, self.scale.log_scale)
+
+    @override
+    def _start(self, mean: Tensor, deviation: float | None) -> Tensor:
+        self.scale.start(deviation)
+        return mean
 
 
 class LogisticMixtureLikelihood(Likelihood):
@@ -223,47 +331,56 @@ class LogisticMixtureLikelihood(Likelihood):
 
     measure = "8-bit"
 
-    def __init__(self, shape: Shape, sigma: float, mixtures: int) -> None:
+    def __init__(self, shape: Shape, sigma: float | None, mixtures: int) -> None:
         super().__init__(shape)
         channels = shape[0]
         self.mixtures = mixtures
         self.parts = [1, channels, channels, channels * (channels - 1) // 2]
         self.channels = mixtures * sum(self.parts)
-        # A logistic of scale s has the standard deviation π s / √3; the range is 2 wide
-        self.start = math.log(2 * sigma * math.sqrt(3) / math.pi)
+        self.zero = _log_logistic(sigma or _SIGMA)
 
     def _distribution(self, raw: Tensor) -> LogisticMixture:
         grouped = torch.unflatten(raw, -3, (self.mixtures, sum(self.parts)))
         logits, loc, log_scale, coefficients = torch.split(grouped, self.parts, -3)
-        log_scale = _soft_floor(log_scale + self.start, _LOG_SCALE_FLOOR)
+        log_scale = _soft_floor(log_scale + self.zero, _LOG_SCALE_FLOOR)
         return LogisticMixture(logits.squeeze(-3), loc, log_scale, coefficients.tanh())
 
-    def _bias(self, mean: Tensor) -> Tensor:
-        spread = torch.linspace(-0.5, 0.5, self.mixtures, device=mean.device)
+    @override
+    def _start(self, mean: Tensor, deviation: float | None) -> Tensor:
+        channels, pixels = len(mean), mean[0].numel()
+        reach, above = 0.5, 0.0
+        if deviation is not None:  # half of the variance is between the components
+            reach = deviation * math.sqrt(6 * (self.mixtures - 1) / (self.mixtures + 1))
+            half = deviation * math.sqrt(0.5 if self.mixtures > 1 else 1.0)
+            above = _inverse_floor(_log_logistic(half), _LOG_SCALE_FLOOR) - self.zero
+        spread = torch.linspace(-reach, reach, self.mixtures, device=mean.device)
         if self.mixtures == 1:
             spread = torch.zeros_like(spread)
 
-        def bias(center: Tensor) -> Tensor:
-            raw = mean.new_zeros(self.mixtures, sum(self.parts))
-            raw[:, 1 : 1 + len(mean)] = center + spread[:, None]
-            return raw.flatten()
+        def start(center: Tensor) -> Tensor:
+            raw = mean.new_zeros(self.mixtures, sum(self.parts), pixels)
+            raw[:, 1 : 1 + channels] = center + spread[:, None, None]
+            raw[:, 1 + channels : 1 + 2 * channels] = above
+            return raw.flatten(0, 1)
 
         def image_mean(center: Tensor) -> Tensor:
-            return self._distribution(bias(center)[:, None, None]).mean.flatten()
+            return self._distribution(start(center)[..., None]).mean[..., 0]
 
-        reach = 2 + 8 * math.exp(max(self.start, _LOG_SCALE_FLOOR))  # the tail beyond is < margin
-        return bias(_solve(image_mean, mean, reach))
+        farthest = 2 + 8 * math.exp(max(self.zero + above, _LOG_SCALE_FLOOR))
+        found = start(_solve(image_mean, mean.reshape(channels, pixels), farthest))
+        return found.view(self.channels, *mean.shape[1:])
 
 
 def build_likelihood(
-    name: LikelihoodName, shape: Shape, *, sigma: float = 0.1, mixtures: int = 5
+    name: LikelihoodName, shape: Shape, *, sigma: float | None = 0.1, mixtures: int = 5
 ) -> Likelihood:
     """Return the likelihood called ``name`` for images of ``shape (C, H, W)``.
 
     Arguments:
         name: one of `LikelihoodName`.
         shape: of an image.
-        sigma: fixed or first scale, where the likelihood has one; pixels lie in [0, 1].
+        sigma: fixed or first scale, where the likelihood has one; pixels lie in [0, 1]. None: one
+            that is fitted, or a first one that `Likelihood.start` says.
         mixtures: components of ``logistic-mixture``.
 
     Raises:
@@ -288,14 +405,23 @@ def _soft_floor(value: Tensor, floor: float) -> Tensor:
     return floor + functional.softplus(value - floor)
 
 
+def _inverse_floor(value: float, floor: float) -> float:
+    """Return what `_soft_floor` maps to ``value``, which lies above the floor."""
+    return floor + math.log(math.expm1(value - floor))
+
+
 def _raw_log_sigma(sigma: float) -> float:
-    excess = math.log(sigma) - LOG_SIGMA_FLOOR
-    if excess < 1e-3:
+    if math.log(sigma) - LOG_SIGMA_FLOOR < 1e-3:
         raise ConfigError(
             f"model.sigma = {sigma:g}: a learned σ starts above its floor of "
             f"{math.exp(LOG_SIGMA_FLOOR):.4f}. Choose a larger one, such as 0.1."
         )
-    return LOG_SIGMA_FLOOR + math.log(math.expm1(excess))
+    return _inverse_floor(math.log(sigma), LOG_SIGMA_FLOOR)
+
+
+def _log_logistic(deviation: float) -> float:
+    """Return log s of a logistic of a standard deviation π s / √3; the range is 2 wide."""
+    return math.log(2 * deviation * math.sqrt(3) / math.pi)
 
 
 def _solve(increasing: Callable[[Tensor], Tensor], target: Tensor, reach: float) -> Tensor:

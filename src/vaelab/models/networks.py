@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d
 
 from vaelab.config import NetworkConfig
+from vaelab.data.summary import Pixels
 from vaelab.errors import ConfigError
 from vaelab.models.layers import (
     BatchNorm1d,
@@ -40,15 +41,59 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+Layer = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
+_LAYERS = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 _WIDE = 256  # numbers of a context beyond which its planes are not written out
+
+
+class Whitening(nn.Module):
+    """W (x − m) of every pixel: channels of covariance I, by the images that a network learns from.
+
+        W = (Σ + ε I)^(−1/2)
+
+    which keeps hues as they are seen (ZCA), where ε, a thousandth of the mean variance, bounds what
+    hardly varies. Without it the brightness, which varies most, drowns the colours.
+    """
+
+    matrix: Tensor
+    centre: Tensor
+
+    def __init__(self, pixels: Pixels) -> None:
+        super().__init__()
+        covariance = torch.eye(len(pixels.mean)) if pixels.covariance is None else pixels.covariance
+        values, vectors = torch.linalg.eigh(covariance.double())
+        least = (values.mean() / 1000).clamp(min=1e-6)
+        matrix = vectors * (values.clamp(min=0) + least).rsqrt() @ vectors.T
+        self.register_buffer("matrix", matrix.float())
+        self.register_buffer("centre", pixels.colour.float())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to the same shape."""
+        return conv2d(x, self.matrix[:, :, None, None], -self.matrix @ self.centre)
+
+
+class Offset(nn.Module):
+    """x + an image: what a decoder makes of a code is a difference from it."""
+
+    image: Tensor
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.register_buffer("image", torch.zeros(shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, P, H, W) to the same shape."""
+        return x + self.image
 
 
 class Encoder(nn.Module):
     """Images (B, C, H, W), and a context (B, K) if built with one, to features (B, F)."""
 
-    def __init__(self, maps: nn.Sequential, head: nn.Sequential, context: int) -> None:
+    def __init__(
+        self, maps: nn.Sequential, head: nn.Sequential, context: int, enter: nn.Module
+    ) -> None:
         super().__init__()
-        self.maps, self.head, self.context = maps, head, context
+        self.enter, self.maps, self.head, self.context = enter, maps, head, context
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Return the features (B, F); raises `ConfigError` for a context of another width."""
@@ -58,6 +103,7 @@ class Encoder(nn.Module):
     def below(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Return the activations below the last layer."""
         context = _checked(context, self.context)
+        x = self.enter(x)
         hidden: Tensor
         if not self.maps:  # fully connected: the context joins the pixels
             x = x.flatten(1)
@@ -113,16 +159,32 @@ class Decoder(nn.Module):
         return x
 
     @torch.no_grad()
-    def set_output_bias(self, bias: Tensor) -> None:
-        """Let the output start around ``bias`` (P,), such as the logit of the mean image.
+    def start_around(self, bias: Tensor) -> None:
+        """Let the output start around ``bias`` (P,), such as the logit of the mean colour.
 
         The last layer of an mlp has a bias for each pixel; all of a channel get the same.
         """
-        last = (self.maps or self.head)[-1]
-        while isinstance(last, nn.Sequential):
-            last = last[-1]
-        assert isinstance(last.bias, Tensor)
+        last = self._last()
+        assert last.bias is not None
         last.bias.view(self.channels, -1).copy_(bias.view(-1, 1))
+
+    @torch.no_grad()
+    def start_at(self, image: Tensor) -> None:
+        """Let the output start at ``image`` (P, H, W), whatever the code."""
+        last = self._last()
+        assert last.bias is not None
+        last.weight.zero_()
+        last.bias.zero_()
+        if isinstance(offset := self.maps[-1] if self.maps else None, Offset):
+            offset.image.copy_(image)
+        else:
+            last.bias.copy_(image.flatten())
+
+    def _last(self) -> Layer:
+        """The last layer that has weights."""
+        last = [module for module in self.modules() if isinstance(module, _LAYERS)][-1]
+        assert isinstance(last, _LAYERS)
+        return last
 
 
 class ResidualBlock(nn.Module):
@@ -148,11 +210,18 @@ class ResidualBlock(nn.Module):
         return y
 
 
-def build_encoder(config: NetworkConfig, shape: Shape, features: int, context: int = 0) -> Encoder:
+def build_encoder(
+    config: NetworkConfig,
+    shape: Shape,
+    features: int,
+    context: int = 0,
+    pixels: Pixels | None = None,
+) -> Encoder:
     """Build the network from images (B, *shape) in [0, 1] to ``features`` numbers each.
 
     A context of ``context`` numbers enters as constant planes beside the channels, or beside the
-    pixels of an mlp. A convolution of stride s turns H rows into ⌈H/s⌉, so any size will do.
+    pixels of an mlp. With ``pixels`` images are whitened
+    first. A convolution of stride s turns H rows into ⌈H/s⌉, so any size will do.
     Raises `ConfigError` where a normalisation would see a single number.
     """
     channels, *size = shape
@@ -172,16 +241,21 @@ def build_encoder(config: NetworkConfig, shape: Shape, features: int, context: i
         inputs = widths[-1] * math.prod(sizes[-1])
     head = _fully_connected(config, [inputs, *config.hidden], features)
     _initialize(nn.Sequential(maps, head), config)
-    return Encoder(maps, head, context)
+    return Encoder(maps, head, context, Whitening(pixels) if pixels else nn.Identity())
 
 
 def build_decoder(
-    config: NetworkConfig, code: int, shape: Shape, channels: int, context: int = 0
+    config: NetworkConfig,
+    code: int,
+    shape: Shape,
+    channels: int,
+    context: int = 0,
+    offset: bool = False,
 ) -> Decoder:
     """Build the mirror image of the encoder: codes (B, ``code``) to (B, ``channels``, H, W).
 
-    The context enters beside the code, and nothing follows the last layer. Raises `ConfigError`
-    as `build_encoder` does.
+    The context enters beside the code, and nothing follows the last layer but, with ``offset``, the
+    image that `Decoder.start_at` sets. Raises `ConfigError` as `build_encoder` does.
     """
     size = (shape[1], shape[2])
     maps = nn.Sequential()
@@ -197,6 +271,8 @@ def build_decoder(
                 maps.extend(_activated(config, widths[i], sizes[i]))
             maps.append(_up(config, widths[i], widths[i + 1], sizes[i + 1], stride, last))
         start = (widths[0], *sizes[0])
+    if maps and offset:
+        maps.append(Offset((channels, *size)))
     fully = [code + context, *reversed(config.hidden)]
     head = _fully_connected(config, fully, math.prod(start))
     _initialize(nn.Sequential(head, maps), config)
@@ -317,8 +393,7 @@ def _initialize(network: nn.Module, config: NetworkConfig) -> None:
     The first layer, whose input no activation has shrunk, and the last have gain 1. The branches
     of L residual blocks are scaled by 1/√L, so that their sum stays of order one.
     """
-    kinds = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
-    layers = [module for module in network.modules() if isinstance(module, kinds)]
+    layers = [module for module in network.modules() if isinstance(module, _LAYERS)]
     gain = _gain(config.activation)
     for layer in layers:
         inputs = layer.weight[0].numel()

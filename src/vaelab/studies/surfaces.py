@@ -12,7 +12,7 @@ from torch.func import functional_call
 from vaelab.config import TrainingConfig
 from vaelab.data.batches import Batch, epoch_order, fetch
 from vaelab.data.images import Splits
-from vaelab.data.summary import mean_image
+from vaelab.data.summary import pixels_of
 from vaelab.models import noise
 from vaelab.models.conditioning import Told
 from vaelab.models.model import Model, seeded
@@ -184,8 +184,8 @@ def plane(
 def _at_start(run: Result, splits: Splits) -> tuple[Model, Objective]:
     """Return model and objective of a run as they were before its first step."""
     config = run.job.case.config
-    mean, told = mean_image(splits.train), Told.by(splits.train)
-    setup = Setup(config.model, config.data.binarize, mean, 1, told)
+    pixels, told = pixels_of(splits.train), Told.by(splits.train)
+    setup = Setup(config.model, config.data.binarize, pixels, 1, told)
     with seeded(mix_seed(run.job.seed), torch.device("cpu")):
         return build(config, setup)
 

@@ -23,7 +23,7 @@ from vaelab import files
 from vaelab.config import RunConfig, StartConfig, TrainingConfig, parse_config
 from vaelab.data.batches import Batch, Batches, resident, shard
 from vaelab.data.images import ImageSet, Splits, labelled, with_few_labels, with_labels
-from vaelab.data.summary import fingerprint, mean_image
+from vaelab.data.summary import fingerprint, pixels_of
 from vaelab.errors import ConfigError, RunError, TrainingError, counted
 from vaelab.models.classifier import Classifier
 from vaelab.models.conditioning import Told
@@ -105,11 +105,10 @@ class Trainer:
         self.steps = total_steps(training, len(seen))
         torch.manual_seed(mix_seed(training.seed))  # before the networks are built
         self.told = Told.by(seen)
-        mean = mean_image(splits.train)
         setup = Setup(
             config.model,
             config.data.binarize,
-            mean,
+            pixels_of(splits.train),
             self.steps,
             self.told,
             judge=lambda: trained_judge(replace(splits, train=seen), seed=GUIDES).classifier,

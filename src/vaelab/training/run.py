@@ -30,6 +30,7 @@ from vaelab.checked import first_fault
 from vaelab.config import RunConfig, parse_config, read_yaml
 from vaelab.data.hashes import check_hashes
 from vaelab.data.seen import Seen
+from vaelab.data.summary import Pixels
 from vaelab.errors import BusyError, RunError, as_path, counted, cut, refuse_pickle
 from vaelab.models.classifier import Classifier
 from vaelab.models.conditioning import Told
@@ -178,14 +179,14 @@ class Run:
             torch.random.fork_rng(devices=[]),  # the caller's draws are not ours to change
             Allowance(tensors, self.model_file),
         ):
-            mean = torch.full(about.shape, 0.5)
+            pixels = Pixels(torch.full(about.shape, 0.5))
             told = Told(
                 tuple(about.classes),
                 tuple(about.attributes),
                 units=tuple(about.units),
                 class_counts=tuple(about.class_counts),
             )
-            setup = Setup(trained.model, trained.data.binarize, mean, 1, told)
+            setup = Setup(trained.model, trained.data.binarize, pixels, 1, told)
             model, _ = build(trained, setup)
         load_weights(model, tensors, self.model_file)
         model.config = trained
