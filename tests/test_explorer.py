@@ -149,7 +149,7 @@ def test_the_page_needs_nothing_else_and_says_so(spots: Splits, tmp_path: Path) 
     labels = np.arange(120) % 2
     images = ImageSet(torch.from_numpy(blobs()), torch.from_numpy(labels), class_names=(nasty, "b"))
     splits = Splits("<b>", images, images, images)
-    train("vae", splits, out=tmp_path / "run", latent_dim=2, **SMALL)
+    train("vae", splits, out=tmp_path / "run", **SMALL)
     page = write_explorer(tmp_path / "run", splits)
     assert page == tmp_path / "run" / "explorer.html"
     html = page.read_text(encoding="utf-8")
@@ -168,7 +168,7 @@ def test_the_page_needs_nothing_else_and_says_so(spots: Splits, tmp_path: Path) 
 
 
 def test_the_report_links_the_explorer_where_there_is_one(tmp_path: Path, spots: Splits) -> None:
-    train("vae", spots, out=tmp_path / "run", latent_dim=2, **SMALL)
+    train("vae", spots, out=tmp_path / "run", **SMALL)
     run = Run(tmp_path / "run")
     assert "explorer.html" not in write_report(run, spots).read_text(encoding="utf-8")
     write_explorer(run.path, spots)
@@ -176,7 +176,7 @@ def test_the_report_links_the_explorer_where_there_is_one(tmp_path: Path, spots:
 
 
 def test_images_of_another_shape_are_refused(tmp_path: Path, spots: Splits) -> None:
-    train("vae", spots, out=tmp_path / "run", latent_dim=2, **SMALL)
+    train("vae", spots, out=tmp_path / "run", **SMALL)
     with pytest.raises(DataError, match="do not fit a model"):
         write_explorer(tmp_path / "run", load_data(blobs(30, 8, 8)))
 
@@ -185,7 +185,7 @@ def test_the_command_writes_the_page(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], spots: Splits
 ) -> None:
     np.savez(tmp_path / "spots.npz", images=blobs(60), labels=np.arange(60) % 3)
-    train("vae", str(tmp_path / "spots.npz"), out=tmp_path / "run", latent_dim=2, **SMALL)
+    train("vae", str(tmp_path / "spots.npz"), out=tmp_path / "run", **SMALL)
     out = tmp_path / "page.html"
     with pytest.raises(SystemExit) as ended:
         run_cli(["explore", str(tmp_path / "run"), "--out", str(out), "--json"])

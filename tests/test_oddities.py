@@ -131,7 +131,7 @@ def test_regret_does_not_depend_on_the_rest_of_the_batch(linear: tuple[Vae, Batc
 
 
 def test_distance_is_in_deviations_of_the_training_codes(spots: Splits) -> None:
-    model = train("ae", spots, latent_dim=3, **SMALL)
+    model = train("ae", spots, **{**SMALL, "latent_dim": 3})
     reference = reference_codes(model, spots.train)
     codes = model.encode(spots.train.take(torch.arange(len(spots.train))))
     distances = reference.distance(codes)

@@ -29,7 +29,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "vae"
-    vaelab.train("vae", images, out, **SMALL, latent_dim=2)
+    vaelab.train("vae", images, out, **SMALL)
     return out
 
 

@@ -45,7 +45,7 @@ def one(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def conditional(folder: Path, one: Path) -> Path:
-    vaelab.train("cvae", one, folder / "cvae", **SMALL, latent_dim=3)
+    vaelab.train("cvae", one, folder / "cvae", **{**SMALL, "latent_dim": 3})
     return folder / "cvae"
 
 
@@ -188,7 +188,7 @@ def test_what_does_not_fit_is_named(
 def test_weights_of_another_recipe_fit_or_say_so(
     folder: Path, one: Path, conditional: Path
 ) -> None:
-    vaelab.train("vae", one, folder / "plain", **SMALL, latent_dim=3)
+    vaelab.train("vae", one, folder / "plain", **{**SMALL, "latent_dim": 3})
     model = vaelab.train("beta-vae", None, None, start=folder / "plain", beta=2.0, **STILL)
     plain = vaelab.load(folder / "plain").state_dict()
     for name, value in model.state_dict().items():

@@ -193,7 +193,7 @@ def test_damage_is_an_error_and_never_a_wrong_model(
 
 def test_files_of_another_run_are_refused(finished: Run, spots: Splits, tmp_path: Path) -> None:
     other = Run(tmp_path / "other")
-    api.train(data=spots, out=other.path, latent_dim=3, **SMALL)
+    api.train(data=spots, out=other.path, **{**SMALL, "latent_dim": 3})
     finished.model_file.write_bytes(other.model_file.read_bytes())
     with pytest.raises(RunError, match=r"model.latent_dim is 2, but .* trained with 3"):
         finished.load_model()
