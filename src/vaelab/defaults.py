@@ -35,15 +35,16 @@ def with_defaults(config: RunConfig, images: ImageSet) -> RunConfig:
         return config
     training = _of_training(config.training, len(images))
     lonely = len(images) % training.batch_size == 1  # which batch normalisation cannot use
-    model = _of_model(config.model, images, "group" if lonely else "batch")
+    model = _of_model(config, images, "group" if lonely else "batch")
     return config.model_copy(update={"model": model, "training": training})
 
 
-def _of_model(config: ModelConfig, images: ImageSet, normalization: str) -> ModelConfig:
-    named = config.model_dump(exclude_unset=True)
+def _of_model(config: RunConfig, images: ImageSet, normalization: str) -> ModelConfig:
+    named = config.model.model_dump(exclude_unset=True)
+    binary = config.data.binarize != "none" or is_binary(images)
     chosen: dict[str, Any] = {
         "latent_dim": latent_dim(images),
-        "likelihood": "bernoulli" if is_binary(images) else "gaussian",
+        "likelihood": "bernoulli" if binary else "gaussian",
         "standardize": True,
     }
     if "encoder" not in named:

@@ -90,6 +90,8 @@ class Setup:
 
 Built = tuple[Model, Objective]
 _PRIOR: tuple[Part, ...] = ("prior",)
+_NATS = "bernoulli"
+"""Likelihood of recipes that weigh other losses against its nats: a density has other nats."""
 Shift = Annotated[int, Field(ge=0, le=16)]
 Angle = Annotated[float, Field(ge=0, le=180)]
 Bend = Annotated[float, Field(ge=0, le=16)]
@@ -255,7 +257,7 @@ def cvae(
     return model, Read(_elbo(setup, beta, warmup), asked, setup.steps, samples)
 
 
-@recipe("cvae-info")
+@recipe("cvae-info", likelihood=_NATS)
 def cvae_info(
     setup: Setup,
     *,
@@ -351,6 +353,7 @@ def csvae(
     "vae-gan",
     training={"lr": 2e-4, "betas": [0.5, 0.999]},
     decoder={"normalization": "batch"},
+    likelihood=_NATS,
 )
 def vae_gan(
     setup: Setup,
@@ -373,7 +376,7 @@ def vae_gan(
     return setup.vae(), VaeGan(judge, adversarial, gan, pixels, beta, r1)
 
 
-@recipe("aae", posterior="dirac")
+@recipe("aae", posterior="dirac", likelihood=_NATS)
 def aae(
     setup: Setup, *, gan: NonNegative = 10.0, adversarial: AdversarialLoss = "minimax"
 ) -> Built:
@@ -384,7 +387,7 @@ def aae(
     return setup.vae(), Adversarial(code_judge(setup.model.latent_dim), adversarial, gan)
 
 
-@recipe("guided-vae")
+@recipe("guided-vae", likelihood=_NATS)
 def guided_vae(
     setup: Setup,
     *,
@@ -423,7 +426,7 @@ def guided_vae(
     return model, objective
 
 
-@recipe("m2")
+@recipe("m2", likelihood=_NATS)
 def m2(
     setup: Setup,
     *,
@@ -452,7 +455,7 @@ def m2(
     return model, _semi_supervised(setup, alpha, Variation(shift, rotation, zoom, elastic))
 
 
-@recipe("m1+m2", latent_dim=50)
+@recipe("m1+m2", latent_dim=50, likelihood=_NATS)
 def m1_m2(
     setup: Setup,
     *,

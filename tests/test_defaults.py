@@ -1,0 +1,117 @@
+"""Settings that nobody named: what is chosen for which images, and that what is named stays."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import vaelab
+from tests.conftest import blobs
+from tests.test_cli import vaelab as command
+from vaelab.api import configure, settings_to_config
+from vaelab.config import RunConfig
+from vaelab.data.images import ImageSet, Splits
+from vaelab.defaults import STEPS, with_defaults
+from vaelab.training.run import Run
+
+
+def images(count: int, *shape: int, values: tuple[int, int] = (0, 256)) -> ImageSet:
+    generator = torch.Generator().manual_seed(count)
+    return ImageSet(torch.randint(*values, (count, *shape), generator=generator, dtype=torch.uint8))
+
+
+def chosen(of: ImageSet, recipe: str = "vae", **settings: Any) -> RunConfig:
+    return with_defaults(configure({**settings_to_config(settings), "recipe": recipe}), of)
+
+
+@pytest.mark.parametrize(
+    ("shape", "widths", "dim"),
+    [
+        ((1, 28, 28), [16, 32, 64], 16),
+        ((3, 32, 32), [16, 32, 64], 32),
+        ((3, 64, 64), [16, 32, 64, 128], 64),
+        ((3, 128, 96), [16, 32, 64, 128, 128], 128),
+        ((1, 256, 256), [16, 32, 64, 128, 128, 128], 128),
+    ],
+)
+def test_networks_halve_images_until_four_pixels_are_left(
+    shape: tuple[int, int, int], widths: list[int], dim: int
+) -> None:
+    found = chosen(images(1100, *shape)).model
+    assert found.encoder.widths == found.decoder.widths == widths
+    assert (found.encoder.normalization, found.latent_dim) == ("batch", dim)
+    left = min(shape[1:])
+    for _ in widths:
+        left = -(-left // 2)
+    assert 3 <= left <= 6
+    assert (found.likelihood, found.standardize) == ("gaussian", True)
+
+
+def test_small_and_few_images_get_small_models() -> None:
+    assert chosen(images(400, 3, 1, 1)).model.encoder.kind == "mlp"
+    assert chosen(images(400, 1, 5, 40)).model.encoder.kind == "mlp"
+    assert chosen(images(80, 3, 64, 64)).model.latent_dim == 10
+    assert chosen(images(2, 3, 64, 64)).model.latent_dim == 2
+
+
+@pytest.mark.parametrize("count", [20, 33, 1524, 9_953, 55_000])
+def test_a_training_has_about_so_many_steps(count: int) -> None:
+    training = chosen(ImageSet(torch.zeros(count, 1, 8, 8, dtype=torch.uint8))).training
+    steps = training.epochs * -(-count // training.batch_size)
+    assert STEPS <= steps < 1.2 * STEPS or training.epochs == 2
+    assert count % training.batch_size != 1
+    assert (training.optimizer, training.schedule, training.lr) == ("adamw", "cosine", 2e-3)
+
+
+def test_black_and_white_images_are_bernoulli() -> None:
+    binary = ImageSet(255 * images(40, 1, 8, 8, values=(0, 2)).take(torch.arange(40)))
+    assert chosen(binary).model.likelihood == "bernoulli"
+    assert chosen(images(40, 1, 8, 8)).model.likelihood == "gaussian"
+    assert chosen(images(40, 1, 8, 8), binarize="dynamic").model.likelihood == "bernoulli"
+
+
+def test_what_is_named_stays() -> None:
+    of = images(200, 3, 64, 64)
+    named: dict[str, Any] = {"latent_dim": 3, "likelihood": "laplace", "epochs": 7, "lr": 0.5}
+    named["batch_size"] = 9
+    found = chosen(of, **named)
+    assert (found.model.latent_dim, found.model.likelihood) == (3, "laplace")
+    assert (found.training.epochs, found.training.lr, found.training.batch_size) == (7, 0.5, 9)
+    plain = chosen(of, encoder={"widths": [8]}, optimizer="sgd")
+    assert (plain.model.encoder.widths, plain.model.encoder.normalization) == ([8], "none")
+    assert (plain.training.optimizer, plain.training.schedule) == ("sgd", "constant")
+    gan = chosen(of, "vae-gan")
+    assert (gan.training.lr, gan.training.betas) == (2e-4, [0.5, 0.999])
+    assert gan.model.decoder.normalization == "batch"
+    assert chosen(of, "classifier") == configure({"recipe": "classifier"})
+    lonely = chosen(images(61, 1, 16, 16), batch_size=20)
+    assert lonely.model.encoder.normalization == "group"
+
+
+def test_a_run_writes_what_was_chosen_and_goes_on_with_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "x.npy", blobs(60, 16, 16, 3))
+    run = tmp_path / "run"
+    words = ["--data", str(tmp_path / "x.npy"), "--out", str(run), "--device", "cpu"]
+    code, _, err = command(capsys, "train", *words, "--epochs", "1")
+    assert code == 0, err
+    config = Run(run).read_config()
+    assert config.model.encoder.widths == [16, 32]
+    assert config.model.standardize
+    code, _, err = command(capsys, "train", "--resume", *words, "--epochs", "2")
+    assert code == 0, err
+    assert Run(run).read_config().model == config.model
+    code, out, _ = command(capsys, "--json", "train", "--dry-run", *words[:2])
+    assert json.loads(out)["config"]["training"]["epochs"] == STEPS // 2
+
+
+def test_two_images_train(tmp_path: Path) -> None:
+    two = images(2, 3, 37, 53)
+    model = vaelab.train("vae", Splits("two", two, two, two, held_out=False), epochs=2)
+    assert model.sample(3).shape == (3, 3, 37, 53)
