@@ -36,7 +36,7 @@ def halves() -> Splits:
 
 @pytest.fixture(scope="module")
 def told(halves: Splits) -> Vae:
-    return train("cvae", halves, **{**SMALL, "epochs": 20}, latent_dim=2, lr=5e-3)
+    return train("cvae", halves, **{**SMALL, "epochs": 20, "lr": 5e-3})
 
 
 class Brightness(Classifier):
@@ -64,7 +64,7 @@ def test_made_images_are_of_their_class_and_follow_the_seed(halves: Splits, told
 def test_pools_of_codes_make_classes_of_a_model_without_labels(
     halves: Splits, sampler: str
 ) -> None:
-    model = train("vae", halves, **{**SMALL, "epochs": 20}, latent_dim=2, lr=5e-3)
+    model = train("vae", halves, **{**SMALL, "epochs": 20, "lr": 5e-3})
     made = make_images(model, halves.train, 5, Making(sampler))
     level = made.images.float().mean((1, 2, 3))
     assert float(level[:5].max()) < 120 < float(level[5:].min())

@@ -31,7 +31,7 @@ def test_the_density_of_a_linear_model_is_exact() -> None:
 
 
 def test_a_decoder_that_bends_has_no_closed_form(spots: Splits) -> None:
-    bent = api.train(data=spots, likelihood="gaussian", **{**SMALL, "epochs": 1})
+    bent = api.train(data=spots, **{**SMALL, "epochs": 1, "likelihood": "gaussian"})
     assert linear_density(bent) is None
     binary = api.train(data=spots, **{**SMALL, "epochs": 1})
     assert linear_density(binary) is None

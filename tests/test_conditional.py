@@ -221,7 +221,7 @@ QUICK: dict[str, Any] = {
     "latent_dim": 1, "encoder": {"kind": "mlp", "hidden": [32], "activation": "tanh"},
     "epochs": 60, "batch_size": 32,
     "optimizer": "adam", "lr": 0.01, "likelihood": "gaussian", "sigma": 0.1, "device": "cpu",
-    "precision": "fp32",
+    "precision": "fp32", "standardize": False,
 }  # fmt: skip
 
 

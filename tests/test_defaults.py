@@ -68,9 +68,11 @@ def test_a_training_has_about_so_many_steps(count: int) -> None:
     assert (training.optimizer, training.schedule, training.lr) == ("adamw", "cosine", 2e-3)
 
 
-def test_black_and_white_images_are_bernoulli() -> None:
-    binary = ImageSet(255 * images(40, 1, 8, 8, values=(0, 2)).take(torch.arange(40)))
-    assert chosen(binary).model.likelihood == "bernoulli"
+def test_images_in_black_and_white_are_bernoulli() -> None:
+    binary = 255 * images(40, 1, 8, 8, values=(0, 2)).take(torch.arange(40))
+    assert chosen(ImageSet(binary)).model.likelihood == "bernoulli"
+    assert chosen(ImageSet(binary.expand(40, 3, 8, 8))).model.likelihood == "gaussian"
+    assert chosen(vaelab.load_data("mnist").train).model.likelihood == "bernoulli"
     assert chosen(images(40, 1, 8, 8)).model.likelihood == "gaussian"
     assert chosen(images(40, 1, 8, 8), binarize="dynamic").model.likelihood == "bernoulli"
 

@@ -82,11 +82,15 @@ def linear() -> tuple[Vae, Batch]:
     data = blobs(64, 6, 5)
     model = train(
         data=data,
-        latent_dim=2,
         posterior="full",
-        likelihood="gaussian",
         sigma=0.2,
-        **{**SMALL, "encoder": {"kind": "mlp", "hidden": []}, "epochs": 60, "lr": 1e-2},
+        **{
+            **SMALL,
+            "encoder": {"kind": "mlp", "hidden": []},
+            "epochs": 60,
+            "lr": 1e-2,
+            "likelihood": "gaussian",
+        },
     )
     with torch.no_grad():
         for parameter in model.encoder.parameters():

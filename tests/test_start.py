@@ -52,7 +52,10 @@ def conditional(folder: Path, one: Path) -> Path:
 def test_all_weights_are_taken_and_nothing_else(folder: Path, one: Path) -> None:
     network = {**SMALL["encoder"], "normalization": "batch"}
     first = vaelab.train(
-        "vae", one, folder / "normal", **{**SMALL, "encoder": network}, likelihood="gaussian-scalar"
+        "vae",
+        one,
+        folder / "normal",
+        **{**SMALL, "encoder": network, "likelihood": "gaussian-scalar"},
     )
     two = saved(folder / "two.npz", 40, [0], "z", 3)
     second = vaelab.train(None, two, folder / "normal-2", start=folder / "normal", **STILL, ema=0.9)

@@ -337,9 +337,9 @@ def test_nonfinite_steps_are_skipped_and_counted(spots: Splits) -> None:
 
 
 def test_a_run_of_nonfinite_steps_stops_with_advice(spots: Splits, tmp_path: Path) -> None:
-    settings = {**SMALL, "log_every": 1, "nonfinite_limit": 3}
+    settings = {**SMALL, "log_every": 1, "nonfinite_limit": 3, "lr": 1e9, "optimizer": "sgd"}
     with pytest.raises(TrainingError, match="not finite for 3 steps"):
-        api.train(data=spots, out=tmp_path / "run", lr=1e9, optimizer="sgd", **settings)
+        api.train(data=spots, out=tmp_path / "run", **settings)
 
 
 def test_the_best_weights_of_a_training_that_ends_non_finite_are_kept(
