@@ -87,10 +87,9 @@ def test_what_is_named_stays() -> None:
     plain = chosen(of, encoder={"widths": [8]}, optimizer="sgd")
     assert (plain.model.encoder.widths, plain.model.encoder.normalization) == ([8], "none")
     assert (plain.training.optimizer, plain.training.schedule) == ("sgd", "constant")
-    gan = chosen(of, "vae-gan")
-    assert (gan.training.lr, gan.training.betas) == (2e-4, [0.5, 0.999])
-    assert gan.model.decoder.normalization == "batch"
-    assert chosen(of, "classifier") == configure({"recipe": "classifier"})
+    assert chosen(of, "ae").model.posterior == "dirac"
+    for recipe in ("vae-gan", "m2", "csvae", "classifier"):
+        assert chosen(of, recipe) == configure({"recipe": recipe})
     lonely = chosen(images(61, 1, 16, 16), batch_size=20)
     assert lonely.model.encoder.normalization == "group"
 

@@ -30,9 +30,10 @@ _NEARLY, _MOSTLY = 0.05, 0.75  # black or white, and share of the pixels
 def with_defaults(config: RunConfig, images: ImageSet) -> RunConfig:
     """Return a configuration with every setting that nobody named chosen for images to train on.
 
-    Of a classifier, or where all is named as in a run that goes on, it is the same.
+    Of a recipe that does not take them, or where all is named as in a run that goes on, it is the
+    same.
     """
-    if find_recipe(config.recipe).classifies or not len(images):
+    if not find_recipe(config.recipe).by_images or not len(images):
         return config
     training = _of_training(config.training, len(images))
     lonely = len(images) % training.batch_size == 1  # which batch normalisation cannot use

@@ -90,8 +90,6 @@ class Setup:
 
 Built = tuple[Model, Objective]
 _PRIOR: tuple[Part, ...] = ("prior",)
-_NATS = "bernoulli"
-"""Likelihood of recipes that weigh other losses against its nats: a density has other nats."""
 Shift = Annotated[int, Field(ge=0, le=16)]
 Angle = Annotated[float, Field(ge=0, le=180)]
 Bend = Annotated[float, Field(ge=0, le=16)]
@@ -108,6 +106,7 @@ class Recipe:
     training: Mapping[str, Any]
     options: type[BaseModel]
     classifies: bool
+    by_images: bool = False
 
     @property
     def summary(self) -> str:
@@ -122,6 +121,7 @@ def recipe(
     name: str,
     *,
     classifies: bool = False,
+    by_images: bool = False,
     training: Mapping[str, Any] = MappingProxyType({}),
     **model: Any,
 ) -> Callable[[Callable[..., Built]], Callable[..., Built]]:
@@ -130,6 +130,8 @@ def recipe(
     Arguments:
         name: unique.
         classifies: whether its model is a classifier.
+        by_images: whether what nobody names is chosen by the images (`vaelab.defaults`): not where
+            other losses are weighed against nats that would be others then.
         training: values that it presets in `TrainingConfig`.
         model: values that it presets in `ModelConfig`.
     """
@@ -143,13 +145,13 @@ def recipe(
         }
         strict = ConfigDict(extra="forbid", frozen=True)
         options = create_model(f"options of {name}", __config__=strict, **fields)
-        RECIPES[name] = Recipe(name, build, model, training, options, classifies)
+        RECIPES[name] = Recipe(name, build, model, training, options, classifies, by_images)
         return build
 
     return register
 
 
-@recipe("ae", posterior="dirac")
+@recipe("ae", by_images=True, posterior="dirac")
 def ae(setup: Setup) -> Built:
     """Autoencoder: a point for a posterior, and no rate.
 
@@ -160,7 +162,7 @@ def ae(setup: Setup) -> Built:
     return setup.vae(), Objective({"distortion": Distortion()})
 
 
-@recipe("vae")
+@recipe("vae", by_images=True)
 def vae(
     setup: Setup,
     *,
@@ -177,7 +179,7 @@ def vae(
     return setup.vae(), Objective(_elbo(setup, beta, warmup, free_bits), samples)
 
 
-@recipe("beta-vae")
+@recipe("beta-vae", by_images=True)
 def beta_vae(
     setup: Setup,
     *,
@@ -193,7 +195,7 @@ def beta_vae(
     return vae(setup, beta=beta, warmup=warmup, free_bits=free_bits, samples=samples)
 
 
-@recipe("annealed-vae")
+@recipe("annealed-vae", by_images=True)
 def annealed_vae(
     setup: Setup,
     *,
@@ -214,7 +216,7 @@ def annealed_vae(
     )
 
 
-@recipe("iwae")
+@recipe("iwae", by_images=True)
 def iwae(setup: Setup, *, samples: Draws = 5, warmup: Fraction = 0.0) -> Built:
     """Importance-weighted autoencoder (Burda et al., 2016): a tighter bound from several draws.
 
@@ -224,7 +226,7 @@ def iwae(setup: Setup, *, samples: Draws = 5, warmup: Fraction = 0.0) -> Built:
     return setup.vae(), Objective({"bound": ImportanceWeighted(setup.warmup(1.0, warmup))}, samples)
 
 
-@recipe("cvae")
+@recipe("cvae", by_images=True)
 def cvae(
     setup: Setup,
     *,
@@ -257,7 +259,7 @@ def cvae(
     return model, Read(_elbo(setup, beta, warmup), asked, setup.steps, samples)
 
 
-@recipe("cvae-info", likelihood=_NATS)
+@recipe("cvae-info")
 def cvae_info(
     setup: Setup,
     *,
@@ -353,7 +355,6 @@ def csvae(
     "vae-gan",
     training={"lr": 2e-4, "betas": [0.5, 0.999]},
     decoder={"normalization": "batch"},
-    likelihood=_NATS,
 )
 def vae_gan(
     setup: Setup,
@@ -376,7 +377,7 @@ def vae_gan(
     return setup.vae(), VaeGan(judge, adversarial, gan, pixels, beta, r1)
 
 
-@recipe("aae", posterior="dirac", likelihood=_NATS)
+@recipe("aae", posterior="dirac")
 def aae(
     setup: Setup, *, gan: NonNegative = 10.0, adversarial: AdversarialLoss = "minimax"
 ) -> Built:
@@ -387,7 +388,7 @@ def aae(
     return setup.vae(), Adversarial(code_judge(setup.model.latent_dim), adversarial, gan)
 
 
-@recipe("guided-vae", likelihood=_NATS)
+@recipe("guided-vae")
 def guided_vae(
     setup: Setup,
     *,
@@ -426,7 +427,7 @@ def guided_vae(
     return model, objective
 
 
-@recipe("m2", likelihood=_NATS)
+@recipe("m2")
 def m2(
     setup: Setup,
     *,
@@ -455,7 +456,7 @@ def m2(
     return model, _semi_supervised(setup, alpha, Variation(shift, rotation, zoom, elastic))
 
 
-@recipe("m1+m2", latent_dim=50, likelihood=_NATS)
+@recipe("m1+m2", latent_dim=50)
 def m1_m2(
     setup: Setup,
     *,
