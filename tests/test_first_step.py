@@ -167,6 +167,24 @@ def test_the_scale_that_is_kept_is_the_running_mean_of_the_errors() -> None:
     assert torch.equal(scale, likelihood(torch.zeros(1, 4, 4)).base_dist.scale)
 
 
+def test_a_batch_that_is_not_finite_leaves_no_trace_in_the_scale() -> None:
+    """Its step is skipped, so nothing of it may be kept: neither at first nor later."""
+    for likelihood in (GaussianLikelihood((1, 4, 4), None), LaplaceLikelihood((1, 4, 4), None)):
+        likelihood.train()
+        bad, zero = torch.full((3, 1, 4, 4), torch.nan), torch.zeros(1, 4, 4)
+        start = likelihood.scale.log_scale.clone()
+        likelihood(zero).log_prob(bad)
+        assert torch.equal(likelihood.scale.log_scale, start)
+        good = [0.1 + torch.rand(3, 1, 4, 4) for _ in range(3)]
+        for x in (good[0], bad, good[1], bad / 0, good[2]):
+            likelihood(zero).log_prob(x)
+        mean = sum(float(x.abs().pow(likelihood.power).mean()) for x in good) / 3
+        assert float(likelihood.scale.log_scale.exp()) == pytest.approx(
+            mean ** (1 / likelihood.power), rel=1e-5
+        )
+        assert likelihood.scale.seen == 3
+
+
 def test_a_perfect_reconstruction_has_a_bounded_density() -> None:
     x = torch.rand(3, 1, 6, 6)
     likelihood = GaussianLikelihood((1, 6, 6), None).train()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -117,42 +117,6 @@ class ContinuousBernoulliLikelihood(Likelihood):
         return _solve(_continuous_bernoulli.mean, mean, 2 / _MEAN_MARGIN)
 
 
-class ImageNormal(Independent[Normal]):
-    r"""N(loc, σ²) on images; ``log_scale`` is ``(1, 1, 1)`` or of the shape of ``loc``.
-
-    $\log p(x) = -½ ‖(x - μ) / σ‖^2 - \sum \log σ - \frac n2 \log 2π$, from log σ and in one pass:
-    three times as fast as summing `Normal.log_prob`, and no σ overflows.
-    """
-
-    def __init__(self, loc: Tensor, log_scale: Tensor) -> None:
-        super().__init__(Normal(loc, log_scale.exp(), validate_args=False), 3, validate_args=False)
-        self.loc, self.log_scale = loc, log_scale
-
-    @override
-    def log_prob(self, value: Tensor) -> Tensor:
-        pixels = self._event_shape.numel()
-        errors = ((value - self.loc) * torch.exp(-self.log_scale)).square().flatten(-3).sum(-1)
-        repeats = pixels // self.log_scale.shape[-3:].numel()
-        log_det = repeats * self.log_scale.flatten(-3).sum(-1)
-        return -0.5 * errors - log_det - 0.5 * pixels * math.log(2 * math.pi)
-
-
-class ImageLaplace(Independent[Laplace]):
-    """Laplace(loc, scale) on images with one ``log_scale``; faster, as `ImageNormal` is."""
-
-    def __init__(self, loc: Tensor, log_scale: Tensor) -> None:
-        super().__init__(Laplace(loc, log_scale.exp(), validate_args=False), 3, validate_args=False)
-        self.loc, self.log_scale = loc, log_scale
-
-    @override
-    def log_prob(self, value: Tensor) -> Tensor:
-        errors = (value - self.loc).abs().flatten(-3).sum(-1)
-        log_scale = self.log_scale.flatten(-3).sum(-1)
-        return -errors * torch.exp(-log_scale) - self._event_shape.numel() * (
-            math.log(2) + log_scale
-        )
-
-
 class Fitted(nn.Module):
     """One scale for all pixels: given, or the one under which the batch at hand is most probable.
 
@@ -191,62 +155,94 @@ class Fitted(nn.Module):
         each = torch.linalg.vector_norm(size, self.power, -1) ** self.power / size.shape[-1]
         batch = global_mean(each.flatten(0, -2).mean(0) if each.ndim > 1 else each)
         least = LOG_SIGMA_FLOOR * self.power
-        self.seen += 1
+        usable = batch.isfinite()  # a step that is skipped leaves no trace
+        self.seen += usable
         kept = (self.power * self.log_scale).exp()
-        kept = torch.lerp(kept, batch.to(kept), (1 / self.seen).clamp(min=_FORGETS))
+        weight = (1 / self.seen.clamp(min=1)).clamp(min=_FORGETS)
+        kept = torch.lerp(kept, torch.where(usable, batch.to(kept), kept), weight)
         self.log_scale.copy_(kept.log().clamp(min=least) / self.power)
         return (batch.log().clamp(min=least) / self.power).expand(1, 1, 1)
 
 
-class FittedNormal(ImageNormal):
-    """A normal whose scale is fitted to what it is asked the density of."""
+class ImageNormal(Independent[Normal]):
+    r"""N(loc, σ²) on images; ``log_scale`` is ``(1, 1, 1)`` or of the shape of ``loc``.
 
-    def __init__(self, loc: Tensor, scale: Fitted) -> None:
-        super().__init__(loc, scale.log_scale)
-        self.scale = scale
+    $\log p(x) = -½ ‖(x - μ) / σ‖^2 - \sum \log σ - \frac n2 \log 2π$, from log σ and in one pass:
+    three times as fast as summing `Normal.log_prob`, and no σ overflows. With ``fitted`` its scale
+    is that of the value whose density is taken.
+    """
 
-    @override
-    def log_prob(self, value: Tensor) -> Tensor:
-        return ImageNormal(self.loc, self.scale.of(value - self.loc)).log_prob(value)
+    fitted: Fitted | None = None
 
-
-class FittedLaplace(ImageLaplace):
-    """A Laplace whose scale is fitted to what it is asked the density of."""
-
-    def __init__(self, loc: Tensor, scale: Fitted) -> None:
-        super().__init__(loc, scale.log_scale)
-        self.scale = scale
+    def __init__(self, loc: Tensor, log_scale: Tensor) -> None:
+        super().__init__(Normal(loc, log_scale.exp(), validate_args=False), 3, validate_args=False)
+        self.loc, self.log_scale = loc, log_scale
 
     @override
     def log_prob(self, value: Tensor) -> Tensor:
-        return ImageLaplace(self.loc, self.scale.of(value - self.loc)).log_prob(value)
+        pixels, difference = self._event_shape.numel(), value - self.loc
+        log_scale = self.fitted.of(difference) if self.fitted else self.log_scale
+        errors = (difference * torch.exp(-log_scale)).square().flatten(-3).sum(-1)
+        repeats = pixels // log_scale.shape[-3:].numel()
+        log_det = repeats * log_scale.flatten(-3).sum(-1)
+        return -0.5 * errors - log_det - 0.5 * pixels * math.log(2 * math.pi)
 
 
-class GaussianLikelihood(Likelihood):
-    """N(μ, σ²) with one σ, fixed or `Fitted`; the raw output is μ itself.
+class ImageLaplace(Independent[Laplace]):
+    """Laplace(loc, scale) on images with one ``log_scale``; as `ImageNormal` otherwise."""
 
-    The mean is not squashed by a sigmoid (some do, since Kingma and Welling, 2014): the gradient
-    (x − μ)/σ² then never vanishes at black and white, where most pixels of drawings lie, and the
-    linear decoder is probabilistic PCA. μ may leave [0, 1] a little: clamp it to show it.
+    fitted: Fitted | None = None
+
+    def __init__(self, loc: Tensor, log_scale: Tensor) -> None:
+        super().__init__(Laplace(loc, log_scale.exp(), validate_args=False), 3, validate_args=False)
+        self.loc, self.log_scale = loc, log_scale
+
+    @override
+    def log_prob(self, value: Tensor) -> Tensor:
+        difference = value - self.loc
+        log_scale = self.fitted.of(difference) if self.fitted else self.log_scale
+        errors, log_scale = difference.abs().flatten(-3).sum(-1), log_scale.flatten(-3).sum(-1)
+        return -errors * torch.exp(-log_scale) - self._event_shape.numel() * (
+            math.log(2) + log_scale
+        )
+
+
+class OneScale(Likelihood):
+    """One scale for all pixels, given or `Fitted`; the raw output is the location itself.
 
     Arguments:
         shape: of an image.
-        sigma: σ; None for the optimal one.
+        scale: None for the one that fits best.
     """
 
-    def __init__(self, shape: Shape, sigma: float | None) -> None:
+    family: ClassVar[type[ImageNormal | ImageLaplace]]
+    power: ClassVar[int]
+
+    def __init__(self, shape: Shape, scale: float | None) -> None:
         super().__init__(shape)
-        self.scale = Fitted(sigma, 2)
+        self.scale = Fitted(scale, self.power)
 
     def _distribution(self, raw: Tensor) -> Distribution:
+        found = self.family(raw, self.scale.log_scale)
         if self.training and self.scale.free:
-            return FittedNormal(raw, self.scale)
-        return ImageNormal(raw, self.scale.log_scale)
+            found.fitted = self.scale
+        return found
 
     @override
     def _start(self, mean: Tensor, deviation: float | None) -> Tensor:
         self.scale.start(deviation)
         return mean
+
+
+class GaussianLikelihood(OneScale):
+    """N(μ, σ²) with one σ, by default the optimal one.
+
+    The mean is not squashed by a sigmoid (some do, since Kingma and Welling, 2014): the gradient
+    (x − μ)/σ² then never vanishes at black and white, where most pixels of drawings lie, and the
+    linear decoder is probabilistic PCA. μ may leave [0, 1] a little: clamp it to show it.
+    """
+
+    family, power = ImageNormal, 2
 
 
 class ScalarGaussianLikelihood(Likelihood):
@@ -296,29 +292,13 @@ class PixelGaussianLikelihood(Likelihood):
         return torch.cat([mean, torch.full_like(mean, above)])
 
 
-class LaplaceLikelihood(Likelihood):
-    """Laplace with one scale, fixed or `Fitted`: an absolute error, so the median.
+class LaplaceLikelihood(OneScale):
+    """Laplace with one scale: an absolute error, so the median.
 
     The location is unconstrained for the reasons given in `GaussianLikelihood`.
-
-    Arguments:
-        shape: of an image.
-        scale: None for the optimal one.
     """
 
-    def __init__(self, shape: Shape, scale: float | None) -> None:
-        super().__init__(shape)
-        self.scale = Fitted(scale, 1)
-
-    def _distribution(self, raw: Tensor) -> Distribution:
-        if self.training and self.scale.free:
-            return FittedLaplace(raw, self.scale)
-        return ImageLaplace(raw, self.scale.log_scale)
-
-    @override
-    def _start(self, mean: Tensor, deviation: float | None) -> Tensor:
-        self.scale.start(deviation)
-        return mean
+    family, power = ImageLaplace, 1
 
 
 class LogisticMixtureLikelihood(Likelihood):
