@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from own_split import Parts, Pixels
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -49,7 +50,7 @@ def reference_classifier(parts: Parts, file: Path, steps: int = 1_000) -> Refere
     torch.manual_seed(0)
     model = ReferenceClassifier(parts.train.shape[1], int(parts.labels.max()) + 1)
     if file.exists():
-        model.load_state_dict(torch.load(file, weights_only=True))
+        model.load_state_dict(load_file(file))
         return model.eval()
     labels = torch.from_numpy(parts.labels)
     optimizer = torch.optim.AdamW(model.parameters(), 2e-3)
@@ -66,7 +67,7 @@ def reference_classifier(parts: Parts, file: Path, steps: int = 1_000) -> Refere
         optimizer.step()
         schedule.step()
     file.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(model.state_dict(), file)
+    save_file(model.state_dict(), file)
     return model.eval()
 
 

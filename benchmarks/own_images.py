@@ -45,11 +45,11 @@ def run(name: str, job: Job, threads: int) -> dict[str, Any]:
 
     One that has been here before, with the same job, is not run again.
     """
-    report, asked = job.out / "report.json", job.out / "job.json"
+    report, earlier = job.out / "report.json", job.out / "job.json"
     job.out.mkdir(parents=True, exist_ok=True)
     wanted = job.out / "wanted.json"
     job.write(wanted)
-    same = asked.exists() and asked.read_text("utf-8") == wanted.read_text("utf-8")
+    same = earlier.exists() and earlier.read_text("utf-8") == wanted.read_text("utf-8")
     if not (same and report.exists()):
         report.unlink(missing_ok=True)
         count = str(threads)
@@ -62,7 +62,7 @@ def run(name: str, job: Job, threads: int) -> dict[str, Any]:
         if done.returncode:
             tail = (job.out / "output.txt").read_text("utf-8")[-3000:]
             raise SystemExit(f"{name} ended:\n{tail}")
-        wanted.replace(asked)
+        wanted.replace(earlier)
     else:
         wanted.unlink()
     read: dict[str, Any] = json.loads(report.read_text("utf-8"))
@@ -98,7 +98,7 @@ class Comparison:
         self.photos = name.startswith("photos")
         more = built(f"{name}-more", given.sets) if self.photos else None
         self.parts = parts_of(self.split, self.data, self.settings, more)
-        file = given.sets / "classifiers" / f"{name}{'-quick' if given.quick else ''}.pt"
+        file = given.sets / "classifiers" / f"{name}{'-quick' if given.quick else ''}.safetensors"
         self.classifier = reference_classifier(self.parts, file, 100 if given.quick else 1_000)
         self.real = features(self.classifier, self.parts.reference)
         self.results: Results = {}

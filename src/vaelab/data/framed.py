@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
+from vaelab.data.accompanied import Given, given_source, kind_of, listed
 from vaelab.data.companions import part_key
 from vaelab.data.fields import IMAGE_KEYS, LABEL_KEYS, column
 from vaelab.data.formats import SUFFIXES
-from vaelab.data.given import Given, given_source, kind_of, listed
 from vaelab.data.part_words import plain
 from vaelab.data.pixel_columns import is_number
 from vaelab.data.pixel_table import frame_source

@@ -11,10 +11,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
-from vaelab.data.companions import part_key, part_of
-from vaelab.data.fields import IMAGE_KEYS, LABEL_KEYS, column, read_raw
-from vaelab.data.framed import table_source
-from vaelab.data.given import (
+from vaelab.data.accompanied import (
     Given,
     given_source,
     is_array,
@@ -22,6 +19,9 @@ from vaelab.data.given import (
     is_frame,
     kind_of,
 )
+from vaelab.data.companions import part_key, part_of
+from vaelab.data.fields import IMAGE_KEYS, LABEL_KEYS, column, read_raw
+from vaelab.data.framed import table_source
 from vaelab.data.items import Items, ItemSource
 from vaelab.data.named import ATTRIBUTES, IMAGES, LABELS, MORE, named_source, part_index, sort_names
 from vaelab.data.pixels import Geometry, channels_first
@@ -246,8 +246,8 @@ def _named(
 ) -> tuple[list[Given], tuple[Any, Any], list[str]] | None:
     """Images by their usual names, with labels, attributes and names of these; None for others."""
     keys = {str(key): key for key in source}
-    told = sort_names([*keys])
-    found = dict(told.found)
+    usual = sort_names([*keys])
+    found = dict(usual.found)
     if not any(kind == IMAGES for _, kind in found):
         image, label = column(source, IMAGE_KEYS), column(source, LABEL_KEYS)
         if image is None:
@@ -255,7 +255,7 @@ def _named(
         found[0, IMAGES] = str(image)
         found |= {(0, LABELS): str(label)} if label is not None else {}
     split = part_key(source)
-    names = {kind: key for kind, key in told.names.items() if is_column(source[keys[key]])}
+    names = {kind: key for kind, key in usual.names.items() if is_column(source[keys[key]])}
     given = []
     for part in sorted({part for part, kind in found if kind == IMAGES}):
         beside = {}

@@ -1,7 +1,7 @@
 """Images of MATLAB files, versions 5 to 7.2; those of 7.3 are HDF5 files.
 
-SVHN has ``X`` (32, 32, 3, N) and ``y`` (N, 1). Which axis counts the images is told by the labels,
-or by the images that are left: SciPy saves (N, H, W), and MATLAB (H, W, N).
+SVHN has ``X`` (32, 32, 3, N) and ``y`` (N, 1). The axis that counts images follows from the labels,
+or from the images that are left: SciPy saves (N, H, W), and MATLAB (H, W, N).
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def matlab_source(
     unread: list[str],
 ) -> ArraySource:
     """Images of MATLAB's arrays, their axes in the order of MATLAB."""
-    told, notes = sort_names(list(values)), []
-    found = dict(told.found)
+    usual, notes = sort_names(list(values)), []
+    found = dict(usual.found)
     if not any(kind == IMAGES for _, kind in found):
         large = [n for n, a in values.items() if a.ndim in (3, 4) and a.dtype.kind != "U"]
         if len(large) == 1:
@@ -77,7 +77,7 @@ def matlab_source(
             array = array.ravel()
         prefix = ("", "val_", "test_", "unlabeled_")[part]
         arrays[f"{prefix}{kind}"] = in_memory(array, f"{where}[{name}]")
-    for kind, name in told.names.items():
+    for kind, name in usual.names.items():
         if values[name].dtype.kind == "U":
             arrays["class_names" if kind == LABELS else "attribute_names"] = in_memory(
                 values[name], f"{where}[{name}]"
@@ -87,7 +87,7 @@ def matlab_source(
         listed = ", ".join(sorted([*values, *unread])) or "nothing"
         raise DataError(f"{where}: holds {listed}, and none is named as images are. {remedy}")
     source = named_source(where, arrays, geometry, remedy, path, counted=True)
-    left = sorted({*values} - {*found.values(), *told.names.values()} | {*unread})
+    left = sorted({*values} - {*found.values(), *usual.names.values()} | {*unread})
     if left:
         notes.append(f"{where}: {', '.join(left[:8])} left alone.")
     source.notes[:0] = notes

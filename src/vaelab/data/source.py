@@ -176,8 +176,8 @@ class Source(ABC):
     def unreadable(self) -> DataError:
         """The error for unreadable images."""
         if len(self.bad) == self.count:
-            told = ". " in self.bad[min(self.bad)]  # what to do
-            todo = "" if told else " Check the path, or convert them to PNG."
+            has_remedy = ". " in self.bad[min(self.bad)]
+            todo = "" if has_remedy else " Check the path, or convert them to PNG."
             return DataError(f"{self.fault()}.{todo}")
         return DataError(f"{self.fault()}. Pass --skip-bad to leave them out.")
 

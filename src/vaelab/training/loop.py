@@ -83,8 +83,8 @@ class Trainer:
         self.left_out, self.before = "", None
         if config.start is not None:
             self.before = seen_before(config.start)
-            told, splits = splits.notes, match_names(config.start, splits)
-            new = [note for note in splits.notes if note not in told]
+            before, splits = splits.notes, match_names(config.start, splits)
+            new = [note for note in splits.notes if note not in before]
             self.left_out = " ".join([*new, *before_notes(config.start, self.before, splits)])
         seen = splits.train
         if config.training.labelled is not None:
