@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
@@ -24,6 +25,8 @@ from vaelab.models.likelihoods import (
 from vaelab.models.networks import Whitening
 from vaelab.models.vae import Vae
 from vaelab.recipes import Setup, build
+from vaelab.training.loop import Trainer
+from vaelab.training.progress import Silent
 
 NAMES: tuple[LikelihoodName, ...] = get_args(LikelihoodName)
 SHAPES = [(1, 28, 28), (3, 37, 53), (3, 8, 8), (2, 16, 5), (1, 3, 1)]
@@ -167,22 +170,24 @@ def test_the_scale_that_is_kept_is_the_running_mean_of_the_errors() -> None:
     assert torch.equal(scale, likelihood(torch.zeros(1, 4, 4)).base_dist.scale)
 
 
-def test_a_batch_that_is_not_finite_leaves_no_trace_in_the_scale() -> None:
-    """Its step is skipped, so nothing of it may be kept: neither at first nor later."""
-    for likelihood in (GaussianLikelihood((1, 4, 4), None), LaplaceLikelihood((1, 4, 4), None)):
-        likelihood.train()
-        bad, zero = torch.full((3, 1, 4, 4), torch.nan), torch.zeros(1, 4, 4)
-        start = likelihood.scale.log_scale.clone()
-        likelihood(zero).log_prob(bad)
-        assert torch.equal(likelihood.scale.log_scale, start)
-        good = [0.1 + torch.rand(3, 1, 4, 4) for _ in range(3)]
-        for x in (good[0], bad, good[1], bad / 0, good[2]):
-            likelihood(zero).log_prob(x)
-        mean = sum(float(x.abs().pow(likelihood.power).mean()) for x in good) / 3
-        assert float(likelihood.scale.log_scale.exp()) == pytest.approx(
-            mean ** (1 / likelihood.power), rel=1e-5
-        )
-        assert likelihood.scale.seen == 3
+def test_a_step_that_is_skipped_leaves_no_trace_in_the_scale() -> None:
+    """Its buffers are among those that `Update` puts back where a loss is not finite."""
+    images = pictures((1, 12, 10), 32)
+    settings = {"likelihood": "gaussian", "encoder": NETWORKS[0], "batch_size": 8, "device": "cpu"}
+    config = configure({**settings_to_config(settings), "recipe": "vae"})
+    trainer = Trainer(config, Splits("pictures", images, images, images), Silent())
+    parts = iter(trainer._groups())
+    trainer._step(next(parts))
+    state = {name: value.clone() for name, value in trainer.model.named_buffers()}
+    assert state["decoder.family.scale.seen"] == 1
+    (part,) = next(parts)
+    bad = torch.full_like(part.batch.images, torch.nan)
+    trainer._step([replace(part, batch=replace(part.batch, images=bad, target=bad))])
+    assert int(trainer.updates["model"].skipped) == 1
+    for name, value in trainer.model.named_buffers():
+        assert torch.equal(value, state[name]) or "num_batches" in name, name
+    trainer._step(next(parts))
+    assert trainer.model.get_buffer("decoder.family.scale.seen") == 2
 
 
 def test_a_perfect_reconstruction_has_a_bounded_density() -> None:

@@ -155,11 +155,9 @@ class Fitted(nn.Module):
         each = torch.linalg.vector_norm(size, self.power, -1) ** self.power / size.shape[-1]
         batch = global_mean(each.flatten(0, -2).mean(0) if each.ndim > 1 else each)
         least = LOG_SIGMA_FLOOR * self.power
-        usable = batch.isfinite()  # a step that is skipped leaves no trace
-        self.seen += usable
+        self.seen += 1
         kept = (self.power * self.log_scale).exp()
-        weight = (1 / self.seen.clamp(min=1)).clamp(min=_FORGETS)
-        kept = torch.lerp(kept, torch.where(usable, batch.to(kept), kept), weight)
+        kept = torch.lerp(kept, batch.to(kept), (1 / self.seen).clamp(min=_FORGETS))
         self.log_scale.copy_(kept.log().clamp(min=least) / self.power)
         return (batch.log().clamp(min=least) / self.power).expand(1, 1, 1)
 
