@@ -32,8 +32,9 @@ def chosen(of: ImageSet, recipe: str = "vae", **settings: Any) -> RunConfig:
 @pytest.mark.parametrize(
     ("shape", "widths", "dim"),
     [
-        ((1, 28, 28), [16, 32, 64], 16),
-        ((3, 32, 32), [16, 32, 64], 32),
+        ((1, 16, 16), [16, 32], 16),
+        ((1, 28, 28), [16, 32, 64], 64),
+        ((3, 32, 32), [16, 32, 64], 64),
         ((3, 64, 64), [16, 32, 64, 128], 64),
         ((3, 128, 96), [16, 32, 64, 128, 128], 128),
         ((1, 256, 256), [16, 32, 64, 128, 128, 128], 128),
@@ -49,7 +50,7 @@ def test_networks_halve_images_until_four_pixels_are_left(
     for _ in widths:
         left = -(-left // 2)
     assert 3 <= left <= 6
-    assert (found.likelihood, found.standardize) == ("gaussian", True)
+    assert (found.likelihood, found.output, found.standardize) == ("gaussian", "sigmoid", True)
 
 
 def test_small_and_few_images_get_small_models() -> None:
@@ -71,8 +72,10 @@ def test_a_training_has_about_so_many_steps(count: int) -> None:
 def test_images_in_black_and_white_are_bernoulli() -> None:
     binary = 255 * images(40, 1, 8, 8, values=(0, 2)).take(torch.arange(40))
     assert chosen(ImageSet(binary)).model.likelihood == "bernoulli"
-    assert chosen(ImageSet(binary.expand(40, 3, 8, 8))).model.likelihood == "gaussian"
-    assert chosen(vaelab.load_data("mnist").train).model.likelihood == "bernoulli"
+    assert chosen(ImageSet(binary.expand(40, 3, 8, 8))).model.likelihood == "bernoulli"
+    assert chosen(vaelab.load_data("mnist").train).model.likelihood == "gaussian"
+    binary[3, 0, 2, 2] = 254
+    assert chosen(ImageSet(binary)).model.likelihood == "gaussian"
     assert chosen(images(40, 1, 8, 8)).model.likelihood == "gaussian"
     assert chosen(images(40, 1, 8, 8), binarize="dynamic").model.likelihood == "bernoulli"
 

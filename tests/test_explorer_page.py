@@ -41,7 +41,7 @@ MODELS: dict[str, tuple[str, dict[str, Any], int]] = {
     "plain": ("vae", {"latent_dim": 4}, 1),
     "labels": ("cvae", {"latent_dim": 2, "given": ["label", "high"], "dropout": 0.1}, 1),
     "handles": ("csvae", {"latent_dim": 2, "attributes": ["high"]}, 1),
-    "colour": ("vae", {"latent_dim": 1, "likelihood": "gaussian"}, 3),
+    "colour": ("vae", {"latent_dim": 1, "likelihood": "gaussian", "output": "sigmoid"}, 3),
     "point": ("ae", {"latent_dim": 3}, 1),
     "flow": ("vae", {"latent_dim": 2, "posterior": "flow", "prior": "nsf"}, 1),
 }

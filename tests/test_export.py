@@ -158,7 +158,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_a_hub_folder_reads_back(run: Run, tmp_path: Path) -> None:
     folder = export_hub(run, tmp_path / "hub", licence="apache-2.0")
     assert {path.name for path in folder.iterdir()} == {
-        "model.safetensors", "config.yaml", "config.json", "evaluation.json", "README.md",
+        "model.safetensors", "sampler.safetensors", "config.yaml", "config.json",
+        "evaluation.json", "README.md",
     }  # fmt: skip
     model, again = vaelab.load(run.path), vaelab.load(folder)
     x = torch.from_numpy(blobs(9))

@@ -29,6 +29,7 @@ from vaelab.training.loop import Trainer
 from vaelab.training.progress import Silent
 
 NAMES: tuple[LikelihoodName, ...] = get_args(LikelihoodName)
+LOCATED: tuple[LikelihoodName, ...] = ("gaussian", "gaussian-scalar", "gaussian-pixel", "laplace")
 SHAPES = [(1, 28, 28), (3, 37, 53), (3, 8, 8), (2, 16, 5), (1, 3, 1)]
 NETWORKS: list[dict[str, Any]] = [
     {"kind": "conv", "widths": [6, 8], "normalization": "batch"},
@@ -49,9 +50,9 @@ def pictures(shape: tuple[int, int, int], count: int = 64) -> ImageSet:
     return ImageSet((255 * x).round().to(torch.uint8))
 
 
-def fresh(images: ImageSet, likelihood: str, network: dict[str, Any]) -> Vae:
+def fresh(images: ImageSet, likelihood: str, network: dict[str, Any], output: str) -> Vae:
     """Return an untrained model of images."""
-    settings = {"likelihood": likelihood, "encoder": network, "standardize": True}
+    settings = {"likelihood": likelihood, "encoder": network, "standardize": True, "output": output}
     config = configure({**settings_to_config(settings), "recipe": "vae"})
     torch.manual_seed(0)
     model, _ = build(config, Setup(config.model, "none", pixels_of(images), 10))
@@ -76,16 +77,19 @@ def cost_of_the_mean(name: LikelihoodName, x: Tensor) -> float:
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("name", "output"),
+    [(name, "linear") for name in NAMES] + [(name, "sigmoid") for name in LOCATED],
+)
 @torch.no_grad()
 def test_no_likelihood_starts_worse_than_the_mean_image(
-    name: LikelihoodName, shape: tuple[int, int, int]
+    name: LikelihoodName, output: str, shape: tuple[int, int, int]
 ) -> None:
     images = pictures(shape)
     x = images.take(torch.arange(len(images))).float() / 255
     best = cost_of_the_mean(name, x)
     for network in NETWORKS:
-        model = fresh(images, name, network)
+        model = fresh(images, name, network, output)
         shown = model.reconstruct(x)
         torch.testing.assert_close(shown, x.mean(0).expand_as(x), rtol=0, atol=2e-3)
         z = torch.randn(len(x), model.latent_dim)
@@ -93,6 +97,24 @@ def test_no_likelihood_starts_worse_than_the_mean_image(
         # a Laplace starts with the deviation, not the mean error; a mixture is no single logistic
         slack = {"laplace": 0.05, "logistic-mixture": 0.05}.get(name, 1e-3) * math.prod(shape)
         assert cost <= best + slack
+
+
+@pytest.mark.parametrize("name", LOCATED)
+def test_a_sigmoid_keeps_means_between_black_and_white(name: LikelihoodName) -> None:
+    likelihood = build_likelihood(name, (1, 1, 3), sigma=0.1, output="sigmoid")
+    mean = torch.tensor([[[0.1, 0.5, 0.8]]])
+    raw = likelihood.start(mean)
+    torch.testing.assert_close(likelihood(raw).mean, mean)
+    assert float(raw[0, 0, 1]) == pytest.approx(0, abs=1e-7)
+    near = raw + 1e-3  # ½ (1 + tanh 2 r): slope 1 at ½, 4 μ (1 − μ) elsewhere
+    slope = (likelihood(near).mean - mean) / 1e-3
+    torch.testing.assert_close(slope, 4 * mean * (1 - mean), rtol=0, atol=3e-3)
+    far = likelihood(1e3 * torch.sign(raw + 0.1))
+    assert far.mean.min() >= 0
+    assert far.mean.max() == 1
+    assert bool(
+        likelihood(likelihood.start(torch.tensor([[[0.0, 1.0, 0.5]]]))).mean.isfinite().all()
+    )
 
 
 def test_pixels_are_measured() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -22,10 +23,11 @@ from vaelab.data.images import Splits
 from vaelab.data.load import load_config, load_data
 from vaelab.defaults import with_defaults
 from vaelab.errors import ConfigError, RunError, cut
+from vaelab.evaluation.choice import choose_sampler
 from vaelab.explorer.page import write_explorer as write_page
 from vaelab.models.vae import Vae
 from vaelab.recipes import find_recipe, resolve
-from vaelab.training.backend import find_device
+from vaelab.training.backend import alone, find_device, is_main
 from vaelab.training.fit import few_steps_note, train_config
 from vaelab.training.progress import Progress, Silent
 from vaelab.training.run import Run, check_same, versions
@@ -93,7 +95,31 @@ def train(
         told.say(note)
     model = train_config(full, splits, run, told)
     assert isinstance(model, Vae)
+    choose_samples(model, splits, run, told)
     return model
+
+
+def choose_samples(
+    model: Vae, splits: Splits, run: Run | None = None, progress: Progress | None = None
+) -> None:
+    """Choose what samples of a model come from, on validation images; see `choose_sampler`.
+
+    Arguments:
+        model: whose samples they are.
+        splits: the images that it was trained on.
+        run: where the choice is kept.
+        progress: told what was chosen.
+    """
+    if not is_main():
+        return
+    seed = 0 if model.config is None else model.config.training.seed
+    with alone():
+        choice = choose_sampler(model, splits, seed)
+    model.mixture, model.samples_from = choice.mixture, choice.reason
+    if run is not None:
+        run.save_sampler(model, {"candidates": [asdict(each) for each in choice.candidates]})
+    if progress is not None:
+        progress.say(choice.reason)
 
 
 def configure(
@@ -199,6 +225,7 @@ def write_explorer(path: Path | str, data: Any = None, out: Path | str | None = 
 
 
 __all__ = [
+    "choose_samples",
     "configure",
     "load",
     "load_data",

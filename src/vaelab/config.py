@@ -34,6 +34,7 @@ Factor = Annotated[float, Field(ge=0, le=100)]
 Fit = Literal["pad", "crop", "stretch"]
 ValueRange = Literal["auto", "full"] | Annotated[list[float], Field(min_length=2, max_length=2)]
 Binarize = Literal["none", "dynamic", "threshold"]
+Output = Literal["linear", "sigmoid"]
 LikelihoodName = Literal[
     "bernoulli",
     "continuous-bernoulli",
@@ -217,6 +218,11 @@ class ModelConfig(Section):
         "fits the errors of each batch best; the start is the deviation of the images",
     )
     mixtures: Width = Field(5, description="components of `logistic-mixture`")
+    output: Output = Field(
+        "linear",
+        description="what the decoder's output is to the mean of Gaussian likelihoods and "
+        "`laplace`: the mean itself, or its logit (times ¼)",
+    )
     standardize: bool = Field(
         False,
         description="the encoder sees pixels whitened over channels, and the decoder starts at the "

@@ -23,8 +23,7 @@ LOOKED_AT = 500  # images
 
 _SIDE = 4  # pixels, about, of the smallest maps
 _WIDTH, _WIDEST = 16, 128  # channels of the first convolution, and of any
-_LEAST, _MOST = 16, 128  # latent dimensions
-_NEARLY, _MOSTLY = 0.05, 0.75  # black or white, and share of the pixels
+_LATENTS = {0: 16, 400: 64, 25_000: 128}  # dimensions, from so many numbers of an image on
 
 
 def with_defaults(config: RunConfig, images: ImageSet) -> RunConfig:
@@ -43,10 +42,11 @@ def with_defaults(config: RunConfig, images: ImageSet) -> RunConfig:
 
 def _of_model(config: RunConfig, images: ImageSet, normalization: str) -> ModelConfig:
     named = config.model.model_dump(exclude_unset=True)
-    drawn = config.data.binarize != "none" or is_drawn(images)
+    binary = config.data.binarize != "none" or is_binary(images)
     chosen: dict[str, Any] = {
         "latent_dim": latent_dim(images),
-        "likelihood": "bernoulli" if drawn else "gaussian",
+        "likelihood": "bernoulli" if binary else "gaussian",
+        "output": "sigmoid",
         "standardize": True,
     }
     if "encoder" not in named:
@@ -75,8 +75,8 @@ def network(shape: tuple[int, int, int], normalization: str = "batch") -> dict[s
 
 def latent_dim(images: ImageSet) -> int:
     """Return 16 to 128 by the numbers of an image; no more than an eighth of the images."""
-    by_numbers = 1 << math.floor(math.log2(math.prod(images.shape)) / 2)
-    return max(2, min(_MOST, max(_LEAST, by_numbers), len(images) // 8))
+    by_numbers = max(dims for least, dims in _LATENTS.items() if math.prod(images.shape) >= least)
+    return max(2, min(by_numbers, len(images) // 8))
 
 
 def batch_size(count: int) -> int:
@@ -85,14 +85,9 @@ def batch_size(count: int) -> int:
     return size + 1 if count % size == 1 else size
 
 
-def is_drawn(images: ImageSet) -> bool:
-    """Tell whether images are grey, and most of their pixels nearly black or white.
-
-    Digits and letters are: a Bernoulli likelihood is usual for them, and gives figures that others
-    can be compared with.
-    """
+def is_binary(images: ImageSet) -> bool:
+    """Tell whether all pixels are black or white, and none is grey."""
     count = min(len(images), LOOKED_AT)
     some = images.take(torch.arange(count) * len(images) // count)
-    values = some if some.is_floating_point() else some.float() / 255
-    ends = (values - 0.5).abs() > 0.5 - _NEARLY
-    return images.shape[0] == 1 and float(ends.float().mean()) > _MOSTLY
+    most = 1 if some.is_floating_point() else 255
+    return bool(((some == 0) | (some == most)).all())

@@ -21,6 +21,7 @@ from vaelab.cli.images import (
 )
 from vaelab.cli.keep import OutJson, check_json, keep
 from vaelab.cli.output import output, table
+from vaelab.cli.sampling import choose
 from vaelab.errors import ConfigError, counted
 
 if TYPE_CHECKING:
@@ -38,7 +39,12 @@ Out = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of every draw.")]
-Sampler = Annotated[str, typer.Option(help="Codes from the prior, gmm, flow or pool.")]
+Sampler = Annotated[
+    str,
+    typer.Option(
+        help="prior, gmm, flow or pool.", show_default="auto: as chosen on validation images"
+    ),
+]
 PICTURED = 512
 Number = Annotated[
     int | None,
@@ -70,7 +76,7 @@ def evaluate(
         Path | None,
         typer.Option(help="ONNX network to compare in.", show_default="a classifier of the data"),
     ] = None,
-    sampler: Sampler = "prior",
+    sampler: Sampler = "auto",
     attributes: Annotated[
         bool, typer.Option("--attributes", help="Measure edits of the attributes too.")
     ] = False,
@@ -121,6 +127,8 @@ def evaluate(
         output.say(note)
     doubts: tuple[str, ...] = ()
     network = find_features(splits, features, progress=output.progress()) if generation else None
+    if generation and sampler == "auto":
+        choose(folder, model)
     with output.counter("measuring") as progress:
         result = measure(
             model,
@@ -154,7 +162,7 @@ def evaluate(
         result = replace(result, figures={**result.figures, **figures})
     result = replace(result, notes=(*given.notes, *result.notes))
     result = noted(result, unfinished, origin.notes)
-    own = data is None and split == "test" and sampler == "prior"
+    own = data is None and split == "test" and sampler == "auto"
     place = keep(folder, result, out, own)
     if own and place == folder.evaluation_file:
         write_figures(folder, result)
@@ -182,7 +190,9 @@ def report(
     folder = Run(run)
     model = folder.load_model()
     say_unfinished(folder)
-    page = write_report(folder, splits_of(folder, model, None, option=None), out)
+    splits = splits_of(folder, model, None, option=None)
+    choose(folder, model, splits)
+    page = write_report(folder, splits, out)
     output.result({"report": str(page)}, [str(page)])
 
 
@@ -203,7 +213,9 @@ def explore(
 
     folder = Run(run)
     say_unfinished(folder)
-    splits = splits_of(folder, folder.load_model(), data)
+    model = folder.load_model()
+    splits = splits_of(folder, model, data)
+    choose(folder, model, splits if data is None else None)
     with output.counter("encoding images") as progress:
         page = write_explorer(folder, splits, out, progress=progress)
     size = page.stat().st_size
@@ -217,7 +229,7 @@ def sample(
     temperature: Annotated[
         float, typer.Option(min=0, max=100, help="Below 1: more typical.")
     ] = 1.0,
-    sampler: Sampler = "prior",
+    sampler: Sampler = "auto",
     label: Annotated[
         str | None, typer.Option(help="Class to draw from: of a conditional model, or a sampler.")
     ] = None,
@@ -231,13 +243,15 @@ def sample(
     out: Out = None,
     seed: Seed = 0,
 ) -> None:
-    """Generate images from the prior, or from the codes of training images."""
+    """Generate images, from what was found to be best on validation images."""
     from vaelab.explore.pictures import samples
     from vaelab.training.run import Run
 
     model, folder = _model(run)
     told = model.conditioning is not None
-    alone = sampler == "prior" and (told or label is None)
+    if sampler == "auto":
+        choose(Run(run), model)
+    alone = sampler in ("auto", "prior") and (told or label is None)
     made = samples(
         model,
         n,

@@ -239,8 +239,9 @@ def free_folder(config: RunConfig) -> Path:
 
 
 def _train(config: RunConfig, splits: Splits, run: Run) -> None:
-    from vaelab.api import train_config
+    from vaelab.api import choose_samples, train_config
     from vaelab.data.images import with_labels
+    from vaelab.models.vae import Vae
     from vaelab.recipes import find_recipe
     from vaelab.training.fit import few_steps_note
     from vaelab.training.interrupt import Interrupted
@@ -250,12 +251,14 @@ def _train(config: RunConfig, splits: Splits, run: Run) -> None:
     if not run.exists and (note := few_steps_note(config.training, count)):
         output.say(note)
     try:
-        train_config(config, splits, run, output.progress())
+        model = train_config(config, splits, run, output.progress())
     except Interrupted as error:
         output.say(f"Saved after step {error.args[0]}. Go on with:")
         command = "classify train" if classifies else "train"
         output.say(f"vaelab {command} --resume --out {run}")
         raise typer.Exit(130) from None
+    if isinstance(model, Vae):
+        choose_samples(model, splits, run, output.progress())
 
 
 def _show(config: RunConfig, splits: Splits) -> None:

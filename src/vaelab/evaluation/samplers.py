@@ -25,7 +25,7 @@ from vaelab.models.posteriors import Dirac
 from vaelab.models.priors import build_prior
 from vaelab.models.vae import MOST_FACTOR, Vae
 
-SamplerName = Literal["prior", "gmm", "flow", "pool"]
+SamplerName = Literal["auto", "prior", "gmm", "flow", "pool"]
 NAMES: tuple[SamplerName, ...] = get_args(SamplerName)
 
 CODES = 20_000
@@ -69,6 +69,8 @@ def find_sampler(
 ) -> Sampler:
     """Return a sampler for a model.
 
+        auto    what was chosen after training, `choose_sampler`; of a class that the model is not
+                conditioned on, gmm
         prior   z ~ p(z)
         gmm     a mixture of ten normal distributions with full covariances, fitted to q(z)
         flow    a neural spline flow fitted to q(z) (needs zuko)
@@ -78,7 +80,7 @@ def find_sampler(
     Arguments:
         name: one of these.
         model: whose codes.
-        images: the training images, which all but the prior need.
+        images: the training images, which all but auto and the prior need.
         label: draw images of this class, a number in ``images.class_names``: from a conditional
             model's prior, or from the codes of its training images.
         temperature: factor on the noise of the prior.
@@ -97,17 +99,22 @@ def find_sampler(
         label = images.class_number(called)
     told = model.conditioning is not None and LABEL in model.conditioning.names
     given = {LABEL: label} if told and label is not None else {}
-    if name == "prior":
+    if name == "auto" and label is not None and not told:
+        name = "gmm"
+    if name in ("auto", "prior"):
         if label is not None and not told:
             raise ConfigError(
                 "label: of this model the prior knows no classes; use the sampler gmm, flow or "
                 "pool, or train a conditional model (cvae)."
             )
         words = "the prior p(z)" if model.conditioning is None else "the prior p(z|y), y as trained"
+        drawn = model.draw
+        if name == "auto" and model.mixture is not None:
+            words, drawn = model.mixture.name, model.likely
 
         def draw(n: int) -> tuple[Tensor, Tensor]:
             context = model.told_of(n, given, draw=True)
-            return model.draw(context, temperature), context
+            return drawn(context, temperature), context
 
         return Sampler(words, model, draw)
 

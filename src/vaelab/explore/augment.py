@@ -229,7 +229,7 @@ def _check(model: Vae, how: Making, classes: int, judge: Classifier | None) -> N
 def _drawing(model: Vae, known: ImageSet, label: int, how: Making) -> Callable[[int], Tensor]:
     if how.sampler == "prior":
         given: dict[str, Any] = {LABEL: label}
-        return lambda n: model.sample(n, how.temperature, how.guidance, **given)
+        return lambda n: model.sample(n, how.temperature, how.guidance, sampler="prior", **given)
     return find_sampler(how.sampler, model, known, label=label, seed=how.seed).images
 
 

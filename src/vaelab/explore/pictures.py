@@ -34,21 +34,21 @@ def samples(
     temperature: float = 1.0,
     seed: int = 0,
     *,
-    sampler: str = "prior",
+    sampler: str = "auto",
     images: ImageSet | None = None,
     label: str | None = None,
     guidance: float = 1.0,
     given: Mapping[str, Any] | None = None,
 ) -> Tensor:
-    """Return images of n draws, ``(n, C, H, W)``: from the prior as `Vae.sample` gives them.
+    """Return n generated images, ``(n, C, H, W)``, as `Vae.sample` gives them.
 
     Arguments:
         model: generates.
         n: number of images.
-        temperature: factor on the prior's noise.
+        temperature: factor on the noise of the latents.
         seed: of the draws.
-        sampler: ``prior``, or one fitted to the codes of ``images``: see `find_sampler`.
-        images: the training images, which all samplers but the prior need.
+        sampler: ``auto``, ``prior``, or one fitted to the codes of ``images``: see `find_sampler`.
+        images: the training images, which all samplers but these two need.
         label: name of the class to draw from.
         guidance: how far a conditional model follows what is given: see `Vae.guided`.
         given: other labels by name, for a conditional model.
@@ -57,9 +57,10 @@ def samples(
         ConfigError: an unknown sampler or class.
     """
     told = {**({} if label is None else {LABEL: label}), **(given or {})}
-    if sampler == "prior" and (model.conditioning is not None or not told):
+    if sampler in ("auto", "prior") and (model.conditioning is not None or not told):
+        how: Literal["auto", "prior"] = "prior" if sampler == "prior" else "auto"
         with seeded(seed, model.device):
-            return model.sample(n, temperature, guidance, **told)
+            return model.sample(n, temperature, guidance, sampler=how, **told)
     if given or guidance != 1:
         raise ConfigError("given, guidance: only the prior of a conditional model (cvae) has them.")
     if images is None:

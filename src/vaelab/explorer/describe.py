@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vaelab.explorer.graph import Layer, Unsupported, Weights, base64_of, network
 from vaelab.explorer.graph import layers as layers_of
 from vaelab.models.conditioning import Conditioning
-from vaelab.models.likelihoods import LogisticMixtureLikelihood
+from vaelab.models.likelihoods import STEEP, Located, LogisticMixtureLikelihood
 from vaelab.models.model import seeded
 from vaelab.models.posteriors import (
     DiagonalPosterior,
@@ -60,6 +60,7 @@ def describe(model: Vae, weights: Weights) -> dict[str, Any]:
         "encoder": _encoder(model, weights, notes),
         "likelihood": _likelihood(model),
         "prior": _prior(model, weights, notes),
+        "mixture": _mixture(model, weights),
         "told": told,
         "labels": None if model.conditioning is None else _labels(model, model.conditioning),
         "labeler": _labeler(model, weights, notes),
@@ -101,6 +102,8 @@ def _likelihood(model: Vae) -> dict[str, Any]:
     about: dict[str, Any] = {"family": type(family).__name__.removesuffix("Likelihood")}
     if isinstance(family, LogisticMixtureLikelihood):
         about |= {"mixtures": family.mixtures, "start": family.zero}
+    if isinstance(family, Located) and family.output == "sigmoid":
+        about |= {"steep": STEEP}
     return about
 
 
@@ -134,6 +137,21 @@ def _prior(model: Vae, weights: Weights, notes: list[str]) -> dict[str, Any]:
     if isinstance(prior, LearnedPrior):
         return {"family": "learned", "layers": list(layers_of(prior.net, weights))}
     return {"family": "normal"}  # the subspaces of a CSVAE are described by themselves
+
+
+def _mixture(model: Vae, weights: Weights) -> dict[str, Any] | None:
+    """Describe what random draws come from in place of the prior: the lower halves of roots."""
+    found = model.mixture
+    if found is None:
+        return None
+    rows, columns = torch.tril_indices(model.latent_dim, model.latent_dim)
+    return {
+        "about": model.samples_from,
+        "components": len(found.weights),
+        "weights": weights.single(torch.cat([found.by_class, found.weights[None]])),
+        "means": weights.single(found.means),
+        "roots": weights.half(found.roots[:, rows, columns]),
+    }
 
 
 def _draws(model: Vae) -> Tensor:

@@ -88,7 +88,10 @@ class Explorer {
     if (lossy.length) this.notice("Test and training images are shown with a little loss, to keep this page small. Codes and rates were computed from the images themselves.");
     this.check();
     this.fillChoices();
-    byId("temperature", HTMLInputElement).disabled = this.held.model.prior.family === "draws"; // it has no effect there
+    const {mixture, prior} = this.held.model;
+    byId("sampler-choice", HTMLElement).hidden = !mixture;
+    byId("sampler-choice", HTMLElement).title = mixture ? mixture.about : "";
+    byId("temperature", HTMLInputElement).disabled = prior.family === "draws" && !mixture; // it has no effect there
     this.setters = [
       dimensionSliders(this.held, this, this.codes, (d) => this.nameOf(d), () => this.change()),
       labelPicker(this.model, this, () => this.change(true)),
@@ -499,7 +502,10 @@ class Explorer {
 
   random() {
     const temperature = Number(byId("temperature", HTMLInputElement).value);
-    this.code = this.model.draw(this.context, temperature);
+    const {mixture} = this.held.model;
+    this.code = mixture && byId("sampler", HTMLSelectElement).value === "mixture"
+      ? this.model.drawMixture(mixture, this.context, temperature)
+      : this.model.draw(this.context, temperature);
     this.put = undefined;
     this.change(true);
   }

@@ -16,14 +16,16 @@
 /** @typedef {{name: string, first: number, width: number, means: [number, number], scales: [number, number]}} Subspace */
 /** @typedef {{kept: number, turn: Place, enter: Layer[], given: Layer[], layers: Layer[]}} Coupling */
 /** @typedef {{dim: number, classes: number, first: Layer[], couplings: Coupling[]}} Transport */
+/** @typedef {{about: string, components: number, weights: Place, means: Place, roots: Place}} Mixture */
 /**
  * @typedef {object} Description
  * @property {[number, number, number]} shape channels, height, width
  * @property {number} dim
  * @property {Layer[]} decoder
  * @property {{family: string, layers: Layer[]} | null} encoder
- * @property {{family: string, mixtures?: number, start?: number}} likelihood
+ * @property {{family: string, mixtures?: number, start?: number, steep?: number}} likelihood
  * @property {{family: string, values?: Place, components?: number, logits?: Place, means?: Place, scales?: Place, layers?: Layer[]}} prior
+ * @property {Mixture | null} mixture
  * @property {{encoder: boolean, decoder: boolean, prior: boolean}} told
  * @property {Labels | null} labels
  * @property {Layer[] | null} labeler
@@ -123,12 +125,12 @@ class Model {
 
   /** The mean of the likelihood. @param {Maps} raw @param {number} channels */
   meanOf(raw, channels) {
-    const {family} = this.about.likelihood;
+    const {family, steep} = this.about.likelihood;
     if (family === "Bernoulli") return raw.data.map(sigmoid);
     if (family === "ContinuousBernoulli") return raw.data.map(continuousMean);
     if (family === "LogisticMixture") return this.mixtureMean(raw, channels);
-    if (raw.channels === channels) return raw.data;
-    return raw.data.filter((_, i) => i % raw.channels < channels); // the others are scales
+    const means = raw.channels === channels ? raw.data : raw.data.filter((_, i) => i % raw.channels < channels); // the others are scales
+    return steep ? means.map((v) => sigmoid(steep * v)) : means;
   }
 
   /** Mean of the discretised logistic mixture, component by component. @param {Maps} raw @param {number} channels */
@@ -170,6 +172,23 @@ class Model {
       filled[n + count + a] = 1;
     }
     return filled;
+  }
+
+  /** A draw from the mixture that was fitted to the latents: see vaelab.models.mixture. @param {Mixture} mixture @param {ArrayLike<number>} context @param {number} temperature */
+  drawMixture({components, ...held}, context, temperature) {
+    const {dim} = this.about, w = this.weights, weights = w.single(held.weights);
+    const said = Array.from(context).slice(0, this.classes).findIndex((v) => v > 0);
+    const row = (said < 0 ? this.classes : said) * components; // the last one is of all classes
+    let left = Math.random(), k = 0;
+    while (k < components - 1 && (left -= weights[row + k]) > 0) k++;
+    const means = w.single(held.means), roots = w.half(held.roots);
+    const noise = Array.from({length: dim}, () => temperature * normal());
+    let place = (k * dim * (dim + 1)) / 2;
+    return Float32Array.from({length: dim}, (_, d) => {
+      let sum = means[k * dim + d];
+      for (let j = 0; j <= d; j++) sum += roots[place++] * noise[j];
+      return sum;
+    });
   }
 
   /** A draw from the prior, its noise times `temperature`. @param {ArrayLike<number>} context @param {number} temperature */

@@ -1,6 +1,7 @@
 """A run as a folder in the layout of the Hugging Face Hub, and its upload.
 
     model.safetensors    weights, with the configuration in the metadata
+    sampler.safetensors  what samples come from, which `model.sample` uses
     config.yaml          the configuration, as in a run: `vaelab.load` reads the folder
     config.json          the same for other tools
     evaluation.json      the figures, where the weights were measured
@@ -29,6 +30,7 @@ from vaelab.training.run import Run, visible
 
 PARTS = (
     "model.safetensors",
+    "sampler.safetensors",
     "config.yaml",
     "config.json",
     "evaluation.json",
@@ -83,6 +85,7 @@ def export_hub(run: Run | Path | str, folder: Path | str, licence: str | None = 
     with files.whole_folder(target.path, last="config.json") as place:
         made = Run(place)
         files.save_tensors(made.model_file, tensors, meta)
+        made.save_sampler(model, {})
         made.write_config(config)
         if evaluation is not None:
             record.write(made, evaluation)

@@ -65,7 +65,9 @@ def build_vae(
         wide["decoder"] = len(conditioning.class_names)
     posterior = build_posterior(config.posterior, dim)
     sigma = None if config.sigma == "auto" else config.sigma
-    likelihood = build_likelihood(config.likelihood, shape, sigma=sigma, mixtures=config.mixtures)
+    likelihood = build_likelihood(
+        config.likelihood, shape, sigma=sigma, mixtures=config.mixtures, output=config.output
+    )
     deviation = pixels.deviation if sigma is None else None
     whole = config.standardize
     encoder = build_encoder(

@@ -19,7 +19,7 @@ from torch.distributions import Bernoulli, Distribution, Independent, Laplace, N
 from torch.nn import functional
 from typing_extensions import override
 
-from vaelab.config import LikelihoodName
+from vaelab.config import LikelihoodName, Output
 from vaelab.errors import ConfigError
 from vaelab.models import _continuous_bernoulli
 from vaelab.models._continuous_bernoulli import ContinuousBernoulli
@@ -40,6 +40,8 @@ _LOG_SCALE_FLOOR = -7.0
 _SIGMA = 0.1  # where nothing is said
 _LEAST_DEVIATION = 1 / 255  # that a scale starts with
 _FORGETS = 0.01  # share of the batch at hand in a scale that is kept
+STEEP = 4.0
+"""A sigmoid of so many times its input has slope 1 at ½."""
 
 
 class Likelihood(nn.Module, ABC):
@@ -205,23 +207,54 @@ class ImageLaplace(Independent[Laplace]):
         )
 
 
-class OneScale(Likelihood):
-    """One scale for all pixels, given or `Fitted`; the raw output is the location itself.
+class Located(Likelihood):
+    """A density around a location μ that a raw output r stands for.
+
+        μ = r                     ``linear``: a linear decoder is probabilistic PCA
+        μ = 1 / (1 + e^(−4 r))    ``sigmoid``: between black and white, with slope 1 at ½
+
+    A sigmoid reaches black and white by any large output, where a line has to meet them exactly:
+    most pixels of drawings, and the ground around pictures, are one or the other.
+
+    Arguments:
+        shape: of an image.
+        raw_per_channel: raw channels for a channel of an image.
+        output: ``linear`` or ``sigmoid``.
+    """
+
+    def __init__(self, shape: Shape, raw_per_channel: int = 1, output: Output = "linear") -> None:
+        super().__init__(shape, raw_per_channel)
+        self.output: Output = output
+
+    def location(self, raw: Tensor) -> Tensor:
+        """Return μ of raw outputs, of the same shape."""
+        return raw if self.output == "linear" else torch.sigmoid(STEEP * raw)
+
+    def raw_location(self, mean: Tensor) -> Tensor:
+        """Return the raw outputs that stand for μ; beside 0 and 1 where these are out of reach."""
+        if self.output == "linear":
+            return mean
+        return torch.logit(mean, eps=_MEAN_MARGIN) / STEEP
+
+
+class OneScale(Located):
+    """One scale for all pixels, given or `Fitted`.
 
     Arguments:
         shape: of an image.
         scale: None for the one that fits best.
+        output: see `Located`.
     """
 
     family: ClassVar[type[ImageNormal | ImageLaplace]]
     power: ClassVar[int]
 
-    def __init__(self, shape: Shape, scale: float | None) -> None:
-        super().__init__(shape)
+    def __init__(self, shape: Shape, scale: float | None, output: Output = "linear") -> None:
+        super().__init__(shape, output=output)
         self.scale = Fitted(scale, self.power)
 
     def _distribution(self, raw: Tensor) -> Distribution:
-        found = self.family(raw, self.scale.log_scale)
+        found = self.family(self.location(raw), self.scale.log_scale)
         if self.training and self.scale.free:
             found.fitted = self.scale
         return found
@@ -229,21 +262,16 @@ class OneScale(Likelihood):
     @override
     def _start(self, mean: Tensor, deviation: float | None) -> Tensor:
         self.scale.start(deviation)
-        return mean
+        return self.raw_location(mean)
 
 
 class GaussianLikelihood(OneScale):
-    """N(μ, σ²) with one σ, by default the optimal one.
-
-    The mean is not squashed by a sigmoid (some do, since Kingma and Welling, 2014): the gradient
-    (x − μ)/σ² then never vanishes at black and white, where most pixels of drawings lie, and the
-    linear decoder is probabilistic PCA. μ may leave [0, 1] a little: clamp it to show it.
-    """
+    """N(μ, σ²) with one σ, by default the optimal one; a linear μ may leave [0, 1] a little."""
 
     family, power = ImageNormal, 2
 
 
-class ScalarGaussianLikelihood(Likelihood):
+class ScalarGaussianLikelihood(Located):
     """N(μ, σ²) with one learned σ for all pixels, starting at ``sigma``.
 
     Source: σ-VAE (Rybkin, Daniilidis and Levine, 2021), with its soft floor of log σ at −6.
@@ -252,21 +280,21 @@ class ScalarGaussianLikelihood(Likelihood):
         ConfigError: when ``sigma`` is not above the floor.
     """
 
-    def __init__(self, shape: Shape, sigma: float | None) -> None:
-        super().__init__(shape)
+    def __init__(self, shape: Shape, sigma: float | None, output: Output = "linear") -> None:
+        super().__init__(shape, output=output)
         self.raw_log_sigma = nn.Parameter(torch.full((1, 1, 1), _raw_log_sigma(sigma or _SIGMA)))
 
     def _distribution(self, raw: Tensor) -> Distribution:
-        return ImageNormal(raw, _soft_floor(self.raw_log_sigma, LOG_SIGMA_FLOOR))
+        return ImageNormal(self.location(raw), _soft_floor(self.raw_log_sigma, LOG_SIGMA_FLOOR))
 
     @override
     def _start(self, mean: Tensor, deviation: float | None) -> Tensor:
         if deviation is not None:
             nn.init.constant_(self.raw_log_sigma, _raw_log_sigma(deviation))
-        return mean
+        return self.raw_location(mean)
 
 
-class PixelGaussianLikelihood(Likelihood):
+class PixelGaussianLikelihood(Located):
     """N(μ, σ²) with both per pixel: C raw channels of μ, then C of log σ.
 
     log σ has the soft floor of `ScalarGaussianLikelihood`, for without one the density of a pixel
@@ -276,25 +304,24 @@ class PixelGaussianLikelihood(Likelihood):
         ConfigError: when ``sigma`` is not above the floor.
     """
 
-    def __init__(self, shape: Shape, sigma: float | None) -> None:
-        super().__init__(shape, 2)
+    def __init__(self, shape: Shape, sigma: float | None, output: Output = "linear") -> None:
+        super().__init__(shape, 2, output)
         self.zero = _raw_log_sigma(sigma or _SIGMA)
 
     def _distribution(self, raw: Tensor) -> Distribution:
         loc, raw_log_sigma = raw.chunk(2, -3)
-        return ImageNormal(loc, _soft_floor(raw_log_sigma + self.zero, LOG_SIGMA_FLOOR))
+        return ImageNormal(
+            self.location(loc), _soft_floor(raw_log_sigma + self.zero, LOG_SIGMA_FLOOR)
+        )
 
     @override
     def _start(self, mean: Tensor, deviation: float | None) -> Tensor:
         above = 0.0 if deviation is None else _raw_log_sigma(deviation) - self.zero
-        return torch.cat([mean, torch.full_like(mean, above)])
+        return torch.cat([self.raw_location(mean), torch.full_like(mean, above)])
 
 
 class LaplaceLikelihood(OneScale):
-    """Laplace with one scale: an absolute error, so the median.
-
-    The location is unconstrained for the reasons given in `GaussianLikelihood`.
-    """
+    """Laplace with one scale: an absolute error, so the median."""
 
     family, power = ImageLaplace, 1
 
@@ -350,7 +377,12 @@ class LogisticMixtureLikelihood(Likelihood):
 
 
 def build_likelihood(
-    name: LikelihoodName, shape: Shape, *, sigma: float | None = 0.1, mixtures: int = 5
+    name: LikelihoodName,
+    shape: Shape,
+    *,
+    sigma: float | None = 0.1,
+    mixtures: int = 5,
+    output: Output = "linear",
 ) -> Likelihood:
     """Return the likelihood called ``name`` for images of ``shape (C, H, W)``.
 
@@ -360,6 +392,7 @@ def build_likelihood(
         sigma: fixed or first scale, where the likelihood has one; pixels lie in [0, 1]. None: one
             that is fitted, or a first one that `Likelihood.start` says.
         mixtures: components of ``logistic-mixture``.
+        output: what raw outputs are to the location of the Gaussian ones and ``laplace``.
 
     Raises:
         ConfigError: when no likelihood has this name, or ``sigma`` is too small to be learned.
@@ -367,10 +400,10 @@ def build_likelihood(
     builders: dict[LikelihoodName, Callable[[], Likelihood]] = {
         "bernoulli": lambda: BernoulliLikelihood(shape),
         "continuous-bernoulli": lambda: ContinuousBernoulliLikelihood(shape),
-        "gaussian": lambda: GaussianLikelihood(shape, sigma),
-        "gaussian-scalar": lambda: ScalarGaussianLikelihood(shape, sigma),
-        "gaussian-pixel": lambda: PixelGaussianLikelihood(shape, sigma),
-        "laplace": lambda: LaplaceLikelihood(shape, sigma),
+        "gaussian": lambda: GaussianLikelihood(shape, sigma, output),
+        "gaussian-scalar": lambda: ScalarGaussianLikelihood(shape, sigma, output),
+        "gaussian-pixel": lambda: PixelGaussianLikelihood(shape, sigma, output),
+        "laplace": lambda: LaplaceLikelihood(shape, sigma, output),
         "logistic-mixture": lambda: LogisticMixtureLikelihood(shape, sigma, mixtures),
     }
     if name not in builders:

@@ -32,6 +32,11 @@ class StackedVae(Vae):
     def asked_classes(self) -> bool:
         return True  # the second VAE makes codes of a class
 
+    @property
+    @override
+    def takes_mixture(self) -> bool:
+        return False  # the second VAE is what a mixture would be
+
     @override
     def draw(self, context: Tensor, temperature: float = 1.0) -> Tensor:
         within("temperature", temperature, 0, MOST_FACTOR)

@@ -32,6 +32,7 @@ from vaelab.models.handles import Handle, Subspace
 from vaelab.models.kl import analytic_kl, monte_carlo_kl
 from vaelab.models.labeler import Labeler
 from vaelab.models.likelihoods import Likelihood
+from vaelab.models.mixture import LatentMixture
 from vaelab.models.model import Images, Model, as_tensor, seeded
 from vaelab.models.priors import GaussianMixture, Prior
 from vaelab.models.subspaces import LearnedPrior, SubspacePrior
@@ -137,6 +138,12 @@ class Vae(Model):
         transport: a flow, conditional on labels, from what the encoder gives to z; its inverse
             stands before the decoder.
     """
+
+    mixture: LatentMixture | None = None
+    """What samples come from in place of the prior, where that was found to be better."""
+
+    samples_from = "Samples come from the prior."
+    """What samples come from and why, in a sentence."""
 
     def __init__(
         self,
@@ -413,20 +420,52 @@ class Vae(Model):
         return codes
 
     def sample(
-        self, n: int, temperature: float = 1.0, guidance: float = 1.0, **given: Any
+        self,
+        n: int,
+        temperature: float = 1.0,
+        guidance: float = 1.0,
+        *,
+        sampler: Literal["auto", "prior"] = "auto",
+        **given: Any,
     ) -> Tensor:
-        """Return the images of ``n`` draws from the prior, ``(n, C, H, W)`` in [0, 1].
+        """Return ``n`` generated images, ``(n, C, H, W)`` in [0, 1].
 
         Arguments:
             n: how many.
-            temperature: factor on the prior's noise; below 1 the images are more typical.
+            temperature: factor on the noise of the latents; below 1 the images are more typical.
             guidance: how far to follow what is given: see `guided`.
+            sampler: ``prior`` for latents from p(z); ``auto`` takes them from the `mixture` where
+                the model has one.
             given: labels by name, such as ``label=7``; others follow the training images.
         """
         whole_number("n", n, 1, MOST_IMAGES)
         with torch.no_grad():
             context = self.told_of(n, given, draw=True)
-            return self.decoded(self.draw(context, temperature), context, guidance)
+            likely = self.likely if sampler == "auto" else self.draw
+            return self.decoded(likely(context, temperature), context, guidance)
+
+    def likely(self, context: Tensor, temperature: float = 1.0) -> Tensor:
+        """Return a draw for each context ``(n, K)``, ``(n, D)``: of the mixture, else the prior.
+
+        Raises:
+            ConfigError: a temperature below 0 or above `MOST_FACTOR`.
+        """
+        if self.mixture is None:
+            return self.draw(context, temperature)
+        within("temperature", temperature, 0, MOST_FACTOR)
+        return self.mixture.draw(self.classes_of(context), temperature).to(self.device)
+
+    def classes_of(self, context: Tensor) -> Tensor:
+        """Return the numbers of the classes that contexts ``(n, K)`` say, −1 for none."""
+        if not self.classes:
+            return torch.full((len(context),), -1)
+        said = context[:, : self.classes]
+        return torch.where(said.sum(1) > 0, said.argmax(1), -1).cpu()
+
+    @property
+    def takes_mixture(self) -> bool:
+        """Whether a mixture can stand in for the prior: not for one that is conditioned on y."""
+        return not isinstance(self.prior, (LearnedPrior, SubspacePrior))
 
     def draw(self, context: Tensor, temperature: float = 1.0) -> Tensor:
         """Return a draw from the prior for each context ``(n, K)``, ``(n, D)``.

@@ -54,12 +54,12 @@ def _classes(model: Vae) -> Labelled:
         for k in range(len(names)):
             context = model.conditioning.with_class(first, k)
             with seeded(1, model.device):  # the same draws for every class
-                rows.append(model.decoded(model.draw(context), context))
+                rows.append(model.decoded(model.likely(context), context))
     picture = lay_out(
         torch.cat(rows), COLUMNS, f"{COLUMNS} samples of each of {len(names)} classes"
     )
     caption = (
-        f"A row for each class ({', '.join(names)}), a column for each draw of z from the prior: "
+        f"A row for each class ({', '.join(names)}), a column for each draw of random numbers: "
         "what stays down a column is style, what changes is the class."
     )
     return Labelled("classes", "Samples by class", ((picture, caption),))

@@ -65,7 +65,7 @@ class Pictures:
     Arguments:
         hero: which stands at the top: ``manifold``, ``samples`` or ``reconstructions``.
         pairs: images and their reconstructions.
-        samples: draws from the prior; None without a prior.
+        samples: generated images; None where they would come from a prior that is none.
         manifold: decoded grid over a two-dimensional latent space.
         traversals: otherwise one strip for each dimension.
         files: what to write beside the page, by name.
@@ -92,7 +92,7 @@ def draw(model: Vae, images: ImageSet, latents: Latents, seed: int = 0) -> Pictu
     saved = {"reconstructions.png": beside}
     drawn = plane = None
     strips: tuple[Picture, ...] = ()
-    if not latents.point:
+    if model.mixture is not None or not latents.point:
         drawn = _samples(model, seed)
         saved["samples.png"] = drawn.png
     if latents.dims == 2:
@@ -146,7 +146,7 @@ def small_samples(model: Vae, point: bool, seed: int = 0) -> Picture:
     A model with points for posteriors was trained without a prior: its samples are what it makes
     of N(0, I) all the same.
     """
-    images = reduced(samples(model, 2 * _FEW, seed=seed))
+    images = reduced(samples(model, 2 * _FEW, seed=seed, sampler="prior"))
     of = "draws from N(0, I), which this model never learned" if point else "samples from the prior"
     pixels = grid(images, _FEW, _scale(_FEW, images.shape[-1], _NARROW))
     return _picture(pixels, f"{len(images)} {of}", of)
@@ -180,10 +180,10 @@ def _samples(model: Vae, seed: int) -> Picture:
     rows = max(1, min(most, _TALL // (height * scale + GAP)))
     images = reduced(samples(model, columns * rows, seed=seed))
     caption = (
-        f"{len(images)} draws z from the prior p(z), decoded to the mean of p(x|z); seed {seed}, "
-        "none left out."
+        f"{len(images)} samples, each the mean of p(x|z); seed {seed}, none left out. "
+        f"{model.samples_from}"
     )
-    return _picture(grid(images, columns, scale), f"{len(images)} samples from the prior", caption)
+    return _picture(grid(images, columns, scale), f"{len(images)} samples", caption)
 
 
 def _manifold(model: Vae, latents: Latents) -> Picture:

@@ -3,6 +3,7 @@
 config.yaml          everything needed to repeat it
 model.safetensors    weights to use, with the configuration in the metadata
 images.safetensors   hashes of the images of each part, to know them again
+sampler.safetensors  what samples come from in place of the prior, and why
 state.safetensors    all that an exact resume needs, in one file
 log.jsonl            one line per logged step and per epoch
 evaluation.json      figures with error bars and protocol
@@ -41,6 +42,7 @@ from vaelab.training.allowance import Allowance
 from vaelab.training.backend import is_main
 from vaelab.training.checkpoint import read_position
 from vaelab.training.entries import fault_of
+from vaelab.training.sampler import read_sampler, write_sampler
 
 Side = Annotated[int, Field(ge=1, le=2**26)]
 
@@ -72,6 +74,7 @@ class Run:
         self.config_file = self.path / "config.yaml"
         self.model_file = self.path / "model.safetensors"
         self.images_file = self.path / "images.safetensors"
+        self.sampler_file = self.path / "sampler.safetensors"
         self.state_file = self.path / "state.safetensors"
         self.log_file = self.path / "log.jsonl"
         self.evaluation_file = self.path / "evaluation.json"
@@ -147,7 +150,20 @@ class Run:
                 f"{self}: holds a classifier, and this needs a VAE. Measure a classifier with: "
                 f"vaelab classify evaluate {self}"
             )
+        read_sampler(self.sampler_file, model, files.checksum(self.model_file))
         return model
+
+    def sampler_is_known(self) -> bool:
+        """Tell whether it was chosen what samples of these weights come from."""
+        if not self.sampler_file.exists():
+            return False
+        return bool(
+            files.read_meta(self.sampler_file).get("weights") == files.checksum(self.model_file)
+        )
+
+    def save_sampler(self, model: Vae, about: Mapping[str, Any]) -> None:
+        """Write what samples of the weights come from; ``about``: how that was found."""
+        write_sampler(self.sampler_file, model, files.checksum(self.model_file), about)
 
     def load_classifier(self, device: str | torch.device = "cpu") -> Classifier:
         """Return the trained classifier; as `load`, and raises `RunError` for a run of a VAE."""
