@@ -16,13 +16,13 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution, Independent, Laplace, Normal
-from torch.nn import functional
 from typing_extensions import override
 
 from vaelab.config import LikelihoodName
 from vaelab.errors import ConfigError
 from vaelab.models import _continuous_bernoulli
 from vaelab.models._continuous_bernoulli import ContinuousBernoulli
+from vaelab.models._logistic_mass import LOG_SCALE_FLOOR, parts_of, soft_floor
 from vaelab.models._logistic_mixture import LogisticMixture
 from vaelab.models.global_batch import global_mean
 from vaelab.models.posteriors import single
@@ -35,8 +35,6 @@ _MEAN_MARGIN = 1e-3
 # σ ≥ e^-6 = 0.0025 of a pixel range of 1, a little less than the 1/255 between two grey levels:
 # a finer scale would only chase the rounding of the images, with an unbounded density.
 LOG_SIGMA_FLOOR = -6.0
-# s ≥ e^-7 of a range of 2, an eighth of a level: as in PixelCNN++, here a soft bound
-_LOG_SCALE_FLOOR = -7.0
 _SIGMA = 0.1  # where nothing is said
 _LEAST_DEVIATION = 1 / 255  # that a scale starts with
 _FORGETS = 0.01  # share of the batch at hand in a scale that is kept
@@ -257,7 +255,7 @@ class ScalarGaussianLikelihood(Likelihood):
         self.raw_log_sigma = nn.Parameter(torch.full((1, 1, 1), _raw_log_sigma(sigma or _SIGMA)))
 
     def _distribution(self, raw: Tensor) -> Distribution:
-        return ImageNormal(raw, _soft_floor(self.raw_log_sigma, LOG_SIGMA_FLOOR))
+        return ImageNormal(raw, soft_floor(self.raw_log_sigma, LOG_SIGMA_FLOOR))
 
     @override
     def _start(self, mean: Tensor, deviation: float | None) -> Tensor:
@@ -282,7 +280,7 @@ class PixelGaussianLikelihood(Likelihood):
 
     def _distribution(self, raw: Tensor) -> Distribution:
         loc, raw_log_sigma = raw.chunk(2, -3)
-        return ImageNormal(loc, _soft_floor(raw_log_sigma + self.zero, LOG_SIGMA_FLOOR))
+        return ImageNormal(loc, soft_floor(raw_log_sigma + self.zero, LOG_SIGMA_FLOOR))
 
     @override
     def _start(self, mean: Tensor, deviation: float | None) -> Tensor:
@@ -311,17 +309,12 @@ class LogisticMixtureLikelihood(Likelihood):
 
     def __init__(self, shape: Shape, sigma: float | None, mixtures: int) -> None:
         super().__init__(shape)
-        channels = shape[0]
         self.mixtures = mixtures
-        self.parts = [1, channels, channels, channels * (channels - 1) // 2]
-        self.channels = mixtures * sum(self.parts)
+        self.channels = mixtures * sum(parts_of(shape[0]))
         self.zero = _log_logistic(sigma or _SIGMA)
 
     def _distribution(self, raw: Tensor) -> LogisticMixture:
-        grouped = torch.unflatten(raw, -3, (self.mixtures, sum(self.parts)))
-        logits, loc, log_scale, coefficients = torch.split(grouped, self.parts, -3)
-        log_scale = _soft_floor(log_scale + self.zero, _LOG_SCALE_FLOOR)
-        return LogisticMixture(logits.squeeze(-3), loc, log_scale, coefficients.tanh())
+        return LogisticMixture(raw, self.shape[0], self.mixtures, self.zero)
 
     @override
     def _start(self, mean: Tensor, deviation: float | None) -> Tensor:
@@ -330,13 +323,13 @@ class LogisticMixtureLikelihood(Likelihood):
         if deviation is not None:  # half of the variance is between the components
             reach = deviation * math.sqrt(6 * (self.mixtures - 1) / (self.mixtures + 1))
             half = deviation * math.sqrt(0.5 if self.mixtures > 1 else 1.0)
-            above = _inverse_floor(_log_logistic(half), _LOG_SCALE_FLOOR) - self.zero
+            above = _inverse_floor(_log_logistic(half), LOG_SCALE_FLOOR) - self.zero
         spread = torch.linspace(-reach, reach, self.mixtures, device=mean.device)
         if self.mixtures == 1:
             spread = torch.zeros_like(spread)
 
         def start(center: Tensor) -> Tensor:
-            raw = mean.new_zeros(self.mixtures, sum(self.parts), pixels)
+            raw = mean.new_zeros(self.mixtures, sum(parts_of(channels)), pixels)
             raw[:, 1 : 1 + channels] = center + spread[:, None, None]
             raw[:, 1 + channels : 1 + 2 * channels] = above
             return raw.flatten(0, 1)
@@ -344,7 +337,7 @@ class LogisticMixtureLikelihood(Likelihood):
         def image_mean(center: Tensor) -> Tensor:
             return self._distribution(start(center)[..., None]).mean[..., 0]
 
-        farthest = 2 + 8 * math.exp(max(self.zero + above, _LOG_SCALE_FLOOR))
+        farthest = 2 + 8 * math.exp(max(self.zero + above, LOG_SCALE_FLOOR))
         found = start(_solve(image_mean, mean.reshape(channels, pixels), farthest))
         return found.view(self.channels, *mean.shape[1:])
 
@@ -378,13 +371,8 @@ def build_likelihood(
     return builders[name]()
 
 
-def _soft_floor(value: Tensor, floor: float) -> Tensor:
-    """Bound ``value`` smoothly from below: the identity far above, ``floor`` far below."""
-    return floor + functional.softplus(value - floor)
-
-
 def _inverse_floor(value: float, floor: float) -> float:
-    """Return what `_soft_floor` maps to ``value``, which lies above the floor."""
+    """Return what `soft_floor` maps to ``value``, which lies above the floor."""
     return floor + math.log(math.expm1(value - floor))
 
 
