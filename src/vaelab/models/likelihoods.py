@@ -3,7 +3,8 @@ r"""Likelihoods p(x|z) of images: what the decoder's raw output ``(..., channels
 Each returns a distribution with event shape ``(C, H, W)``, so that ``log_prob`` is in nats per
 image, computed in float32 at least. Its ``mean`` is the image to show. The measure matters when
 figures are compared: a ``density`` may be positive, a mass (``binary``, ``8-bit``) may not, and
-none of the three compares with another.
+none of the three compares with another. A density also has ``log_mass``, of the 8-bit levels of
+the image, by which it compares with a mass (see `vaelab.models.masses`).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from vaelab.models._continuous_bernoulli import ContinuousBernoulli
 from vaelab.models._logistic_mass import LOG_SCALE_FLOOR, parts_of, soft_floor
 from vaelab.models._logistic_mixture import LogisticMixture
 from vaelab.models.global_batch import global_mean
+from vaelab.models.masses import exponential_mass, laplace_mass, normal_mass
 from vaelab.models.posteriors import single
 
 Measure = Literal["binary", "density", "8-bit"]
@@ -104,11 +106,22 @@ class BernoulliLikelihood(Likelihood):
         return torch.logit(mean, eps=_MEAN_MARGIN)
 
 
+class ImageContinuousBernoulli(Independent[ContinuousBernoulli]):
+    """Continuous Bernoulli on images."""
+
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__(ContinuousBernoulli(logits), 3, validate_args=False)
+
+    def log_mass(self, value: Tensor) -> Tensor:
+        """Return the log mass of the levels of images ``(..., C, H, W)``, in nats, ``(...)``."""
+        return _over_image(exponential_mass(value, self.base_dist.logits), value)
+
+
 class ContinuousBernoulliLikelihood(Likelihood):
     """A density of grey values on [0, 1] (Loaiza-Ganem and Cunningham, 2019)."""
 
     def _distribution(self, raw: Tensor) -> Distribution:
-        return Independent(ContinuousBernoulli(raw), 3, validate_args=False)
+        return ImageContinuousBernoulli(raw)
 
     @override
     def _start(self, mean: Tensor, deviation: float | None) -> Tensor:
@@ -183,6 +196,10 @@ class ImageNormal(Independent[Normal]):
         log_det = repeats * log_scale.flatten(-3).sum(-1)
         return -0.5 * errors - log_det - 0.5 * pixels * math.log(2 * math.pi)
 
+    def log_mass(self, value: Tensor) -> Tensor:
+        """Return the log mass of the levels of images ``(..., C, H, W)``, in nats, ``(...)``."""
+        return _over_image(normal_mass(value, self.loc, self.log_scale), value)
+
 
 class ImageLaplace(Independent[Laplace]):
     """Laplace(loc, scale) on images with one ``log_scale``; as `ImageNormal` otherwise."""
@@ -201,6 +218,10 @@ class ImageLaplace(Independent[Laplace]):
         return -errors * torch.exp(-log_scale) - self._event_shape.numel() * (
             math.log(2) + log_scale
         )
+
+    def log_mass(self, value: Tensor) -> Tensor:
+        """Return the log mass of the levels of images ``(..., C, H, W)``, in nats, ``(...)``."""
+        return _over_image(laplace_mass(value, self.loc, self.log_scale), value)
 
 
 class OneScale(Likelihood):
@@ -369,6 +390,11 @@ def build_likelihood(
     if name not in builders:
         raise ConfigError(f"likelihood {name!r} is unknown; known: {', '.join(builders)}.")
     return builders[name]()
+
+
+def _over_image(log_mass: Tensor, like: Tensor) -> Tensor:
+    """Return the sum over channels and pixels, in the precision and on the device of images."""
+    return log_mass.flatten(-3).sum(-1).to(like)
 
 
 def _inverse_floor(value: float, floor: float) -> float:
