@@ -18,11 +18,16 @@ from vaelab.data.images import ImageSet
 from vaelab.data.summary import Pixels
 from vaelab.errors import ConfigError
 from vaelab.evaluation.evaluate import evaluate
+from vaelab.evaluation.record import verdict
 from vaelab.models.build import build_vae
 from vaelab.models.likelihoods import build_likelihood
 from vaelab.models.masses import bits_per_dim, exponential_mass, laplace_mass, normal_mass
 from vaelab.models.vae import Vae
-from vaelab.objectives.objective import rate_distortion
+from vaelab.objectives.objective import Objective, rate_distortion
+from vaelab.objectives.schedules import constant
+from vaelab.objectives.terms import Distortion, Rate
+from vaelab.report.words import figure_rows, preliminary
+from vaelab.training.validation import validate
 
 LEVELS = torch.arange(256, dtype=torch.double) / 255
 DENSITIES: tuple[LikelihoodName, ...] = (
@@ -200,6 +205,26 @@ def test_a_bernoulli_likelihood_of_greys_has_no_bits_and_says_why() -> None:
     assert "bits_per_dim" not in rate_distortion(model(as_batch(images)))
     with pytest.raises(ConfigError, match="not defined: a Bernoulli likelihood of grey levels"):
         model.bits_per_dim(images)
+
+
+def test_verdict_and_page_say_bits_beside_the_elbo() -> None:
+    result = evaluate(vae("laplace"), ImageSet(pixels(30)), samples=3)
+    bits = result.figures["bits_per_dim"]
+    assert verdict(result).endswith(f"(30 images, 95 % interval), ≤ {bits.number[2:]} {bits.unit}.")
+    assert "bits" not in verdict(evaluate(binary_model("none"), ImageSet(pixels(30)), samples=3))
+    entry = {"epoch": 3, "validation/elbo": -51.04, "validation/bits_per_dim": 4.56789}
+    said = "Validation ELBO after epoch 3: −51.0 nats per image, ≤ 4.568 bits per dimension."
+    assert preliminary([entry]).endswith(said)
+    labels = [row["label"] for row in figure_rows(result)]
+    assert labels.index("Bits per dimension") == labels.index("ELBO") + 1
+
+
+def test_validation_logs_bits() -> None:
+    model, images = vae("laplace", blind=True), pixels(6)
+    objective = Objective({"distortion": Distortion(), "rate": Rate(constant(1.0))})
+    figures = validate(model, objective, iter([as_batch(images)]), 0).figures
+    known = evaluate(model, ImageSet(images), samples=1).figures["bits_per_dim"]
+    assert figures["bits_per_dim"] == pytest.approx(known.value, rel=1e-5)
 
 
 def test_numbers_that_are_no_levels_have_no_bits() -> None:

@@ -78,14 +78,16 @@ class LogisticMixture(Distribution):
         channel, but for the rounding to levels; approximate for the others, near the edges only.
         """
         means: list[Tensor] = []
-        coefficients = self.coefficients
-        for channel, scale in enumerate(self.log_scale.exp().unbind(-3)):
-            loc = _shifted(self.loc, coefficients, channel, means)
+        raw = self.raw.contiguous()  # plane by plane: a third less time
+        planes = LogisticMixture(raw, self._event_shape[0], self.mixtures, self.zero)
+        coefficients = planes.coefficients
+        for channel, scale in enumerate(planes.log_scale.exp().unbind(-3)):
+            loc = _shifted(planes.loc, coefficients, channel, means)
             # E clip(X) = -1 + the integral of 1 - F over [-1, 1]
             upper = functional.softplus((loc + 1) / scale)
             lower = functional.softplus((loc - 1) / scale)
             means.append((scale * (upper - lower) - 1).clamp(-1, 1))
-        weight = self.logits.softmax(-3).unsqueeze(-3)
+        weight = planes.logits.softmax(-3).unsqueeze(-3)
         return 0.5 + 0.5 * (weight * torch.stack(means, -3)).sum(-4)
 
     @override
