@@ -216,7 +216,7 @@ class ModelConfig(Section):
         description="σ of `gaussian`; scale of `laplace`; start of others. auto: the scale that "
         "fits the errors of each batch best; the start is the deviation of the images",
     )
-    mixtures: Width = Field(5, description="components of `logistic-mixture`")
+    mixtures: Width = Field(3, description="components of `logistic-mixture`")
     standardize: bool = Field(
         False,
         description="the encoder sees pixels whitened over channels, and the decoder starts at the "

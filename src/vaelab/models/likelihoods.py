@@ -364,7 +364,7 @@ class LogisticMixtureLikelihood(Likelihood):
 
 
 def build_likelihood(
-    name: LikelihoodName, shape: Shape, *, sigma: float | None = 0.1, mixtures: int = 5
+    name: LikelihoodName, shape: Shape, *, sigma: float | None = 0.1, mixtures: int = 3
 ) -> Likelihood:
     """Return the likelihood called ``name`` for images of ``shape (C, H, W)``.
 
