@@ -217,7 +217,7 @@ class ModelConfig(Section):
         description="σ of `gaussian`; scale of `laplace`; start of others. auto: the scale that "
         "fits the errors of each batch best; the start is the deviation of the images",
     )
-    mixtures: Width = Field(5, description="components of `logistic-mixture`")
+    mixtures: Width = Field(3, description="components of `logistic-mixture`")
     output: Output = Field(
         "linear",
         description="what the decoder's output is to the mean of Gaussian likelihoods and "

@@ -142,6 +142,7 @@ def train(
     """Train a model: vaelab train beta-vae --data photos/ --size 64 --latent-dim 10."""
     from vaelab.api import configure, settings_to_config
     from vaelab.defaults import with_defaults
+    from vaelab.evaluation.figures import short_name
     from vaelab.training.run import Run
 
     flat = {
@@ -195,8 +196,7 @@ def train(
         if (value := result.get(f"validation/{key}")) is not None  # null where not finite
     }
     rows = [
-        (key, f"{value:.2%}" if key == "accuracy" else f"{value:.2f} nats per image")
-        for key, value in figures.items()
+        (short_name(key), _UNITS.get(key, _NATS).format(value)) for key, value in figures.items()
     ]
     following = (
         [] if "accuracy" in figures else [f"Next: vaelab evaluate {run}; vaelab report {run}"]
@@ -211,7 +211,9 @@ def train(
     )
 
 
-_FIGURES = ("distortion", "rate", "elbo", "accuracy")
+_FIGURES = ("distortion", "rate", "elbo", "bits_per_dim", "accuracy")
+_UNITS = {"accuracy": "{:.2%}", "bits_per_dim": "≤ {:.3f}"}
+_NATS = "{:.2f} nats per image"
 
 
 def trained(name: str, last: Mapping[str, Any], before: Mapping[str, Any] | None) -> str:

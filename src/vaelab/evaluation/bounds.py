@@ -96,7 +96,7 @@ def bound_figures(
 
 def binary_target(model: Vae, batch: Batch) -> Batch:
     """Draw binary targets where greys are the target: the bound is not linear in them."""
-    if model.likelihood.measure != "binary" or model.binarize != "none":
+    if not model.soft_targets:
         return batch
     drawn = noise.uniform(batch.images.shape, batch_dim=0, device=batch.images.device)
     return replace(batch, target=binarize(batch.images, "dynamic", drawn))

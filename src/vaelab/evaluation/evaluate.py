@@ -22,13 +22,17 @@ from vaelab.evaluation import latents
 from vaelab.evaluation.figures import Figure, mean, share
 from vaelab.evaluation.likelihood import (
     NATS,
+    bits_bound_figure,
+    bits_figure,
     bound_gaps,
+    describe_bits,
     describe_bound,
     describe_target,
     elbo_figures,
     given_labels,
     joint_figures,
     log_prob_figure,
+    no_bits,
 )
 from vaelab.evaluation.measure import Observed, Report, batches, observe, split_rate
 from vaelab.evaluation.record import Evaluation, origin
@@ -115,17 +119,12 @@ def evaluate(
     with evaluating(model), torch.no_grad(), single_precision():
         with seeded(seed, model.device):
             seen = observe(model, images, index, plan.draws, report)
+        if no_bits(model, images):
+            seen = replace(seen, log_mass=None)
         _check(seen)
         figures = _likelihood(model, seen, plan.draws, where)
         if seen.rate is not None:
-            with seeded(mix_seed(seed, _BOUND), model.device):
-                some = batches(model, images, index[plan.bound], model.rows // plan.samples)
-                gaps = bound_gaps(model, some, plan.samples, report)
-            elbo, over = seen.log_px - seen.rate, f"{describe_bound(model)} {where}"
-            figures["log_prob"] = log_prob_figure(elbo, gaps, plan.bound, plan.samples, over)
-            prior = _log_prior(model, images, index)
-            if prior is not None:
-                figures |= joint_figures(elbo, gaps, plan.bound, plan.samples, prior, over)
+            figures |= _bounds(model, images, seen, plan, seed, where, report)
             if model.transport is None:  # else every pair of images is a transport of its own
                 with seeded(mix_seed(seed, _MIX), model.device):
                     mixed = split_rate(model, images, index[plan.mixed])
@@ -136,6 +135,8 @@ def evaluate(
     notes = (*lacking, *notes)
     if point:
         notes = (POINT, *notes)
+    elif said := no_bits(model, images):
+        notes = (*notes, said)
     return Evaluation(
         kept, _latent(seen), notes, len(index), held_out, seed, what, trained_on=seen_before
     )
@@ -193,15 +194,51 @@ def _where(n: int, of: int, origin: str, seed: int) -> str:
 
 
 def _likelihood(model: Vae, seen: Observed, draws: int, where: str) -> dict[str, Figure]:
-    measure = model.likelihood.measure
     if seen.rate is None:
         how = "Decoded at the point z."
     else:
         count = "1 draw" if draws == 1 else f"{draws} draws"
         rate = "in closed form" if seen.closed else "from the same draws"
         how = f"{count} of z for each image, rate {rate}."
-    protocol = f"{describe_target(measure, model.binarize)} {how} {where}"
-    return elbo_figures(seen.log_px, seen.rate, measure, math.prod(model.shape), protocol)
+    target = describe_target(model.likelihood.measure, model.binarize)
+    figures = elbo_figures(seen.log_px, seen.rate, f"{target} {how} {where}")
+    if seen.rate is None or seen.log_mass is None:
+        return figures
+    protocol = f"{describe_bits(model)} {how} {where}"
+    bits = bits_figure(seen.log_mass - seen.rate, math.prod(model.shape), protocol)
+    return {"elbo": figures["elbo"], "bits_per_dim": bits, **figures}
+
+
+def _bounds(
+    model: Vae,
+    images: ImageSet,
+    seen: Observed,
+    plan: _Plan,
+    seed: int,
+    where: str,
+    report: Report,
+) -> dict[str, Figure]:
+    """Return importance-weighted bounds of log p(x), of log p(x, y), and in bits per dimension."""
+    assert seen.rate is not None
+    index, some, samples = plan.index, plan.bound, plan.samples
+    with seeded(mix_seed(seed, _BOUND), model.device):
+        few = batches(model, images, index[some], model.rows // samples)
+        gaps, of_masses = bound_gaps(model, few, samples, report)
+    elbo, over = seen.log_px - seen.rate, f"{describe_bound(model)} {where}"
+    figures = {"log_prob": log_prob_figure(elbo, gaps, some, samples, over)}
+    if seen.log_mass is not None:
+        figures["bits_per_dim_iwae"] = bits_bound_figure(
+            seen.log_mass - seen.rate,
+            of_masses,
+            some,
+            samples,
+            math.prod(model.shape),
+            f"{describe_bits(model)} {where}",
+        )
+    prior = _log_prior(model, images, index)
+    if prior is not None:
+        figures |= joint_figures(elbo, gaps, some, samples, prior, over)
+    return figures
 
 
 def _log_prior(model: Vae, images: ImageSet, index: Tensor) -> Tensor | None:

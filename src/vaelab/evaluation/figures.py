@@ -29,6 +29,11 @@ _FIGURES = {
     "distortion": ("distortion", "Distortion", -1),
     "rate": ("rate", "Rate", 0),
     "bits_per_dim": ("bits per dimension", "Bits per dimension", -1),
+    "bits_per_dim_iwae": (
+        "bits per dimension, IWAE",
+        "Bits per dimension, importance-weighted bound",
+        -1,
+    ),
     "mutual_information": ("mutual information", "Mutual information of image and code", 0),
     "marginal_kl": ("marginal KL, at most", "Aggregate posterior from prior (KL), at most", -1),
     "active_units": ("active units", "Active latent dimensions", 0),
@@ -90,6 +95,7 @@ _CONDITIONAL = {
     "elbo": "ELBO of x given its labels",
     "log_prob": "log p(x | labels given), importance-weighted bound",
     "bits_per_dim": "Bits per dimension, of x given its labels",
+    "bits_per_dim_iwae": "Bits per dimension, of x given labels, importance-weighted bound",
 }
 
 _OF_CLASS = {"precision": ("precision", "Precision"), "recall": ("recall", "Recall")}

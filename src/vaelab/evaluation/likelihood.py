@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
@@ -14,7 +13,8 @@ from vaelab.data.images import ImageSet
 from vaelab.evaluation.figures import Figure, draws_of, mean, mean_with_gap
 from vaelab.models import noise
 from vaelab.models.conditioning import LABEL
-from vaelab.models.vae import Vae
+from vaelab.models.masses import BITS, bits_per_dim
+from vaelab.models.vae import SOFT, Trace, Vae
 
 NATS = "nats per image"
 
@@ -30,7 +30,7 @@ TARGETS = {
     ("binary", "threshold"): "Binary likelihood; pixels are 1 above half of full intensity.",
     ("density", "none"): (
         "Density of pixel values scaled to [0, 1], without dequantisation: it may be positive, and "
-        "compares only with densities on the same scale."
+        "compares only with densities on the same scale; bits per dimension compare with all."
     ),
     ("8-bit", "none"): "Probability of the 8-bit pixel values.",
 }
@@ -46,46 +46,77 @@ def describe_target(measure: str, how: str) -> str:
 
 def describe_bound(model: Vae) -> str:
     """Return in a sentence what the importance-weighted bound of a model is over."""
-    measure = model.likelihood.measure
-    if measure == "binary" and model.binarize == "none":
+    if model.soft_targets:
         return (
             "The bound is not linear in x, so its targets were drawn, every pixel once with its "
             "grey value as probability; the encoder saw the grey image."
         )
-    return describe_target(measure, model.binarize)
+    return describe_target(model.likelihood.measure, model.binarize)
 
 
-def elbo_figures(
-    log_px: Tensor, rate: Tensor | None, measure: str, dimensions: int, protocol: str
-) -> dict[str, Figure]:
-    """Return distortion and, where there is a rate, ``rate``, ``elbo`` and ``bits_per_dim``.
-
-        ELBO = −distortion − rate,   bits per dimension = −ELBO / (dimensions · ln 2) [+ 8]
-
-    The 8 bits turn a density on [0, 1] into that on 256 levels, one unit of a level wide.
+def elbo_figures(log_px: Tensor, rate: Tensor | None, protocol: str) -> dict[str, Figure]:
+    """Return distortion and, where there is a rate, ``rate`` and ``elbo`` = −distortion − rate.
 
     Arguments:
         log_px: log p(x|z), mean over the draws of z, ``(N,)`` nats.
         rate: KL(q(z|x) ‖ p(z)), ``(N,)`` nats; None for a point posterior.
-        measure: what the likelihood is over: ``binary``, ``density`` or ``8-bit``.
-        dimensions: numbers in an image, C · H · W.
         protocol: how both were measured.
     """
     figures = {"distortion": mean(-log_px, NATS, protocol)}
     if rate is None:
         return figures
-    elbo = log_px - rate
-    bits = -elbo / (dimensions * math.log(2))
-    how = protocol + " Bits from the ELBO, hence an upper bound."
-    if measure == "density":
-        bits = bits + 8
-        how += " 8 bits added to turn a density on [0, 1] into one on the scale of 256 levels."
-    return {
-        "elbo": mean(elbo, NATS, protocol),
-        **figures,
-        "rate": mean(rate, NATS, protocol),
-        "bits_per_dim": mean(bits, "bits per dimension", how),
-    }
+    elbo = mean(log_px - rate, NATS, protocol)
+    return {"elbo": elbo, **figures, "rate": mean(rate, NATS, protocol)}
+
+
+def no_bits(model: Vae, images: ImageSet) -> str | None:
+    """Return why images have no bits per dimension under a model; None where they have."""
+    if model.soft_targets:
+        return f"{SOFT[0].upper()}{SOFT[1:]}"
+    if images.take(torch.arange(1)).is_floating_point():
+        return "Bits per dimension are not defined: these images are numbers, not 8-bit levels."
+    return None
+
+
+def describe_bits(model: Vae) -> str:
+    """Return in a sentence what bits per dimension of a model are of."""
+    if model.likelihood.measure == "binary":
+        return "Bits of the binary image, for each of its numbers."
+    how = "Bits of the 8-bit image, for each of its numbers"
+    if model.likelihood.is_mass:
+        return f"{how}."
+    return (
+        f"{how}: each level has the integral of the density over its bin, 1/255 wide, as its mass; "
+        "the lowest and the highest level have what lies beyond. Nothing is dequantised."
+    )
+
+
+def bits_figure(elbo: Tensor, dimensions: int, protocol: str) -> Figure:
+    """Return bits per dimension by the ELBO, an upper bound: −ELBO / (D ln 2).
+
+    Arguments:
+        elbo: E_q log P(x|z) − KL, P being the mass of the levels, ``(N,)`` nats.
+        dimensions: D, numbers in an image, C · H · W.
+        protocol: how it was measured.
+    """
+    how = f"{protocol} By the ELBO of these masses, hence an upper bound."
+    return _at_most(mean(bits_per_dim(elbo, dimensions), BITS, how))
+
+
+def bits_bound_figure(
+    elbo: Tensor, gaps: Tensor, index: Tensor, samples: int, dimensions: int, protocol: str
+) -> Figure:
+    """Return bits per dimension by the importance-weighted bound, a tighter upper bound.
+
+    Arguments: as of `log_prob_figure`, of the ELBO of masses; ``dimensions`` as of `bits_figure`.
+    """
+    bits, gain = bits_per_dim(elbo, dimensions), bits_per_dim(gaps, dimensions)
+    how = f"By the importance-weighted bound of log P(x) with {samples:,} draws of z. {protocol}"
+    return _at_most(mean_with_gap(bits, gain, index, BITS, how))
+
+
+def _at_most(figure: Figure) -> Figure:
+    return replace(figure, ends=(None, figure.value))
 
 
 def given_labels(
@@ -155,7 +186,7 @@ def joint_figures(
     }
 
 
-LIKELIHOODS = ("elbo", "log_prob", "bits_per_dim", "exact_log_prob")
+LIKELIHOODS = ("elbo", "log_prob", "bits_per_dim", "bits_per_dim_iwae", "exact_log_prob")
 """Figures of log p(x), or of log p(x|y) where a model is conditioned on labels."""
 
 
@@ -182,12 +213,13 @@ def log_prob_figure(
 def bound_gaps(
     model: Vae, batches: Iterable[Batch], samples: int, report: Callable[[int], None]
 ) -> Tensor:
-    """Return how far the importance-weighted bound lies above the ELBO, ``(n,)`` nats ≥ 0.
+    """Return how far the importance-weighted bound lies above the ELBO, ``(2, n)`` nats ≥ 0.
 
         log 1/K Σ_k w_k − 1/K Σ_k log w_k,   w_k = p(x|z_k) p(z_k) / q(z_k|x),  z_k ~ q(z|x)
 
-    Grey targets of a binary likelihood are binarised by chance, for the bound is not linear in
-    them; the encoder still sees the grey image.
+    The first row is of p(x|z), the second of the mass of the levels in its place: the same where
+    p(x|z) is a mass. Grey targets of a binary likelihood are binarised by chance, for the bound is
+    not linear in them; the encoder still sees the grey image.
 
     Arguments:
         model: in evaluation mode.
@@ -195,13 +227,18 @@ def bound_gaps(
         samples: K.
         report: told the number of codes decoded so far in every step.
     """
-    grey = model.likelihood.measure == "binary" and model.binarize == "none"
     gaps = []
     for batch in batches:
-        if grey:
+        if model.soft_targets:
             drawn = noise.uniform(batch.images.shape, batch_dim=0, device=batch.images.device)
             batch = replace(batch, target=binarize(batch.images, "dynamic", drawn))
-        elbo, bound = model.bounds(batch, samples)
+        elbo, bound = model.bounds(batch, samples, weights=_both)
         gaps.append((bound - elbo).clamp(min=0).cpu())  # below 0 by rounding alone
         report(len(batch) * samples)
-    return torch.cat(gaps)
+    return torch.cat(gaps, 1)
+
+
+def _both(trace: Trace) -> Tensor:
+    """Return log importance weights by p(x|z) and by masses of levels, ``(S, 2, B)``."""
+    log_w = trace.log_w
+    return torch.stack([log_w, log_w + trace.log_mass - trace.log_px], 1)

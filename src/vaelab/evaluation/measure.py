@@ -27,6 +27,7 @@ class Observed:
 
     Arguments:
         log_px: log p(x|z), mean over the draws of z, ``(N,)`` nats.
+        log_mass: the same of the mass of the levels; None where targets have none.
         rate: KL(q(z|x) ‖ p(z)), ``(N,)`` nats; None for a point posterior.
         closed: whether the rate is in closed form.
         kl: rate of each dimension, ``(N, D)`` nats; None where the posterior does not factorise.
@@ -36,6 +37,7 @@ class Observed:
     """
 
     log_px: Tensor
+    log_mass: Tensor | None
     rate: Tensor | None
     closed: bool
     kl: Tensor | None
@@ -75,6 +77,7 @@ def observe(model: Vae, images: ImageSet, index: Tensor, samples: int, report: R
         latent = trace.latents["z"]
         row = {
             "log_px": trace.log_px.mean(0),
+            **({"log_mass": trace.log_mass.mean(0)} if trace.measured else {}),
             "means": latent.posterior.mean,
             "codes": latent.value[0],
             **_rate(trace),
@@ -87,7 +90,8 @@ def observe(model: Vae, images: ImageSet, index: Tensor, samples: int, report: R
             parts.setdefault(name, []).append(values.cpu())
         report(len(batch) * (samples + 1))
     rows = {name: torch.cat(values) for name, values in parts.items()}
-    return Observed(rate=rows.pop("rate", None), kl=rows.pop("kl", None), closed=closed, **rows)
+    log_mass, rate, kl = (rows.pop(name, None) for name in ("log_mass", "rate", "kl"))
+    return Observed(log_mass=log_mass, rate=rate, kl=kl, closed=closed, **rows)
 
 
 def _rate(trace: Trace) -> dict[str, Tensor]:

@@ -129,7 +129,9 @@ def verdict(evaluation: Evaluation, options: Iterable[str] = (), steps: int | No
     start, images = subject(evaluation, label, figure.n)
     interval = "" if figure.interval is None else "95 % interval"
     inside = ", ".join(filter(None, (images, interval)))
-    sentence = f"{start} {figure}" + (f" ({inside})." if inside else ".")
+    sentence = f"{start} {figure}" + (f" ({inside})" if inside else "")
+    bits = figures.get("bits_per_dim")
+    sentence += f", {bits}." if bits is not None and name == "elbo" else "."
     return " ".join([sentence, *_warnings(evaluation, options, steps)])
 
 

@@ -11,8 +11,7 @@ from torch.distributions import Distribution, constraints
 from torch.nn import functional
 from typing_extensions import override
 
-_HALF_BIN = 1 / 255  # of pixel values scaled to [-1, 1]
-_TINY = 1e-30  # a bin narrower than this, in scales, has a mass that underflows
+from vaelab.models._logistic_mass import LOG_SCALE_FLOOR, LogMass, parts_of, soft_floor
 
 
 class LogisticMixture(Distribution):
@@ -28,37 +27,47 @@ class LogisticMixture(Distribution):
     256 masses sum to one. A value between levels counts as the nearest.
 
     Arguments:
-        logits: of the component, ``(..., K, H, W)``.
-        loc: m, ``(..., K, C, H, W)``.
-        log_scale: log s, of the shape of ``loc``.
-        coefficients: a, ``(..., K, C (C - 1) / 2, H, W)``, row by row: a₁₀, a₂₀, a₂₁, …
+        raw: of each of K components what `parts_of` lists, ``(..., K·parts, H, W)``.
+        channels: C.
+        mixtures: K.
+        zero: log s at a raw number of 0, far above its floor.
     """
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
 
-    def __init__(
-        self, logits: Tensor, loc: Tensor, log_scale: Tensor, coefficients: Tensor
-    ) -> None:
-        self.logits, self.loc, self.log_scale = logits, loc, log_scale
-        self.coefficients = coefficients
-        super().__init__(loc.shape[:-4], loc.shape[-3:], validate_args=False)
+    def __init__(self, raw: Tensor, channels: int, mixtures: int, zero: float) -> None:
+        self.raw, self.mixtures, self.zero = raw, mixtures, zero
+        super().__init__(raw.shape[:-3], torch.Size((channels, *raw.shape[-2:])), False)
+
+    @property
+    def logits(self) -> Tensor:
+        """Of the component, ``(..., K, H, W)``."""
+        return self._parts()[0].squeeze(-3)
+
+    @property
+    def loc(self) -> Tensor:
+        """m, ``(..., K, C, H, W)``."""
+        return self._parts()[1]
+
+    @property
+    def log_scale(self) -> Tensor:
+        """Log s, ``(..., K, C, H, W)``, above its floor."""
+        return soft_floor(self._parts()[2] + self.zero, LOG_SCALE_FLOOR)
+
+    @property
+    def coefficients(self) -> Tensor:
+        """a, ``(..., K, C (C − 1)/2, H, W)``, row by row: a₁₀, a₂₀, a₂₁, …"""
+        return self._parts()[3].tanh()
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return the log mass of images ``(..., C, H, W)``, in nats, shape ``(...)``."""
-        level = (255 * value).round().clamp(0, 255).unsqueeze(-4)
-        x = level / 127.5 - 1
-        centered = x - self._conditional_loc(x)
-        precision = torch.exp(-self.log_scale)
-        below = functional.logsigmoid((centered + _HALF_BIN) * precision)  # log F(upper edge)
-        above = functional.logsigmoid((_HALF_BIN - centered) * precision)  # log(1 - F(lower edge))
-        # F(u) - F(l) = F(u) (1 - F(l)) (1 - e^{l-u}) exactly: no cancellation in the tails
-        width = (2 * _HALF_BIN * precision).clamp_min(_TINY)
-        between = torch.log(-torch.expm1(-width))
-        # Products with masks, as torch.where costs several times as much
-        lowest, highest = (level == 0).to(x.dtype), (level == 255).to(x.dtype)
-        log_mass = below * (1 - highest) + above * (1 - lowest) + between * (1 - lowest - highest)
-        log_weight = torch.log_softmax(self.logits, -3)
-        return torch.logsumexp(log_weight + log_mass.sum(-3), -3).flatten(-2).sum(-1)
+        batch = torch.broadcast_shapes(self._batch_shape, value.shape[:-3])
+        raw = self.raw.expand(*batch, *self.raw.shape[-3:])
+        value = value.expand(*batch, *self._event_shape)
+        raw, value = (x.reshape(-1, *x.shape[-3:]) for x in (raw, value))
+        slope = torch.is_grad_enabled() and raw.requires_grad
+        log_p: Tensor = LogMass.apply(raw, value, self.mixtures, self.zero, slope)  # type: ignore[no-untyped-call]
+        return log_p.view(batch)
 
     @property
     def mean(self) -> Tensor:
@@ -69,13 +78,16 @@ class LogisticMixture(Distribution):
         channel, but for the rounding to levels; approximate for the others, near the edges only.
         """
         means: list[Tensor] = []
-        for channel, scale in enumerate(self.log_scale.exp().unbind(-3)):
-            loc = _shifted(self.loc, self.coefficients, channel, means)
+        raw = self.raw.contiguous()  # plane by plane: a third less time
+        planes = LogisticMixture(raw, self._event_shape[0], self.mixtures, self.zero)
+        coefficients = planes.coefficients
+        for channel, scale in enumerate(planes.log_scale.exp().unbind(-3)):
+            loc = _shifted(planes.loc, coefficients, channel, means)
             # E clip(X) = -1 + the integral of 1 - F over [-1, 1]
             upper = functional.softplus((loc + 1) / scale)
             lower = functional.softplus((loc - 1) / scale)
             means.append((scale * (upper - lower) - 1).clamp(-1, 1))
-        weight = self.logits.softmax(-3).unsqueeze(-3)
+        weight = planes.logits.softmax(-3).unsqueeze(-3)
         return 0.5 + 0.5 * (weight * torch.stack(means, -3)).sum(-4)
 
     @override
@@ -85,25 +97,26 @@ class LogisticMixture(Distribution):
             logits = self.logits.expand(*sample_shape, *self.logits.shape)
             gumbel = -torch.log(torch.empty_like(logits).exponential_())
             component = (logits + gumbel).argmax(-3, keepdim=True).unsqueeze(-4)
-            loc, log_scale, coefficients = (
-                _pick(part, component) for part in (self.loc, self.log_scale, self.coefficients)
-            )
+            chosen = LogisticMixture(self._of(component), self._event_shape[0], 1, self.zero)
+            coefficients = chosen.coefficients
             values: list[Tensor] = []
-            for channel, scale in enumerate(log_scale.exp().unbind(-3)):
+            for channel, scale in enumerate(chosen.log_scale.exp().unbind(-3)):
                 u = torch.rand_like(scale).clamp_min(torch.finfo(scale.dtype).tiny)
-                x = _shifted(loc, coefficients, channel, values) + scale * torch.logit(u)
+                x = _shifted(chosen.loc, coefficients, channel, values) + scale * torch.logit(u)
                 level = (127.5 * (x + 1)).round().clamp(0, 255)
                 values.append(level / 127.5 - 1)
             return (0.5 + 0.5 * torch.stack(values, -3)).squeeze(-4)
 
-    def _conditional_loc(self, x: Tensor) -> Tensor:
-        """Return μ of all channels at the image ``x (..., 1, C, H, W)``."""
-        if self._event_shape[0] == 1:
-            return self.loc
-        loc = self.loc.expand(torch.broadcast_shapes(self.loc.shape, x.shape))
-        earlier = x.unbind(-3)
-        shifted = [_shifted(loc, self.coefficients, c, earlier[:c]) for c in range(len(earlier))]
-        return torch.stack(shifted, -3)
+    def _parts(self) -> tuple[Tensor, ...]:
+        grouped = torch.unflatten(self.raw, -3, (self.mixtures, -1))
+        return torch.split(grouped, parts_of(self._event_shape[0]), -3)
+
+    def _of(self, component: Tensor) -> Tensor:
+        """Return the raw numbers ``(..., parts, H, W)`` of components ``(..., 1, 1, H, W)``."""
+        raw = torch.unflatten(self.raw, -3, (self.mixtures, -1))
+        batch = component.shape[:-4]
+        index = component.expand(*batch, 1, *raw.shape[-3:])
+        return raw.expand(*batch, *raw.shape[-4:]).gather(-4, index).squeeze(-4)
 
 
 def _shifted(loc: Tensor, coefficients: Tensor, channel: int, earlier: Sequence[Tensor]) -> Tensor:
@@ -113,10 +126,3 @@ def _shifted(loc: Tensor, coefficients: Tensor, channel: int, earlier: Sequence[
     for offset, x in enumerate(earlier):
         mean = mean + coefficients.select(-3, first + offset) * x
     return mean
-
-
-def _pick(part: Tensor, component: Tensor) -> Tensor:
-    """Take ``component (..., 1, 1, H, W)`` of ``part (..., K, n, H, W)``: ``(..., 1, n, H, W)``."""
-    batch = component.shape[:-4]
-    index = component.expand(*batch, 1, *part.shape[-3:])
-    return part.expand(*batch, *part.shape[-4:]).gather(-4, index)

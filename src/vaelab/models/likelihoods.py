@@ -3,7 +3,8 @@ r"""Likelihoods p(x|z) of images: what the decoder's raw output ``(..., channels
 Each returns a distribution with event shape ``(C, H, W)``, so that ``log_prob`` is in nats per
 image, computed in float32 at least. Its ``mean`` is the image to show. The measure matters when
 figures are compared: a ``density`` may be positive, a mass (``binary``, ``8-bit``) may not, and
-none of the three compares with another.
+none of the three compares with another. A density also has ``log_mass``, of the 8-bit levels of
+the image, by which it compares with a mass (see `vaelab.models.masses`).
 """
 
 from __future__ import annotations
@@ -16,15 +17,16 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 from torch.distributions import Bernoulli, Distribution, Independent, Laplace, Normal
-from torch.nn import functional
 from typing_extensions import override
 
 from vaelab.config import LikelihoodName, Output
 from vaelab.errors import ConfigError
 from vaelab.models import _continuous_bernoulli
 from vaelab.models._continuous_bernoulli import ContinuousBernoulli
+from vaelab.models._logistic_mass import LOG_SCALE_FLOOR, parts_of, soft_floor
 from vaelab.models._logistic_mixture import LogisticMixture
 from vaelab.models.global_batch import global_mean
+from vaelab.models.masses import exponential_mass, laplace_mass, normal_mass
 from vaelab.models.posteriors import single
 
 Measure = Literal["binary", "density", "8-bit"]
@@ -35,8 +37,6 @@ _MEAN_MARGIN = 1e-3
 # σ ≥ e^-6 = 0.0025 of a pixel range of 1, a little less than the 1/255 between two grey levels:
 # a finer scale would only chase the rounding of the images, with an unbounded density.
 LOG_SIGMA_FLOOR = -6.0
-# s ≥ e^-7 of a range of 2, an eighth of a level: as in PixelCNN++, here a soft bound
-_LOG_SCALE_FLOOR = -7.0
 _SIGMA = 0.1  # where nothing is said
 _LEAST_DEVIATION = 1 / 255  # that a scale starts with
 _FORGETS = 0.01  # share of the batch at hand in a scale that is kept
@@ -108,11 +108,22 @@ class BernoulliLikelihood(Likelihood):
         return torch.logit(mean, eps=_MEAN_MARGIN)
 
 
+class ImageContinuousBernoulli(Independent[ContinuousBernoulli]):
+    """Continuous Bernoulli on images."""
+
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__(ContinuousBernoulli(logits), 3, validate_args=False)
+
+    def log_mass(self, value: Tensor) -> Tensor:
+        """Return the log mass of the levels of images ``(..., C, H, W)``, in nats, ``(...)``."""
+        return _over_image(exponential_mass(value, self.base_dist.logits), value)
+
+
 class ContinuousBernoulliLikelihood(Likelihood):
     """A density of grey values on [0, 1] (Loaiza-Ganem and Cunningham, 2019)."""
 
     def _distribution(self, raw: Tensor) -> Distribution:
-        return Independent(ContinuousBernoulli(raw), 3, validate_args=False)
+        return ImageContinuousBernoulli(raw)
 
     @override
     def _start(self, mean: Tensor, deviation: float | None) -> Tensor:
@@ -187,6 +198,10 @@ class ImageNormal(Independent[Normal]):
         log_det = repeats * log_scale.flatten(-3).sum(-1)
         return -0.5 * errors - log_det - 0.5 * pixels * math.log(2 * math.pi)
 
+    def log_mass(self, value: Tensor) -> Tensor:
+        """Return the log mass of the levels of images ``(..., C, H, W)``, in nats, ``(...)``."""
+        return _over_image(normal_mass(value, self.loc, self.log_scale), value)
+
 
 class ImageLaplace(Independent[Laplace]):
     """Laplace(loc, scale) on images with one ``log_scale``; as `ImageNormal` otherwise."""
@@ -205,6 +220,10 @@ class ImageLaplace(Independent[Laplace]):
         return -errors * torch.exp(-log_scale) - self._event_shape.numel() * (
             math.log(2) + log_scale
         )
+
+    def log_mass(self, value: Tensor) -> Tensor:
+        """Return the log mass of the levels of images ``(..., C, H, W)``, in nats, ``(...)``."""
+        return _over_image(laplace_mass(value, self.loc, self.log_scale), value)
 
 
 class Located(Likelihood):
@@ -285,7 +304,7 @@ class ScalarGaussianLikelihood(Located):
         self.raw_log_sigma = nn.Parameter(torch.full((1, 1, 1), _raw_log_sigma(sigma or _SIGMA)))
 
     def _distribution(self, raw: Tensor) -> Distribution:
-        return ImageNormal(self.location(raw), _soft_floor(self.raw_log_sigma, LOG_SIGMA_FLOOR))
+        return ImageNormal(self.location(raw), soft_floor(self.raw_log_sigma, LOG_SIGMA_FLOOR))
 
     @override
     def _start(self, mean: Tensor, deviation: float | None) -> Tensor:
@@ -311,7 +330,7 @@ class PixelGaussianLikelihood(Located):
     def _distribution(self, raw: Tensor) -> Distribution:
         loc, raw_log_sigma = raw.chunk(2, -3)
         return ImageNormal(
-            self.location(loc), _soft_floor(raw_log_sigma + self.zero, LOG_SIGMA_FLOOR)
+            self.location(loc), soft_floor(raw_log_sigma + self.zero, LOG_SIGMA_FLOOR)
         )
 
     @override
@@ -338,17 +357,12 @@ class LogisticMixtureLikelihood(Likelihood):
 
     def __init__(self, shape: Shape, sigma: float | None, mixtures: int) -> None:
         super().__init__(shape)
-        channels = shape[0]
         self.mixtures = mixtures
-        self.parts = [1, channels, channels, channels * (channels - 1) // 2]
-        self.channels = mixtures * sum(self.parts)
+        self.channels = mixtures * sum(parts_of(shape[0]))
         self.zero = _log_logistic(sigma or _SIGMA)
 
     def _distribution(self, raw: Tensor) -> LogisticMixture:
-        grouped = torch.unflatten(raw, -3, (self.mixtures, sum(self.parts)))
-        logits, loc, log_scale, coefficients = torch.split(grouped, self.parts, -3)
-        log_scale = _soft_floor(log_scale + self.zero, _LOG_SCALE_FLOOR)
-        return LogisticMixture(logits.squeeze(-3), loc, log_scale, coefficients.tanh())
+        return LogisticMixture(raw, self.shape[0], self.mixtures, self.zero)
 
     @override
     def _start(self, mean: Tensor, deviation: float | None) -> Tensor:
@@ -357,13 +371,13 @@ class LogisticMixtureLikelihood(Likelihood):
         if deviation is not None:  # half of the variance is between the components
             reach = deviation * math.sqrt(6 * (self.mixtures - 1) / (self.mixtures + 1))
             half = deviation * math.sqrt(0.5 if self.mixtures > 1 else 1.0)
-            above = _inverse_floor(_log_logistic(half), _LOG_SCALE_FLOOR) - self.zero
+            above = _inverse_floor(_log_logistic(half), LOG_SCALE_FLOOR) - self.zero
         spread = torch.linspace(-reach, reach, self.mixtures, device=mean.device)
         if self.mixtures == 1:
             spread = torch.zeros_like(spread)
 
         def start(center: Tensor) -> Tensor:
-            raw = mean.new_zeros(self.mixtures, sum(self.parts), pixels)
+            raw = mean.new_zeros(self.mixtures, sum(parts_of(channels)), pixels)
             raw[:, 1 : 1 + channels] = center + spread[:, None, None]
             raw[:, 1 + channels : 1 + 2 * channels] = above
             return raw.flatten(0, 1)
@@ -371,7 +385,7 @@ class LogisticMixtureLikelihood(Likelihood):
         def image_mean(center: Tensor) -> Tensor:
             return self._distribution(start(center)[..., None]).mean[..., 0]
 
-        farthest = 2 + 8 * math.exp(max(self.zero + above, _LOG_SCALE_FLOOR))
+        farthest = 2 + 8 * math.exp(max(self.zero + above, LOG_SCALE_FLOOR))
         found = start(_solve(image_mean, mean.reshape(channels, pixels), farthest))
         return found.view(self.channels, *mean.shape[1:])
 
@@ -381,7 +395,7 @@ def build_likelihood(
     shape: Shape,
     *,
     sigma: float | None = 0.1,
-    mixtures: int = 5,
+    mixtures: int = 3,
     output: Output = "linear",
 ) -> Likelihood:
     """Return the likelihood called ``name`` for images of ``shape (C, H, W)``.
@@ -411,13 +425,13 @@ def build_likelihood(
     return builders[name]()
 
 
-def _soft_floor(value: Tensor, floor: float) -> Tensor:
-    """Bound ``value`` smoothly from below: the identity far above, ``floor`` far below."""
-    return floor + functional.softplus(value - floor)
+def _over_image(log_mass: Tensor, like: Tensor) -> Tensor:
+    """Return the sum over channels and pixels, in the precision and on the device of images."""
+    return log_mass.flatten(-3).sum(-1).to(like)
 
 
 def _inverse_floor(value: float, floor: float) -> float:
-    """Return what `_soft_floor` maps to ``value``, which lies above the floor."""
+    """Return what `soft_floor` maps to ``value``, which lies above the floor."""
     return floor + math.log(math.expm1(value - floor))
 
 

@@ -16,6 +16,7 @@ import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 from typing import Any, Literal, get_args
 
 import torch
@@ -32,6 +33,7 @@ from vaelab.models.handles import Handle, Subspace
 from vaelab.models.kl import analytic_kl, monte_carlo_kl
 from vaelab.models.labeler import Labeler
 from vaelab.models.likelihoods import Likelihood
+from vaelab.models.masses import DensityOnLevels, bits_per_dim
 from vaelab.models.mixture import LatentMixture
 from vaelab.models.model import Images, Model, as_tensor, seeded
 from vaelab.models.priors import GaussianMixture, Prior
@@ -42,6 +44,12 @@ Part = Literal["encoder", "decoder", "prior"]
 PARTS: tuple[Part, ...] = get_args(Part)
 MOST_FACTOR, MOST_IMAGES, MOST_SAMPLES = 100.0, 10_000_000, 1_000_000
 """Of temperature, guidance and strength; images of one call; draws of z for an image."""
+
+SOFT = (
+    "bits per dimension are not defined: a Bernoulli likelihood of grey levels is no probability "
+    "of 8-bit values. Train with data.binarize, or with a likelihood of levels "
+    "(model.likelihood=gaussian, laplace or logistic-mixture)."
+)
 
 
 class Conditional(nn.Module):
@@ -96,17 +104,34 @@ class Latent:
 
 @dataclass(frozen=True)
 class Trace:
-    """What one forward pass produced: terms of an objective read it, nothing writes it."""
+    """What one forward pass produced: terms of an objective read it, nothing writes it.
+
+    Arguments:
+        batch: what the pass was over.
+        latents: by name.
+        likelihood: p(x|z) at each sample, batch shape ``(S, B)``.
+        context: what the model is given of labels.
+        measured: whether figures are wanted that cost time and move no parameter: of a model in
+            evaluation mode whose targets have masses.
+    """
 
     batch: Batch
     latents: dict[str, Latent]
     likelihood: Distribution
     context: Tensor | None = None
+    measured: bool = False
 
     @cached_property
     def log_px(self) -> Tensor:
         """Return log p(x|z) of the target, ``(S, B)`` nats per image."""
         return self.likelihood.log_prob(self.batch.target)
+
+    @cached_property
+    def log_mass(self) -> Tensor:
+        """Return log P(x|z) of the levels of the target, ``(S, B)`` nats: see `models.masses`."""
+        if isinstance(self.likelihood, DensityOnLevels):
+            return self.likelihood.log_mass(self.batch.target)
+        return self.log_px
 
     @cached_property
     def rate(self) -> Tensor:
@@ -189,6 +214,14 @@ class Vae(Model):
     def classes(self) -> int:
         """How many classes the model can be told; 0 if none."""
         return 0 if self.conditioning is None else len(self.conditioning.class_names)
+
+    @property
+    def soft_targets(self) -> bool:
+        """Whether grey levels are targets of a Bernoulli likelihood, a mass of binary images.
+
+        They have no probability under the model, and so no bits per dimension.
+        """
+        return self.likelihood.measure == "binary" and self.binarize == "none"
 
     @property
     @override
@@ -301,7 +334,8 @@ class Vae(Model):
             likelihood = self.decoder(posterior.origin(value), self._tell("decoder", context))
         else:
             likelihood = self.decode(value, context)
-        return Trace(batch, latents, likelihood, context)
+        measured = not self.training and not self.soft_targets
+        return Trace(batch, latents, likelihood, context, measured)
 
     def marginal_prior(self) -> Distribution:
         """Return p(z), which for a prior that is told labels is E_y p(z|y), a mixture."""
@@ -592,16 +626,39 @@ class Vae(Model):
         It tightens with K = ``samples``. The bound is not linear in x, so greys are binarised by
         chance (seeded) where the likelihood is Bernoulli. Source: Burda et al., 2016.
         """
-        grey = self.likelihood.measure == "binary" and self.binarize == "none"
 
         def bound(batch: Batch, context: Tensor) -> Tensor:
             return self.bounds(batch, samples, context)[1]
 
-        how = "dynamic" if grey else self.binarize
+        how = "dynamic" if self.soft_targets else self.binarize
         return self._measure(bound, images, samples, seed, how, given)
 
+    def bits_per_dim(self, images: Images, samples: int = 1, seed: int = 0, **given: Any) -> Tensor:
+        """Return bits per dimension of 8-bit images by the ELBO, an upper bound, ``(N,)``.
+
+            −(E_q[log P(x|z)] − KL(q(z|x) ‖ p(z))) / (D ln 2),   D = C · H · W
+
+        P(x|z) is the mass of the 256 levels (`vaelab.models.masses`), by which densities compare
+        with masses; of a model of binarised images it is that of the binary image.
+
+        Raises:
+            ConfigError: the likelihood is a Bernoulli one of grey levels, which is no mass.
+        """
+        if self.soft_targets:
+            raise ConfigError(f"bits_per_dim: {SOFT}")
+
+        def bound(batch: Batch, context: Tensor) -> Tensor:
+            trace = self.trace(batch, context, samples)
+            return bits_per_dim((trace.log_mass - trace.rate).mean(0), math.prod(self.shape))
+
+        return self._measure(bound, images, samples, seed, self.binarize, given)
+
     def bounds(
-        self, batch: Batch, samples: int, context: Tensor | None = None
+        self,
+        batch: Batch,
+        samples: int,
+        context: Tensor | None = None,
+        weights: Callable[[Trace], Tensor] = attrgetter("log_w"),
     ) -> tuple[Tensor, Tensor]:
         """Return two bounds of log p of the targets from the same K draws of z, each ``(B,)`` nats.
 
@@ -609,14 +666,15 @@ class Vae(Model):
 
         The first estimates the ELBO, the second is the importance-weighted bound. Memory does not
         grow with K = ``samples``. Labels are those of the batch unless there is a ``context``.
+        Other ``weights`` are log w_k of a trace, ``(S, …, B)``, and give bounds ``(…, B)``.
         """
         context = self.context(batch) if context is None else context
         step = max(1, self.rows // len(batch))
-        elbo = batch.images.new_zeros(len(batch))
-        total = batch.images.new_full((len(batch),), -math.inf)
+        elbo = batch.images.new_zeros(())
+        total = batch.images.new_full((), -math.inf)
         for start in range(0, samples, step):
-            log_w = self.trace(batch, context, min(step, samples - start)).log_w
-            elbo += log_w.sum(0) / samples
+            log_w = weights(self.trace(batch, context, min(step, samples - start)))
+            elbo = elbo + log_w.sum(0) / samples
             total = torch.logaddexp(total, torch.logsumexp(log_w, 0))
         return elbo, total - math.log(samples)
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from vaelab.data.batches import Batch
+from vaelab.models.masses import bits_per_dim
 from vaelab.models.model import Model
 from vaelab.models.posteriors import Dirac
 from vaelab.models.vae import Trace, Vae
@@ -126,12 +127,19 @@ def labeler_player(model: Model) -> dict[str, Player]:
 
 @torch.no_grad()
 def rate_distortion(trace: Trace) -> dict[str, Tensor]:
-    """Return distortion, rate and ELBO of a trace, nats per image; of a point no rate."""
+    """Return distortion, rate and ELBO of a trace, nats per image; of a point no rate.
+
+    Of a trace that is measured also bits per dimension, an upper bound by the ELBO.
+    """
     distortion = -trace.log_px.mean()
     if any(is_point(latent.posterior) for latent in trace.latents.values()):
         return {"distortion": distortion}
     rate = trace.rate.mean()
-    return {"distortion": distortion, "rate": rate, "elbo": -distortion - rate}
+    figures = {"distortion": distortion, "rate": rate, "elbo": -distortion - rate}
+    if trace.measured:
+        dimensions = trace.batch.target[0].numel()
+        figures["bits_per_dim"] = bits_per_dim(trace.log_mass.mean() - rate, dimensions)
+    return figures
 
 
 def is_point(posterior: Distribution) -> bool:

@@ -34,7 +34,10 @@ from vaelab.training.progress import duration
 
 Progress = Callable[[int, int], None]
 
-LIKELY = ("elbo", "elbo_given", "elbo_joint", "log_prob", "log_prob_given", "log_prob_joint")
+LIKELY = (
+    "elbo", "elbo_given", "elbo_joint", "bits_per_dim", "bits_per_dim_given",
+    "log_prob", "log_prob_given", "log_prob_joint", "bits_per_dim_iwae", "bits_per_dim_iwae_given",
+)  # fmt: skip
 COLUMNS = (
     "distortion", "rate", "mse", "frechet", "frechet_floor", "kernel", "precision", "recall",
     "density", "coverage", "sharpness", "label_read", "recognized", "certainty", "recognized_back",

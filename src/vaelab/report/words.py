@@ -149,8 +149,11 @@ def preliminary(epochs: Sequence[Entry]) -> str:
     if value is None:
         return f"Not evaluated; the validation {label} after epoch {last['epoch']} is not finite."
     figure = f"{value:.1f}".replace("-", "−")
+    bits = last.get("validation/bits_per_dim")
+    also = "" if bits is None else f", ≤ {bits:.3f} bits per dimension"
     return (
-        f"Not evaluated. Validation {label} after epoch {last['epoch']}: {figure} nats per image."
+        f"Not evaluated. Validation {label} after epoch {last['epoch']}: {figure} nats per "
+        f"image{also}."
     )
 
 
@@ -279,6 +282,12 @@ def measured(evaluation: Evaluation | None, latents: Latents, model: Vae) -> lis
             lines.append(
                 "ELBO = −distortion − rate, in nats per image: summed over pixels and channels, "
                 "averaged over images. It is a lower bound of log p(x); higher is better."
+            )
+        if "bits_per_dim" in evaluation.figures:
+            lines.append(
+                "Bits per dimension are −log₂ P(x) over the numbers of an image, P being the mass "
+                "of its 8-bit levels: the one figure by which all likelihoods compare on the same "
+                "images. An upper bound, hence ≤; lower is better."
             )
     lines.append(
         "Reconstructions are decoded posterior means; every picture shows the mean of p(x|z), "
