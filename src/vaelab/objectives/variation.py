@@ -67,7 +67,8 @@ class Variation:
             if self.crop:
                 cut, place = self._cut(images)
                 by, size = by + size * place / (1 - cut), size / (1 - cut)
-            return warped(images, by, turn, size[:, 0], bend, self.edge)
+            moved = warped(images, by, turn, size[:, 0], bend, self.edge)
+            return moved.clamp(0, 1)  # beyond which interpolation goes by rounding
         if not self.shift:
             return images
         drawn = noise.uniform((len(images), 2), batch_dim=0, device=images.device)

@@ -26,39 +26,50 @@ from vaelab.objectives.variation import Variation
 FEWEST = 20
 """Validation images, and training images, that say anything."""
 
+RECOGNISED = 0.8
+"""Share of images, told from their mirror images, from which on these are other images."""
+
 _MOST, _PROBED, _MEASURED = 2_000, 1_000, 200  # images looked at
 _SIDE, _NUMBERS = 16, 768  # of a small image
 _BYTES, _CHUNK = 2**28, 64  # of pixels read, at most; images at a time
 _GAIN, _CHANGE = 2.0, 2.5  # standard errors: one gain is tried, and changes of many attributes
 _KEPT = 0.02  # of its variance that an attribute may change by
 _WIDTHS, _RIDGES = (0.3, 1.0), (1e-3, 1e-2, 1e-1)  # of the probe; width in median distances
+_RIDGE = 1e-2
 _FLOOR = 1e-6  # of the variance of a number in [0, 1]
 
 
 @dataclass(frozen=True)
 class Gain:
-    """By how much the mean log-likelihood of validation images rises, and its standard error."""
+    """What mirrored copies of training images bring.
+
+    Arguments:
+        nats: by how much the mean log-likelihood of validation images rises.
+        error: its standard error.
+        recognised: share of the validation images that can be told from their mirror images.
+    """
 
     nats: float
     error: float
+    recognised: float
 
     @property
-    def decided(self) -> bool:
-        """Whether it rises by more than chance."""
-        return self.nats > _GAIN * self.error
+    def is_there(self) -> bool:
+        """Whether the likelihood rises by more than chance, and mirror images look like images."""
+        return self.nats > _GAIN * self.error and self.recognised < RECOGNISED
 
 
 def flip_gain(train: ImageSet, held_out: ImageSet) -> Gain | None:
     """Return what mirrored copies of the training images bring to a linear VAE; None of few images.
 
-    The linear VAE is probabilistic PCA, whose likelihood is known in closed form:
+    The linear VAE is probabilistic PCA with a quarter as many latents as numbers, whose likelihood
+    is known in closed form (`log_likelihood`). Copies of any kind help where images are few, since
+    they smooth its covariance. So a probe that is fitted to images and mirror images (see
+    `predicted`) tells which is which of a validation image and its mirror image: 1/2 of them by
+    chance, where a distribution is that of its mirror images; nearly all, where it is not.
 
-        p(x) = N(μ, W Wᵀ + σ² I)
-
-    with a quarter as many latents as numbers. Images that have a mirror image in the distribution
-    gain by its being known; others lose, since the latents are spent on what there is not.
-
-    Source: Tipping and Bishop, Probabilistic principal component analysis, 1999.
+    Source: Tipping and Bishop, Probabilistic principal component analysis, 1999; Lin et al., Visual
+    chirality, 2020.
     """
     if min(len(train), len(held_out)) < FEWEST:
         return None
@@ -68,11 +79,32 @@ def flip_gain(train: ImageSet, held_out: ImageSet) -> Gain | None:
         return None
     both = torch.cat([known, known.flip(3)])
     gains = log_likelihood(both, new, latents) - log_likelihood(known, new, latents)
-    return Gain(float(gains.mean()), float(gains.std() / math.sqrt(len(gains))))
+    error = float(gains.std() / math.sqrt(len(gains)))
+    return Gain(float(gains.mean()), error, recognised(known[:_PROBED], new[:_PROBED]))
+
+
+def recognised(train: Tensor, images: Tensor) -> float:
+    """Return the share of images that a probe tells from their mirror images; ties count half.
+
+    Arguments:
+        train: that it is fitted to, ``(N, C, H, W)``.
+        images: ``(n, C, H, W)``.
+    """
+    x = torch.cat([train, train.flip(3)]).flatten(1)
+    side = torch.ones(len(x), 1, dtype=torch.double)
+    side[len(train) :] = -1
+    width, new = float(torch.cdist(x, x).median()), torch.cat([images, images.flip(3)]).flatten(1)
+    if width == 0:
+        return 0.5
+    found = predicted(x, side, new, min(_WIDTHS) * width, _RIDGE)[:, 0]
+    more = found[: len(images)] - found[len(images) :]
+    return float(torch.where(more.abs() < _FLOOR, 0.5, (more > 0).double()).mean())
 
 
 def log_likelihood(train: Tensor, images: Tensor, latents: int) -> Tensor:
-    """Return log p(x) of images under the PCA of others, ``(n,)`` nats.
+    """Return log p(x) of images under the probabilistic PCA of others, ``(n,)`` nats.
+
+        p(x) = N(μ, W Wᵀ + σ² I)
 
     Arguments:
         train: that it is fitted to, ``(N, C, H, W)``.
