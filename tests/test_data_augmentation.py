@@ -26,7 +26,7 @@ from vaelab.models.vae import Vae
 from vaelab.objectives.objective import Objective
 from vaelab.objectives.variation import Variation
 from vaelab.training.augment import variation_of, varied
-from vaelab.training.copies import changed, flip_gain, log_likelihood, predicted
+from vaelab.training.copies import Normal, changed, flip_gain, predicted
 from vaelab.training.loop import Trainer
 from vaelab.training.progress import Silent
 from vaelab.training.run import Run
@@ -309,16 +309,18 @@ def test_flips_gain_where_mirror_images_are_as_probable() -> None:
     assert flip_gain(symmetric.train, symmetric.validation.subset(torch.arange(19))) is None
 
 
-def test_the_likelihood_of_a_linear_vae_is_that_of_its_normal() -> None:
+def test_a_shrunk_normal_has_the_likelihood_of_its_equation() -> None:
     g = torch.Generator().manual_seed(0)
     x = torch.rand(50, 1, 2, 3, generator=g).double() * torch.arange(1, 7).view(1, 1, 2, 3) / 6
     new = torch.rand(9, 1, 2, 3, generator=g).double()
     flat = x.flatten(1)
-    variances, axes = torch.linalg.eigh(torch.cov(flat.T, correction=0))
-    variances[:4] = variances[:4].mean()
-    normal = MultivariateNormal(flat.mean(0), axes @ variances.diag() @ axes.T)
-    found = log_likelihood(x, new, 2)
-    torch.testing.assert_close(found, normal.log_prob(new.flatten(1)))
+    sample = torch.cov(flat.T, correction=0)
+    shrunk = 0.75 * sample + 0.25 * sample.trace() / 6 * torch.eye(6).double()
+    normal = MultivariateNormal(flat.mean(0), shrunk)
+    found = Normal(x)
+    torch.testing.assert_close(found.log_prob(new, 0.25), normal.log_prob(new.flatten(1)))
+    best = max(float(found.log_prob(new, 2.0**-k).mean()) for k in range(1, 16))
+    assert float(found.best(new).mean()) == best
 
 
 class Said(Silent):
@@ -337,7 +339,7 @@ def said(data: Splits, recipe: str = "vae", **settings: Any) -> str:
 
 def test_flips_are_offered_where_they_help() -> None:
     text = said(splits_of())
-    assert "Horizontal flips may help, as mirrored copies bring a linear VAE +" in text
+    assert "Horizontal flips may help, as mirrored copies raise the log-likelihood " in text
     assert "add --augment flip." in text
     assert "flips" not in said(splits_of(1))
     assert "flips" not in said(splits_of(), augment={"flip": False})

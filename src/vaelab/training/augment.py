@@ -138,7 +138,7 @@ def _decided(
 
 def _by(gain: Gain) -> str:
     return (
-        f"mirrored copies bring a linear VAE {gain.nats:+.1f} ± {2 * gain.error:.1f} nats per "
-        f"validation image, and a probe tells {gain.recognised:.0%} of these from their mirror "
-        "images (by chance 50 %)"
+        f"mirrored copies raise the log-likelihood of small validation images under a normal "
+        f"distribution by {gain.nats:.1f} ± {2 * gain.error:.1f} nats, and a probe tells "
+        f"{gain.recognised:.0%} of them from their mirror images (50% is chance)"
     )

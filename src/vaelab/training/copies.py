@@ -35,7 +35,7 @@ _BYTES, _CHUNK = 2**28, 64  # of pixels read, at most; images at a time
 _GAIN, _CHANGE = 2.0, 2.5  # standard errors: one gain is tried, and changes of many attributes
 _KEPT = 0.02  # of its variance that an attribute may change by
 _WIDTHS, _RIDGES = (0.3, 1.0), (1e-3, 1e-2, 1e-1)  # of the probe; width in median distances
-_RIDGE = 1e-2
+_RIDGE, _SHRINKS = 1e-2, tuple(2.0**-k for k in range(1, 16))
 _FLOOR = 1e-6  # of the variance of a number in [0, 1]
 
 
@@ -60,25 +60,21 @@ class Gain:
 
 
 def flip_gain(train: ImageSet, held_out: ImageSet) -> Gain | None:
-    """Return what mirrored copies of the training images bring to a linear VAE; None of few images.
+    """Return what mirrored copies of the training images bring to a normal distribution of images.
 
-    The linear VAE is probabilistic PCA with a quarter as many latents as numbers, whose likelihood
-    is known in closed form (`log_likelihood`). Copies of any kind help where images are few, since
-    they smooth its covariance. So a probe that is fitted to images and mirror images (see
-    `predicted`) tells which is which of a validation image and its mirror image: 1/2 of them by
-    chance, where a distribution is that of its mirror images; nearly all, where it is not.
+    Its covariance is shrunk as suits the validation images best, with copies and without. Copies of
+    any kind may help it where images are few. So a probe that is fitted to images and their mirror
+    images (see `predicted`) tells which is which of a validation image and its mirror image: half
+    of them by chance, where mirror images are as probable; nearly all, where they are none. None of
+    few images.
 
-    Source: Tipping and Bishop, Probabilistic principal component analysis, 1999; Lin et al., Visual
-    chirality, 2020.
+    Source: Lin et al., Visual chirality, 2020.
     """
     if min(len(train), len(held_out)) < FEWEST:
         return None
     known, new = (_small(images, _some(images, _MOST)) for images in (train, held_out))
-    latents = min(known[0].numel() // 4, len(known) // 2)
-    if latents == 0:
-        return None
     both = torch.cat([known, known.flip(3)])
-    gains = log_likelihood(both, new, latents) - log_likelihood(known, new, latents)
+    gains = Normal(both).best(new) - Normal(known).best(new)
     error = float(gains.std() / math.sqrt(len(gains)))
     return Gain(float(gains.mean()), error, recognised(known[:_PROBED], new[:_PROBED]))
 
@@ -101,29 +97,32 @@ def recognised(train: Tensor, images: Tensor) -> float:
     return float(torch.where(more.abs() < _FLOOR, 0.5, (more > 0).double()).mean())
 
 
-def log_likelihood(train: Tensor, images: Tensor, latents: int) -> Tensor:
-    """Return log p(x) of images under the probabilistic PCA of others, ``(n,)`` nats.
+class Normal:
+    """A normal distribution fitted to images ``(N, C, H, W)``, whose covariance S can be shrunk.
 
-        p(x) = N(μ, W Wᵀ + σ² I)
+        p(x) = N(μ, (1 − a) S + a (tr S / D) I),   D numbers of an image
 
-    Arguments:
-        train: that it is fitted to, ``(N, C, H, W)``.
-        images: ``(n, C, H, W)``.
-        latents: K, below the numbers D of an image.
+    Source: Ledoit and Wolf, A well-conditioned estimator for large-dimensional covariance matrices,
+    2004.
     """
-    known, new = train.flatten(1).double(), images.flatten(1).double()
-    mean, numbers = known.mean(0), known.shape[1]
-    centred = known - mean
-    variances, axes = torch.linalg.eigh(centred.T @ centred / len(known))  # ascending
-    noise = variances[: numbers - latents].mean().clamp(min=_FLOOR)
-    variances, axes = variances[numbers - latents :].clamp(min=float(noise)), axes[:, -latents:]
-    rest = new - mean
-    codes = rest @ axes
-    errors = (rest.square().sum(1) - codes.square().sum(1)) / noise
-    size = (codes.square() / variances).sum(1) + errors
-    scale = variances.log().sum() + (numbers - latents) * noise.log()
-    found: Tensor = -0.5 * (size + scale + numbers * math.log(2 * math.pi))
-    return found
+
+    def __init__(self, train: Tensor) -> None:
+        known = train.flatten(1).double()
+        self.mean = known.mean(0)
+        centred = known - self.mean
+        self.variances, self.axes = torch.linalg.eigh(centred.T @ centred / len(known))
+
+    def log_prob(self, images: Tensor, shrink: float) -> Tensor:
+        """Return log p(x) of images with a = ``shrink``, ``(n,)`` nats."""
+        along = (images.flatten(1).double() - self.mean) @ self.axes
+        variances = torch.lerp(self.variances, self.variances.mean(), shrink).clamp(min=_FLOOR)
+        each: Tensor = along.square() / variances + (2 * math.pi * variances).log()
+        return -0.5 * each.sum(1)
+
+    def best(self, images: Tensor) -> Tensor:
+        """Return log p(x) of images with the a under which they are most probable, ``(n,)``."""
+        found = [self.log_prob(images, shrink) for shrink in _SHRINKS]
+        return max(found, key=lambda each: float(each.mean()))
 
 
 def changed(
