@@ -309,6 +309,18 @@ def test_flips_gain_where_mirror_images_are_as_probable() -> None:
     assert flip_gain(symmetric.train, symmetric.validation.subset(torch.arange(19))) is None
 
 
+def test_colours_that_are_transparent_tell_nothing_of_mirror_images() -> None:
+    def hidden(count: int, seed: int) -> ImageSet:
+        alpha = torch.where(fields(count, seed) > 128, 255, 0)
+        ramp = torch.arange(0, 240, 20).expand(count, 3, 12, 12)
+        colours = torch.where(alpha > 0, 200, ramp)
+        return ImageSet(torch.cat([colours, alpha], 1).to(torch.uint8))
+
+    gain = flip_gain(hidden(100, 0), hidden(60, 1))
+    assert gain is not None
+    assert 0.3 < gain.recognised < 0.7
+
+
 def test_a_shrunk_normal_has_the_likelihood_of_its_equation() -> None:
     g = torch.Generator().manual_seed(0)
     x = torch.rand(50, 1, 2, 3, generator=g).double() * torch.arange(1, 7).view(1, 1, 2, 3) / 6

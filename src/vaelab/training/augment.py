@@ -111,7 +111,8 @@ def offer(
     augment: AugmentConfig, train: ImageSet, held_out: ImageSet, given: Sequence[str]
 ) -> list[str]:
     """Return the advice to flip few images, where nobody said anything of it and it would help."""
-    if "flip" in augment.model_fields_set or len(train) > SMALL:
+    known = "flip" in augment.model_fields_set or len(train) > SMALL
+    if known or train.shape[2] == 1:  # nothing to mirror in a column, such as a row of a table
         return []
     helps, why = _decided(augment, train, held_out, given)
     if not helps:

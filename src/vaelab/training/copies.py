@@ -18,6 +18,7 @@ from torch.nn.functional import interpolate, one_hot
 from vaelab.data.attributes import MEASURES, measure
 from vaelab.data.batches import epoch_order, fetch
 from vaelab.data.images import ImageSet
+from vaelab.data.warp import RGBA
 from vaelab.errors import counted
 from vaelab.models.conditioning import LABEL
 from vaelab.models.model import seeded
@@ -299,6 +300,8 @@ def _small(images: ImageSet, rows: Tensor, variation: Variation | None = None) -
 
 def _shrunk(images: Tensor) -> Tensor:
     channels, height, width = images.shape[1:]
+    if channels == RGBA:  # colours that nobody sees count for nothing
+        images = torch.cat([images[:, :-1] * images[:, -1:], images[:, -1:]], 1)
     side = max(1, min(_SIDE, math.isqrt(_NUMBERS // channels)))
     scale = min(1.0, side / max(height, width))
     size = (max(1, round(height * scale)), max(1, round(width * scale)))
