@@ -31,6 +31,10 @@ CASES: dict[str, dict[str, Any]] = {
     "vae": {"free_bits": 0.6, "likelihood": "gaussian-scalar"},
     "vae, fitted scale": {"likelihood": "gaussian", "standardize": True},
     "iwae, fitted scale": {"likelihood": "laplace", "samples": 3},
+    "vae, augmented": {
+        "likelihood": "gaussian", "augment": "flip,shift=0.3,crop,zoom,rotation", "epochs": 2,
+    },
+    "m2, augmented": {"augment": {"flip": True, "rotation": 20.0, "unchecked": True}},
     "vae, full posterior": {
         "posterior": "full", "prior": "mixture", "free_bits": 2.5, "samples": 2,
     },

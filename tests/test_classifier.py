@@ -18,7 +18,8 @@ from vaelab.data.warp import elastic, margin, shifted, warped
 from vaelab.errors import ConfigError, RunError
 from vaelab.models.classifier import build_classifier
 from vaelab.models.model import seeded
-from vaelab.objectives.classify import Classification, Variation, class_weights
+from vaelab.objectives.classify import Classification, class_weights
+from vaelab.objectives.variation import Variation
 from vaelab.training.calibration import FEWEST, described, fitted_temperature
 from vaelab.training.fit import train_config
 from vaelab.training.progress import Silent

@@ -16,6 +16,7 @@ from vaelab.config import (
     ModelConfig,
     RunConfig,
     TrainingConfig,
+    augmentations,
     merge,
     read_yaml,
 )
@@ -162,6 +163,8 @@ def settings_to_config(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Sort flat settings into sections: ``lr`` is ``training.lr``; unknown ones are options."""
     values: dict[str, Any] = {}
     for key, value in settings.items():
+        if key == "augment" and isinstance(value, str):
+            value = augmentations(value)
         homes = [name for name, keys in _SECTIONS.items() if key in keys]
         values = merge(values, {homes[0] if homes else "options": {key: value}})
     return values

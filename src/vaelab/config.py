@@ -246,6 +246,64 @@ class ModelConfig(Section):
         return data
 
 
+class AugmentConfig(Section):
+    """Data augmentation: how far chance varies each training image, anew in every step."""
+
+    flip: bool | Literal["auto"] = Field(
+        False,
+        description="mirror every other image left and right; auto: where validation images show "
+        "that it helps",
+    )
+    shift: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        0.0, description="share of the shorter side, at most, that an image is moved"
+    )
+    crop: Annotated[float, Field(ge=0, le=0.9)] = Field(
+        0.0, description="share of each side, at most, that is cut off; the rest fills the image"
+    )
+    zoom: Annotated[float, Field(ge=0, le=0.9)] = Field(
+        0.0, description="share of the size, at most, that an image grows or shrinks"
+    )
+    rotation: Annotated[float, Field(ge=0, le=180)] = Field(0.0, description="degrees at most")
+    jitter: Rate = Field(
+        0.0, description="share, at most, that brightness, contrast and saturation change"
+    )
+    hue: Annotated[float, Field(ge=0, le=180)] = Field(
+        0.0, description="degrees, at most, that colours turn about the greys"
+    )
+    unchecked: bool = Field(
+        False, description="also what changes a class or an attribute that the model learns"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, data: Any) -> Any:
+        return augmentations(data) if isinstance(data, str) else data
+
+
+USUAL: Mapping[str, Any] = {
+    "flip": True, "shift": 0.06, "crop": 0.2, "zoom": 0.1, "rotation": 10.0, "jitter": 0.2,
+    "hue": 10.0,
+}  # fmt: skip
+"""What an augmentation is that is named without a number."""
+
+
+def augmentations(text: str) -> dict[str, Any]:
+    """Return as keys of `AugmentConfig` what is named as ``flip,shift,rotation=20``.
+
+    Raises:
+        ConfigError: a name or a value that is none.
+    """
+    found: dict[str, Any] = {}
+    for part in filter(None, (each.strip() for each in text.split(","))):
+        name, _, value = part.partition("=")
+        if name not in USUAL:
+            close = difflib.get_close_matches(name, USUAL, 1, 0.6)
+            hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(USUAL)}."
+            raise ConfigError(f"augment: there is no augmentation {cut(name, 60)!r}; {hint}")
+        found |= assignment(part) if value else {name: USUAL[name]}
+    return found
+
+
 class TrainingConfig(Section):
     """How the objective is optimised."""
 
@@ -272,6 +330,9 @@ class TrainingConfig(Section):
     compile: bool = Field(False, description="torch.compile the model")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    augment: AugmentConfig = Field(
+        AugmentConfig(), description="data augmentation, such as flip,shift; see its keys"
+    )
     labelled: Count | None = Field(
         None, description="show the labels of so many training images, evenly over the classes"
     )

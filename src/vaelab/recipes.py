@@ -44,7 +44,7 @@ from vaelab.models.subspaces import SubspacePrior
 from vaelab.models.vae import Part, Vae
 from vaelab.objectives import terms
 from vaelab.objectives.adversarial import Adversarial, VaeGan
-from vaelab.objectives.classify import Classification, Variation, class_weights
+from vaelab.objectives.classify import Classification, class_weights
 from vaelab.objectives.critics import Independence, LabelCritic
 from vaelab.objectives.guided import Guided, Weights
 from vaelab.objectives.objective import Objective
@@ -53,6 +53,7 @@ from vaelab.objectives.schedules import Schedule, constant, linear
 from vaelab.objectives.semi import SemiSupervised, Stacked
 from vaelab.objectives.subspaced import Subspaced
 from vaelab.objectives.terms import Capacity, Distortion, ImportanceWeighted, Term
+from vaelab.objectives.variation import Variation
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class Setup:
         judge: gives a classifier that was trained on the real images.
         labelled: gives the training images that have a label, 8-bit, and their labels.
         images: gives the training images.
+        augment: varies images in training, as every batch is.
     """
 
     model: ModelConfig
@@ -78,6 +80,7 @@ class Setup:
     judge: Callable[[], Classifier] = lambda: _missing("a classifier of real images")
     labelled: Callable[[], tuple[Tensor, Tensor]] = lambda: _missing("labelled images")
     images: Callable[[], ImageSet] = lambda: _missing("the training images")
+    augment: Callable[[Tensor], Tensor] = lambda images: images
 
     def vae(self) -> Vae:
         """Return the model that the configuration describes, freshly initialised."""
@@ -489,7 +492,9 @@ def m1_m2(
 
 def _semi_supervised(setup: Setup, alpha: float, variation: Variation) -> SemiSupervised:
     known = float((setup.told.labels >= 0).float().mean()) if len(setup.told.labels) else 1.0
-    return SemiSupervised(alpha, setup.labelled, known, setup.steps, variation)
+    return SemiSupervised(
+        alpha, setup.labelled, known, setup.steps, variation, augment=setup.augment
+    )
 
 
 def _independent(

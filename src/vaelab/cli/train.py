@@ -117,6 +117,14 @@ def train(
     frames: Frames = None,
     group: Group = None,
     binarize: Annotated[str | None, typer.Option(help="none, dynamic or threshold.")] = None,
+    augment: Annotated[
+        str | None,
+        typer.Option(
+            help="Data augmentation: any of flip, shift, crop, zoom, rotation, jitter and hue, "
+            "such as flip,rotation=15; flip=auto where it helps.",
+            show_default="none",
+        ),
+    ] = None,
     skip_bad: SkipBadOrNot = None,
     config: Annotated[
         Path | None, typer.Option("-c", "--config", help="YAML file with any setting.")
@@ -164,6 +172,7 @@ def train(
         "frames": frames,
         "group": group,
         "binarize": binarize,
+        "augment": augment,
         "skip_bad": skip_bad,
     }
     values = settings_to_config({key: value for key, value in flat.items() if value is not None})
@@ -275,7 +284,7 @@ def _show(config: RunConfig, splits: Splits) -> None:
     count = {
         name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()
     }
-    values: dict[str, Any] = config.model_dump(mode="json")
+    values: dict[str, Any] = trainer.config.model_dump(mode="json")
     facts: dict[str, Any] = {
         "images": {
             "train": len(splits.train),

@@ -183,6 +183,12 @@ def with_labels(images: ImageSet) -> ImageSet:
     return images.subset((images.labels >= 0).nonzero().squeeze(1))
 
 
+def spread(images: ImageSet, most: int) -> ImageSet:
+    """Return up to ``most`` images, spread evenly over a set."""
+    count = min(len(images), most)
+    return images.subset(torch.arange(count) * len(images) // max(1, count))
+
+
 def with_few_labels(images: ImageSet, count: int, seed: int) -> ImageSet:
     """Return the set with the labels of ``count`` images, as evenly over the classes as can be.
 

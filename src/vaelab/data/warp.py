@@ -1,7 +1,8 @@
-"""Images moved, turned, zoomed and bent: the classical ways to make more of a few images.
+"""Images flipped, moved, turned, zoomed, bent and recoloured: classical data augmentation.
 
 Every function is pure: what is done to an image is an argument, so that a caller's seed decides it.
-Sizes are in pixels, angles in degrees. What comes from outside an image is 0.
+Sizes are in pixels, angles in degrees. What comes from outside an image is 0 or, with ``edge``, the
+nearest pixel of its edge, which is transparent in images of four channels (RGBA).
 """
 
 from __future__ import annotations
@@ -12,13 +13,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+RGBA = 4
+"""Channels of an image whose last channel is its opacity."""
 
-def shifted(images: Tensor, by: Tensor) -> Tensor:
+
+def flipped(images: Tensor, which: Tensor) -> Tensor:
+    """Mirror images ``(B, C, H, W)`` left and right where ``which``, bool ``(B,)``, is true."""
+    return torch.where(which[:, None, None, None], images.flip(3), images)
+
+
+def shifted(images: Tensor, by: Tensor, edge: bool = False) -> Tensor:
     """Move each image by whole pixels.
 
     Arguments:
         images: ``(B, C, H, W)``.
         by: rows down and columns to the right, int64 ``(B, 2)``.
+        edge: whether the edge of an image continues outside it.
     """
     height, width = images.shape[2:]
     rows = torch.arange(height, device=images.device) - by[:, :1]  # (B, H): where a row comes from
@@ -28,7 +38,14 @@ def shifted(images: Tensor, by: Tensor) -> Tensor:
     flat = rows.clamp(0, height - 1)[:, :, None] * width + columns.clamp(0, width - 1)[:, None]
     index = flat.flatten(1)[:, None].expand(-1, images.shape[1], -1)
     moved = images.flatten(2).gather(2, index).view_as(images)
-    return moved * inside[:, None]
+    if not edge:
+        return moved * inside[:, None]
+    return _with_alpha(moved, moved[:, -1:] * inside[:, None])
+
+
+def _with_alpha(images: Tensor, alpha: Tensor) -> Tensor:
+    """Return images with another opacity ``(B, 1, H, W)``; as they are where they have none."""
+    return torch.cat([images[:, :-1], alpha], 1) if images.shape[1] == RGBA else images
 
 
 def warped(
@@ -37,6 +54,7 @@ def warped(
     angle: Tensor,
     zoom: Tensor,
     bend: Tensor | None = None,
+    edge: bool = False,
 ) -> Tensor:
     """Move, turn, zoom and bend each image, in one interpolation (bilinear).
 
@@ -49,6 +67,7 @@ def warped(
         zoom: factor of size, ``(B,)``.
         bend: rows and columns away from where each pixel would have come from, ``(B, 2, H, W)``;
             see `elastic`.
+        edge: whether the edge of an image continues outside it.
     """
     height, width = images.shape[2:]
     turn = angle * (math.pi / 180)
@@ -62,7 +81,49 @@ def warped(
     where = torch.stack(
         [columns * (2 / width), rows * (2 / height)], 3
     )  # of [−1, 1], as torch has it
-    return functional.grid_sample(images, where, align_corners=False)
+    if not edge:
+        return functional.grid_sample(images, where, align_corners=False)
+    moved = functional.grid_sample(images, where, padding_mode="border", align_corners=False)
+    if images.shape[1] != RGBA:
+        return moved
+    return _with_alpha(moved, functional.grid_sample(images[:, -1:], where, align_corners=False))
+
+
+def recoloured(
+    images: Tensor, brightness: Tensor, contrast: Tensor, saturation: Tensor, hue: Tensor
+) -> Tensor:
+    """Change the colours of each image; they stay in [0, 1].
+
+        x' = b (m + c (g + s R(h) (x − g) − m)),   g the mean of a pixel's colours, m that of all g
+
+    R turns about the axis of the greys. Opacity stays as it is, and so does what is transparent.
+
+    Arguments:
+        images: in [0, 1], ``(B, 3, H, W)`` or RGBA ``(B, 4, H, W)``.
+        brightness: factor b, ``(B,)``.
+        contrast: factor c, ``(B,)``.
+        saturation: factor s, ``(B,)``.
+        hue: angle h, ``(B,)`` degrees.
+
+    Raises:
+        ValueError: images have other channels.
+    """
+    if images.shape[1] not in (3, RGBA):
+        raise ValueError(f"images of {images.shape[1]} channels have no colours")
+    x, alpha = images[:, :3], images[:, 3:]
+    b, c, s, turn = (
+        each[:, None, None, None]
+        for each in (brightness, contrast, saturation, hue * (math.pi / 180))
+    )
+    grey = x.mean(1, keepdim=True)
+    chroma = x - grey
+    across = (chroma.roll(1, 1) - chroma.roll(-1, 1)) / math.sqrt(3)  # turned by 90 degrees
+    new = grey + s * (turn.cos() * chroma + turn.sin() * across)
+    weight = (alpha > 0).to(x) if alpha.shape[1] else torch.ones_like(grey)
+    mean = (grey * weight).sum((2, 3), keepdim=True)
+    mean = mean / weight.sum((2, 3), keepdim=True).clamp(min=1)
+    new = (b * (mean + c * (new - mean))).clamp(0, 1)
+    return torch.cat([torch.where(weight > 0, new, x), alpha], 1)
 
 
 def elastic(noise: Tensor, width: float) -> Tensor:

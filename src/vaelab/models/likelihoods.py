@@ -162,6 +162,11 @@ class Fitted(nn.Module):
             self.log_scale.fill_(math.log(scale))
 
     @torch.no_grad()
+    def keep(self, error: Tensor) -> None:
+        """Keep the scale whose power is the mean error of a number to that power."""
+        self.log_scale.fill_(error.log().clamp(min=LOG_SIGMA_FLOOR * self.power) / self.power)
+
+    @torch.no_grad()
     def of(self, errors: Tensor) -> Tensor:
         """Return the log scale ``(1, 1, 1)`` that fits errors ``(…, B, C, H, W)``, and keep it."""
         size = errors.flatten(-3)
@@ -170,8 +175,7 @@ class Fitted(nn.Module):
         least = LOG_SIGMA_FLOOR * self.power
         self.seen += 1
         kept = (self.power * self.log_scale).exp()
-        kept = torch.lerp(kept, batch.to(kept), (1 / self.seen).clamp(min=_FORGETS))
-        self.log_scale.copy_(kept.log().clamp(min=least) / self.power)
+        self.keep(torch.lerp(kept, batch.to(kept), (1 / self.seen).clamp(min=_FORGETS)).squeeze())
         return (batch.log().clamp(min=least) / self.power).expand(1, 1, 1)
 
 

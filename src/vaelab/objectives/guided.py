@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from typing_extensions import override
 
 from vaelab.data.batches import Batch
 from vaelab.models import noise
 from vaelab.models.classifier import Classifier
+from vaelab.models.conditioning import LABEL
 from vaelab.models.global_batch import weighted_mean
 from vaelab.models.model import Model
 from vaelab.models.vae import Trace, Vae
@@ -89,6 +91,10 @@ class Guided(Objective):
             made = model.decode(drawn, trace.context).mean
             found["samples"] = weights.samples * self._read(made, labels)
         return found
+
+    @override
+    def given(self, model: Model) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((LABEL, *super().given(model))))
 
     def players(self, model: Model) -> dict[str, Player]:
         """Return as `Objective.players` does, once the classifier is found.

@@ -86,6 +86,11 @@ class Objective(nn.Module):
         figures = {"loss": total.detach(), **figures, **rate_distortion(trace)}
         return trace, Loss(total, figures)
 
+    def given(self, model: Model) -> tuple[str, ...]:
+        """Return the label and attributes that are learned from beside the images, by name."""
+        told = model.conditioning if isinstance(model, Vae) else None
+        return () if told is None else told.names
+
     def players(self, model: Model) -> dict[str, Player]:
         """Return who optimises what: the model, and its labeler if it has one."""
 

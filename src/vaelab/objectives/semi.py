@@ -14,9 +14,9 @@ from vaelab.models import noise
 from vaelab.models.model import Model
 from vaelab.models.stacked import StackedVae, with_codes_of
 from vaelab.models.vae import Vae
-from vaelab.objectives.classify import Variation
 from vaelab.objectives.objective import Loss, Objective, Player
 from vaelab.objectives.terms import Term
+from vaelab.objectives.variation import Variation
 
 SETTLES = 0.2
 """Share of the training in which a labeler learns from labels alone."""
@@ -48,6 +48,7 @@ class SemiSupervised(Objective):
         share: w.
         steps: of the whole training.
         variation: of the images that the labeler learns from.
+        augment: varies the labelled images, as every batch is.
     """
 
     def __init__(
@@ -57,8 +58,10 @@ class SemiSupervised(Objective):
         share: float,
         steps: int,
         variation: Variation,
+        augment: Callable[[Tensor], Tensor] = lambda images: images,
     ) -> None:
         super().__init__({})
+        self.augment = augment
         self.alpha, self.share, self.variation = alpha, share, variation
         self.starts = SETTLES * steps
         self._find = labelled
@@ -125,7 +128,7 @@ class SemiSupervised(Objective):
         images, labels = self._labelled
         drawn = noise.uniform((len(batch),), batch_dim=0, device=images.device)
         rows = (drawn * len(images)).long().clamp(max=len(images) - 1)
-        x = images[rows].float() / 255
+        x = self.augment(images[rows].float() / 255)
         uniform = noise.uniform(x.shape, batch_dim=0, device=x.device)
         target = binarize(x, model.binarize, uniform)
         seen = x if model.binarize == "none" else target

@@ -20,7 +20,7 @@ import torch
 from scipy.special import stdtrit
 
 from vaelab.data.batches import Batches
-from vaelab.data.images import ImageSet
+from vaelab.data.images import ImageSet, spread
 from vaelab.models.model import Model
 from vaelab.objectives.objective import Objective
 from vaelab.training.step import VALIDATION, mix_seed, with_target
@@ -53,7 +53,7 @@ def look(
     size = max(2, -(-count // _PIECES))
     if count % size == 1 and count > 1:  # one image has no covariance
         count -= 1
-    some = images.subset(torch.arange(count) * len(images) // max(1, count))
+    some = spread(images, count)
     assert model.config is not None
     how = model.config.data.binarize
     found: list[dict[str, float]] = []

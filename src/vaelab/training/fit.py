@@ -35,7 +35,7 @@ def train_config(config: RunConfig, splits: Splits, run: Run | None, progress: P
         trainer = Trainer(config, splits, progress, run)
         trainer.restore()
         if is_main():
-            run.write_config(config)
+            run.write_config(trainer.config)
             run.save_seen(Seen.of(splits, trainer.before), trainer.data)
         return trainer.fit()
 

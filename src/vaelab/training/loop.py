@@ -22,16 +22,18 @@ from torch import Tensor, nn
 from vaelab import files
 from vaelab.config import RunConfig, StartConfig, TrainingConfig, parse_config
 from vaelab.data.batches import Batch, Batches, resident, shard
-from vaelab.data.images import ImageSet, Splits, labelled, with_few_labels, with_labels
+from vaelab.data.images import ImageSet, Splits, labelled, spread, with_few_labels, with_labels
 from vaelab.data.summary import fingerprint, pixels_of
 from vaelab.errors import ConfigError, RunError, TrainingError, counted
 from vaelab.models.classifier import Classifier
 from vaelab.models.conditioning import Told
 from vaelab.models.model import Model, evaluating
+from vaelab.models.vae import Vae
 from vaelab.recipes import Setup, build, find_recipe
 from vaelab.training.allocator import keep_freed_memory
+from vaelab.training.augment import checked, offer, settled, variation_of, varied
 from vaelab.training.backend import Backend
-from vaelab.training.calibration import FEWEST, fitted_temperature
+from vaelab.training.calibration import FEWEST, SCALED, fit_scale, fitted_temperature
 from vaelab.training.checkpoint import (
     LOOKS,
     TAKEN,
@@ -114,8 +116,11 @@ class Trainer:
             judge=lambda: trained_judge(replace(splits, train=seen), seed=GUIDES).classifier,
             labelled=lambda: labelled(seen),
             images=lambda: self.images,
+            augment=lambda images: self.variation(images),
         )
         self.model, self.objective = build(config, setup)
+        config = self.config = self._augmented(seen)
+        self.variation = variation_of(config.training.augment, seen.shape)
         if len(seen) % training.batch_size == 1 and self._normalizes_batches():
             raise ConfigError(
                 f"training.batch_size: {training.batch_size} leaves a last batch of one image, "
@@ -152,6 +157,19 @@ class Trainer:
                 "classifier learns from no others; m2 and m1+m2 do."
             )
         return known
+
+    def _augmented(self, images: ImageSet) -> RunConfig:
+        """Return the configuration with data augmentation decided and checked; says what was."""
+        training, given = self.config.training, self.objective.given(self.model)
+        held_out = self.held_out if self.calibrates else images.subset(torch.arange(0))
+        augment, notes = settled(training.augment, images, held_out, given)
+        if self.run is None or not self.run.state_file.exists():
+            checked(augment, images, held_out, given)
+            if isinstance(self.model, Vae):
+                notes += offer(augment, images, held_out, given)
+        self.left_out = " ".join([self.left_out.strip(), *notes]).strip()
+        training = training.model_copy(update={"augment": augment})
+        return self.config.model_copy(update={"training": training})
 
     def _normalizes_batches(self) -> bool:
         """Tell whether a layer needs two images or more: a labeler's or critic's as well."""
@@ -249,12 +267,14 @@ class Trainer:
         )
         whole = training.optimizer == WHOLE_SET
         for batch in batches:
-            total = min(training.batch_size, count - position.batch * training.batch_size)
+            index = position.batch
+            total = min(training.batch_size, count - index * training.batch_size)
             position.batch += 1
             start, stop = shard(total, backend.rank, backend.world)
             parts = backend.world if total >= backend.world else 1  # that do not all do the same
             weight = (stop - start) * parts / (count if whole else total)
-            yield Part(batch, weight, (start, stop, total))
+            part = Part(batch, weight, (start, stop, total))
+            yield varied(part, self.variation, training.seed, position.step, index)
 
     def _step(self, parts: list[Part]) -> None:
         step = self.position.step
@@ -373,7 +393,10 @@ class Trainer:
         position, training = self.position, self.config.training
         with self.average.applied() if self.average else nullcontext():
             with self.backend.autocast():
-                result = validate(self.model, self.objective, self._held_out(), self.steps)
+                if self.variation.varies:
+                    fit_scale(self.model, self._unvaried(spread(self.images, SCALED)))
+                held_out = self._unvaried(self.held_out)
+                result = validate(self.model, self.objective, held_out, self.steps)
         loss = result.figures["loss"]
         position.sound = math.isfinite(loss)
         if position.sound and (position.best is None or loss < position.best):
@@ -415,7 +438,7 @@ class Trainer:
         kept = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         model.load_state_dict(self.weights())
         with evaluating(model):
-            found = [(model(batch.images), batch.labels) for batch in self._held_out()]
+            found = [(model(batch.images), batch.labels) for batch in self._unvaried(self.held_out)]
         logits = torch.cat([one for one, _ in found])
         labels = torch.cat([two for _, two in found if two is not None])
         model.load_state_dict(kept)
@@ -429,13 +452,13 @@ class Trainer:
             self.best["temperature"] = model.temperature.clone()
 
     @torch.no_grad()
-    def _held_out(self) -> Iterator[Batch]:
-        """Yield the validation images with the same noise every time."""
+    def _unvaried(self, images: ImageSet) -> Iterator[Batch]:
+        """Yield images as they are, with the same noise every time."""
         training = self.config.training
         with torch.random.fork_rng(enabled=self.backend.device.type != "mps"):
             torch.manual_seed(mix_seed(training.seed, VALIDATION))
             for batch in Batches(
-                self.held_out,
+                images,
                 training.batch_size,  # memory stays as in training
                 device=self.backend.device,
                 shuffle=False,

@@ -434,6 +434,8 @@ def check_same(trained: RunConfig, now: RunConfig, path: Path) -> None:
         free.add("data.range")
     if not now.data.signed:  # so was this
         free.add("data.signed")
+    if now.training.augment.flip == "auto":  # was decided then
+        free.add("training.augment.flip")
     for key in sorted((old.keys() | new.keys()) - free):
         if not key.startswith("versions.") and old.get(key) != new.get(key):
             raise RunError(

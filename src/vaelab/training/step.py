@@ -35,7 +35,7 @@ def mix_seed(*parts: int) -> int:
     return state >> 1
 
 
-VALIDATION, TARGET = 1 << 32, 1 << 33
+VALIDATION, TARGET, AUGMENT = 1 << 32, 1 << 33, 1 << 34
 """Parts of a seed that no step or player has."""
 
 
