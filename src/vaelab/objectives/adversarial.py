@@ -28,7 +28,7 @@ class VaeGan(Objective):
         encoder         β KL(q(z|x) ‖ p(z)) + D_l
         decoder         D_l + λ · fool(x̃, x_p)
         discriminator   judge(x; x̃, x_p) + r/2 · E ‖∇_x D(x)‖²
-        D_l = ½ E_q ‖f(x) − f(x̃)‖² + p · distortion,   f the discriminator's hidden features
+        D_l = ½ E_q ‖f(x) − f(x̃)‖² + p · distortion + terms,   f the discriminator's features
 
     x̃ decodes a draw from q(z|x), x_p a draw from the prior; fool and judge are means over both, so
     that real and generated images weigh alike. In the paper (algorithm 1) they are sums:
@@ -69,23 +69,27 @@ class VaeGan(Objective):
         """Return the encoder's loss, with the figures of rate and distortion."""
         assert isinstance(model, Vae)
         trace: Trace = model(batch)
-        alike = self._alike(trace)
+        alike, shares = self._alike(trace, step)
         total = alike + self.beta * trace.rate.mean()
-        figures = {"loss": total.detach(), "loss/features": alike.detach()}
-        return Loss(total, {**figures, **rate_distortion(trace)})
+        figures = {f"loss/{name}": share.detach() for name, share in shares.items()}
+        return Loss(total, {"loss": total.detach(), **figures, **rate_distortion(trace)})
 
-    def _alike(self, trace: Trace) -> Tensor:
-        """Return the cost of the reconstructions, nats per image: D_l."""
+    def _alike(self, trace: Trace, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the cost of the reconstructions, nats per image, D_l, and its parts by name."""
         made = trace.likelihood.mean.flatten(0, 1)
         with torch.no_grad():
             real = self.judge.features(trace.batch.images)
         distance = 0.5 * (self.judge.features(made) - real).square().sum(1).mean()
-        return distance - self.pixels * trace.log_px.mean()
+        shares = {"features": distance, **self.shares(trace, step)}
+        if self.pixels:
+            shares["pixels"] = -self.pixels * trace.log_px.mean()
+        return torch.stack(list(shares.values())).sum(), shares
 
     def _decoder(self, model: Vae, batch: Batch, step: int) -> Loss:
         trace: Trace = model(batch)
         fooled = fool_loss(self.judge(self._made(model, trace)), self.kind)
-        total = self._alike(trace) + self.weight * fooled
+        alike, _ = self._alike(trace, step)
+        total = alike + self.weight * fooled
         return Loss(total, {"loss": total.detach(), "loss/fool": fooled.detach()})
 
     def _judge(self, model: Vae, batch: Batch, step: int) -> Loss:

@@ -14,6 +14,7 @@ from vaelab.data.batches import Batch
 from vaelab.models.model import Model
 from vaelab.models.posteriors import Dirac
 from vaelab.models.vae import Trace, Vae
+from vaelab.objectives.perceptual import Compared
 from vaelab.objectives.terms import Term
 
 
@@ -79,11 +80,21 @@ class Objective(nn.Module):
         """Do as `forward`, and return the trace that the terms were of."""
         assert isinstance(model, Vae)
         trace = model(batch, self.samples)
-        shares = {name: term(trace, step).mean() for name, term in self.terms.items()}
+        shares = self.shares(trace, step)
         total = torch.stack(list(shares.values())).sum()
         figures = {f"loss/{name}": share.detach() for name, share in shares.items()}
         figures = {"loss": total.detach(), **figures, **rate_distortion(trace)}
         return trace, Loss(total, figures)
+
+    def shares(self, trace: Trace, step: int) -> dict[str, Tensor]:
+        """Return the share of each term in the loss, nats per image."""
+        return {name: term(trace, step).mean() for name, term in self.terms.items()}
+
+    def prepare(self, model: Model) -> None:
+        """Let terms find the networks that they compare images with."""
+        for term in self.terms.values():
+            if isinstance(term, Compared):
+                term.prepare(model.device)
 
     def players(self, model: Model) -> dict[str, Player]:
         """Return who optimises what: the model, and its labeler if it has one."""
