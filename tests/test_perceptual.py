@@ -84,7 +84,9 @@ def test_gradients_are_those_of_finite_differences(name: str) -> None:
         weight = spectrum / spectrum.max()
 
         def held(x: Tensor) -> Tensor:
-            return (weight * torch.fft.fft2(x - y, norm="ortho").abs().square()).mean()
+            error: Tensor = torch.fft.fft2(x - y, norm="ortho").abs()
+            paid: Tensor = (weight * error.square()).mean()
+            return paid
     else:
 
         def held(x: Tensor) -> Tensor:
@@ -206,7 +208,7 @@ def test_a_term_costs_w_times_half_the_numbers_times_the_log_distance() -> None:
 def test_every_recipe_that_compares_logs_each_term(
     recipe: str, tmp_path: Path, spots: Splits
 ) -> None:
-    weights = {"perceptual": 0.1, "focal_frequency": 0.2, "ms_ssim": 0.3}
+    weights: dict[str, Any] = {"perceptual": 0.1, "focal_frequency": 0.2, "ms_ssim": 0.3}
     vaelab.train(recipe, spots, tmp_path, **{**SMALL, "epochs": 1}, features=Two(), **weights)
     last = Run(tmp_path).read_log("epoch")[-1]
     terms = {"perceptual", "focal-frequency", "ms-ssim"}

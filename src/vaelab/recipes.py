@@ -437,8 +437,10 @@ def csvae(
 def vae_gan(
     setup: Setup,
     *,
-    gan: NonNegative = 20.0,
-    pixels: NonNegative = 0.0,
+    gan: NonNegative | Literal["adaptive"] = "adaptive",
+    pull: NonNegative = 0.2,
+    waits: Fraction = 0.1,
+    pixels: NonNegative = 1.0,
     beta: NonNegative = 1.0,
     adversarial: AdversarialLoss = "minimax",
     r1: NonNegative = 0.1,
@@ -447,12 +449,15 @@ def vae_gan(
     """VAE-GAN (Larsen et al., 2016): likeness is judged in the features of a discriminator.
 
     encoder: β KL + D_l; decoder: D_l + `gan` · fool(made); discriminator: real against made;
-    D_l = ½ E ‖f(x) − f(x̃)‖² + `pixels` · distortion
+    D_l = ½ E ‖f(x) − f(x̃)‖² + `pixels` · distortion; as published with `gan` 20 and `pixels` 0. An
+    adaptive `gan` lets the discriminator pull at the decoder's last layer by a share `pull` of what
+    D_l does (Esser et al., 2021), which rises from 0 in the first share `waits` of training
     """
     _needs_density(setup, "vae-gan")
     channels, height, width = setup.pixels.mean.shape
     judge = build_discriminator(setup.model.encoder, (channels, height, width), spectral)
-    return setup.vae(), VaeGan(judge, adversarial, gan, pixels, beta, r1)
+    weight = setup.warmup(pull, waits) if gan == "adaptive" else gan
+    return setup.vae(), VaeGan(judge, adversarial, weight, pixels, beta, r1)
 
 
 @recipe("aae", posterior="dirac")

@@ -17,9 +17,13 @@ from vaelab.models.discriminator import (
     gradient_penalty,
     judge_loss,
 )
+from vaelab.models.global_batch import global_sum
 from vaelab.models.model import Model
 from vaelab.models.vae import Trace, Vae
 from vaelab.objectives.objective import Loss, Objective, Player, rate_distortion
+from vaelab.objectives.schedules import Schedule
+
+_SOFT = 1e-8  # a norm of nats is no mean over pixels, which Esser et al. soften by 10⁻⁴
 
 
 class VaeGan(Objective):
@@ -43,10 +47,15 @@ class VaeGan(Objective):
     point and does not saturate (Goodfellow et al., 2014). The discriminator's gives generated
     images half the paper's weight, and has R1 added.
 
+    With an adaptive weight (Esser, Rombach and Ommer, 2021) λ is a constant of each step, by which
+    the discriminator pulls a times as hard as D_l at the decoder's last layer θ:
+
+        λ = a ‖∇_θ D_l‖ / ‖∇_θ fool‖
+
     Arguments:
         judge: the discriminator.
         kind: of the losses of decoder and discriminator.
-        weight: λ.
+        weight: λ, or a schedule of a.
         pixels: p, weight of the likelihood of pixels beside that of features.
         beta: β.
         r1: r.
@@ -56,7 +65,7 @@ class VaeGan(Objective):
         self,
         judge: Discriminator,
         kind: AdversarialLoss,
-        weight: float,
+        weight: float | Schedule,
         pixels: float,
         beta: float,
         r1: float,
@@ -89,8 +98,13 @@ class VaeGan(Objective):
         trace: Trace = model(batch)
         fooled = fool_loss(self.judge(self._made(model, trace)), self.kind)
         alike, _ = self._alike(trace, step)
-        total = alike + self.weight * fooled
-        return Loss(total, {"loss": total.detach(), "loss/fool": fooled.detach()})
+        if callable(self.weight):
+            weight = balance(alike, fooled, last_layer(model.decoder.network)) * self.weight(step)
+        else:
+            weight = torch.full_like(fooled, self.weight)
+        total = alike + weight * fooled
+        figures = {"loss": total.detach(), "loss/fool": fooled.detach(), "weight": weight}
+        return Loss(total, figures)
 
     def _judge(self, model: Vae, batch: Batch, step: int) -> Loss:
         with torch.no_grad():
@@ -122,6 +136,28 @@ class VaeGan(Objective):
                 "discriminator", _judges(self.judge), _with(self._judge, model)
             ),
         }
+
+
+def balance(loss: Tensor, other: Tensor, parameter: Tensor) -> Tensor:
+    """Return what weighs another loss so that both pull alike at a parameter; no gradient.
+
+        ‖∇_θ loss‖ / (‖∇_θ other‖ + 10⁻⁸)
+
+    The gradients are those of the global batch. Source: Esser, Rombach and Ommer, Taming
+    transformers, 2021 (adaptive weight).
+
+    Arguments:
+        loss: this process's mean over images, and so is the other.
+        other: to be weighed.
+        parameter: θ.
+    """
+    own, others = (
+        torch.linalg.vector_norm(global_sum(gradient.float()))
+        for each in (loss, other)
+        for gradient in torch.autograd.grad(each * noise.share(), parameter, retain_graph=True)
+    )
+    weight: Tensor = own / (others + _SOFT)
+    return weight.detach()
 
 
 class Adversarial(Objective):
@@ -183,6 +219,11 @@ class Adversarial(Objective):
         return Loss(
             total, {**loss.figures, "loss": total.detach(), "loss/fool": fooled.total.detach()}
         )
+
+
+def last_layer(network: nn.Module) -> nn.Parameter:
+    """Return the weights of the last layer of a network that has any, a decoder's output."""
+    return [p for p in network.parameters() if p.ndim > 1][-1]
 
 
 def _with(loss: Callable[..., Any], model: Vae) -> Callable[[Batch, int], Loss]:
