@@ -70,9 +70,8 @@ def _scales(side: int) -> int:
 
 def _factors(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Return the maps of luminance, and of contrast and structure, each ``(N, C, h, w)``."""
-    stacked = torch.stack([x, y, x * x, y * y, x * y])
-    blurred = _blur(stacked.flatten(0, 2)).unflatten(0, stacked.shape[:3])
-    mean_x, mean_y, square_x, square_y, product = blurred
+    planes = torch.stack([x, y, x * x, y * y, x * y])
+    mean_x, mean_y, square_x, square_y, product = _blur(planes)
     variance = square_x - mean_x.square() + square_y - mean_y.square()
     covariance = product - mean_x * mean_y
     luminance = (2 * mean_x * mean_y + _C1) / (mean_x.square() + mean_y.square() + _C1)
@@ -80,14 +79,17 @@ def _factors(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _blur(planes: Tensor) -> Tensor:
-    """Filter ``(n, H, W)`` with the window, rows and columns in turn, where it lies within."""
-    planes = planes.unsqueeze(1)
-    height, width = (_window(side).to(planes) for side in planes.shape[2:])
-    planes = functional.conv2d(planes, height.view(1, 1, -1, 1))
-    return functional.conv2d(planes, width.view(1, 1, 1, -1)).squeeze(1)
+    """Filter ``(..., H, W)`` with the window, rows and columns in turn, where it lies within."""
+    rows, columns = (_windows(side).to(planes) for side in planes.shape[-2:])
+    return rows @ planes @ columns.T
 
 
-def _window(side: int) -> Tensor:
+def _windows(side: int) -> Tensor:
+    """Return the window at each place where it lies within a side, ``(places, side)``.
+
+    A product with this is several times as fast as a convolution of single channels.
+    """
     radius = min(WINDOW, side - 1 + side % 2) // 2
-    places = torch.arange(-radius, radius + 1.0)
-    return torch.softmax(-0.5 * (places / SIGMA).square(), 0)
+    offsets = torch.arange(side) - torch.arange(radius, side - radius)[:, None]
+    logits = -0.5 * (offsets / SIGMA).square()
+    return torch.softmax(logits.masked_fill(offsets.abs() > radius, -math.inf), 1)
