@@ -19,6 +19,7 @@ from vaelab.config import NetworkConfig
 from vaelab.data.batches import Batch
 from vaelab.data.images import Splits
 from vaelab.data.summary import Pixels
+from vaelab.errors import ConfigError
 from vaelab.models.discriminator import (
     AdversarialLoss,
     Discriminator,
@@ -289,6 +290,12 @@ def test_no_gradient_of_the_discriminators_loss_reaches_the_model() -> None:
         [judge.matrix],
     )
     assert own.abs().sum() > 0
+
+
+def test_an_adaptive_weight_is_not_for_compiled_networks(spots: Splits) -> None:
+    settings: dict[str, Any] = {**SMALL, "epochs": 1, "compile": True}
+    with pytest.raises(ConfigError, match=r"training\.compile: .* options\.gan=1000"):
+        vaelab.train("vae-gan", spots, **settings)
 
 
 class Stopped(Exception):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vaelab.data.batches import Batch
+from vaelab.errors import ConfigError
 from vaelab.models import noise
 from vaelab.models.discriminator import (
     AdversarialLoss,
@@ -73,6 +74,15 @@ class VaeGan(Objective):
         super().__init__({})
         self.judge, self.kind = judge, kind
         self.weight, self.pixels, self.beta, self.r1 = weight, pixels, beta, r1
+
+    def check_compiles(self) -> None:
+        """Raise `ConfigError` for an adaptive weight, which goes back through a network twice."""
+        if callable(self.weight):
+            raise ConfigError(
+                "training.compile: the adaptive weight of a vae-gan takes two gradients of its "
+                "decoder in a step, and those of a compiled network are wrong. Leave it out, or "
+                "take a fixed weight such as -s options.gan=1000."
+            )
 
     def forward(self, model: Model, batch: Batch, step: int) -> Loss:
         """Return the encoder's loss, with the figures of rate and distortion."""

@@ -96,6 +96,9 @@ class Objective(nn.Module):
             if isinstance(term, Compared):
                 term.prepare(model.device)
 
+    def check_compiles(self) -> None:
+        """Raise `ConfigError` for an objective that compiled networks give wrong gradients of."""
+
     def players(self, model: Model) -> dict[str, Player]:
         """Return who optimises what: the model, and its labeler if it has one."""
 

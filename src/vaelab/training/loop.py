@@ -143,6 +143,7 @@ class Trainer:
         self.meter = Meter()
         self.begun = self.saved = time.monotonic()
         if training.compile:
+            self.objective.check_compiles()
             for network in self.model.networks():
                 network.compile()
 
