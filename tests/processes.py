@@ -43,6 +43,10 @@ CASES: dict[str, dict[str, Any]] = {
         "batch_size": 6, "encoder": {**NETWORK, "normalization": "group", "dropout": 0.0},
         "decoder": {"normalization": "group"}, "free_bits": 0.6,
     },
+    "vae, compared": {
+        "likelihood": "gaussian", "perceptual": 0.1, "ms_ssim": 0.1, "focal_frequency": 0.1,
+        "samples": 2,
+    },
     "beta-vae": {"free_bits": 0.3, "warmup": 0.5},
     "annealed-vae": {"capacity": 2.0, "growth": 0.0, "gamma": 20.0},
     "iwae": {"samples": 3, "binarize": "dynamic"},

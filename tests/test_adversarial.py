@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,10 +12,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
+import vaelab
+from tests.conftest import SMALL
 from tests.test_conditional import pixels, shades
 from vaelab.config import NetworkConfig
 from vaelab.data.batches import Batch
+from vaelab.data.images import Splits
 from vaelab.data.summary import Pixels
+from vaelab.errors import ConfigError
 from vaelab.models.discriminator import (
     AdversarialLoss,
     Discriminator,
@@ -24,9 +30,12 @@ from vaelab.models.discriminator import (
 )
 from vaelab.models.model import seeded
 from vaelab.models.vae import Vae
-from vaelab.objectives.adversarial import Adversarial, VaeGan
+from vaelab.objectives.adversarial import Adversarial, VaeGan, balance
 from vaelab.objectives.objective import Loss
+from vaelab.objectives.schedules import constant, linear
 from vaelab.recipes import Setup, build, resolve
+from vaelab.training.progress import Silent
+from vaelab.training.run import Run
 
 CPU = torch.device("cpu")
 REAL, MADE = torch.tensor([2.0, -1.0]), torch.tensor([0.5, -3.0])
@@ -137,11 +146,11 @@ def batch() -> Batch:
     return Batch(x, x, None, None, torch.arange(6))
 
 
-def losses(objective: VaeGan | Adversarial, model: Vae) -> dict[str, Loss]:
+def losses(objective: VaeGan | Adversarial, model: Vae, step: int = 0) -> dict[str, Loss]:
     found = {}
     for name, player in objective.players(model).items():
         with seeded(4, CPU):
-            found[name] = player.loss(batch(), 0)
+            found[name] = player.loss(batch(), step)
     return found
 
 
@@ -229,3 +238,99 @@ def test_the_losses_of_a_vae_gan_are_larsens_with_the_weights_that_are_stated() 
     assert found["discriminator"].total.item() == pytest.approx(
         float(-real.log().mean() + spotted), rel=1e-4
     )
+
+
+def test_a_balanced_loss_pulls_as_the_other_does() -> None:
+    slopes = torch.tensor([3.0, -4.0]), torch.tensor([0.0, 0.5])
+    theta = torch.tensor([1.0, 2.0], requires_grad=True)
+    loss, other = (slopes[0] * theta).sum(), (slopes[1] * theta).sum()
+    weight = balance(loss, other, theta)
+    assert float(weight) == pytest.approx(5 / 0.5)
+    assert not weight.requires_grad
+    assert float(balance(0 * loss, other, theta)) == 0
+    nothing = balance(loss, 0 * other, theta)  # to weigh: no loss either, and a finite one
+    assert nothing.isfinite()
+    (loss + weight * other).backward()  # the graph is still there
+    assert theta.grad is not None
+
+
+@pytest.mark.parametrize("pixel_weight", [0.0, 1.0])
+def test_an_adaptive_weight_makes_the_discriminator_pull_by_a_share_of_the_other_loss(
+    pixel_weight: float,
+) -> None:
+    judge, model = Seen(), small("vae-gan")
+    adaptive = VaeGan(judge, "minimax", linear(0.1, 0.5, 4), pixel_weight, 1.0, 0.0)
+    found = losses(adaptive, model, step=2)["decoder"]
+    last = model.decoder.network.head[-1].weight  # type: ignore[index, union-attr]
+    pulls, values = [], []
+    for weight in (0.0, 1.0):  # D_l alone, then with −log D(x̃)
+        fixed = losses(VaeGan(judge, "minimax", weight, pixel_weight, 1.0, 0.0), model)["decoder"]
+        pulls.append(torch.autograd.grad(fixed.total, last)[0])
+        values.append(float(fixed.total.detach()))
+    share = 0.3  # of the schedule, half way
+    expected = share * float(pulls[0].norm() / (pulls[1] - pulls[0]).norm())
+    assert float(found.figures["weight"]) == pytest.approx(expected, rel=1e-3)
+    total = values[0] + expected * (values[1] - values[0])
+    assert float(found.total.detach()) == pytest.approx(total, rel=1e-3)
+    (pull,) = torch.autograd.grad(found.total, last)
+    torch.testing.assert_close(
+        pull, pulls[0] + expected * (pulls[1] - pulls[0]), rtol=1e-3, atol=1e-3
+    )
+
+
+def test_no_gradient_of_the_discriminators_loss_reaches_the_model() -> None:
+    judge, model = Seen(), small("vae-gan")
+    found = losses(VaeGan(judge, "minimax", constant(1.0), 0.0, 1.0, 0.1), model)["discriminator"]
+    reached = torch.autograd.grad(found.total, list(model.parameters()), allow_unused=True)
+    assert all(gradient is None for gradient in reached)
+    (own,) = torch.autograd.grad(
+        losses(VaeGan(judge, "minimax", constant(1.0), 0.0, 1.0, 0.1), model)[
+            "discriminator"
+        ].total,
+        [judge.matrix],
+    )
+    assert own.abs().sum() > 0
+
+
+def test_an_adaptive_weight_is_not_for_compiled_networks(spots: Splits) -> None:
+    settings: dict[str, Any] = {**SMALL, "epochs": 1, "compile": True}
+    with pytest.raises(ConfigError, match=r"training\.compile: .* options\.gan=1000"):
+        vaelab.train("vae-gan", spots, **settings)
+
+
+class Stopped(Exception):
+    """A training is stopped."""
+
+
+class Stopping(Silent):
+    """Stops a training in its second epoch."""
+
+    def step(self, step: int, epoch: int, speed: float, figures: Mapping[str, float]) -> None:
+        if epoch == 1:
+            raise Stopped
+
+
+def test_a_vae_gan_starts_from_a_vae_with_a_discriminator_of_its_own(
+    tmp_path: Path, spots: Splits
+) -> None:
+    settings: dict[str, Any] = {**SMALL, "epochs": 1, "lr": 3e-3, "beta": 2.0}
+    first = vaelab.train("vae", spots, tmp_path / "vae", **settings)
+    start = tmp_path / "vae"
+    still = vaelab.train("vae-gan", spots, tmp_path / "still", start=start, lr=1e-30)
+    for name, value in first.state_dict().items():
+        torch.testing.assert_close(still.state_dict()[name], value, atol=1e-6, rtol=0)
+    old, new = Run(start).read_config(), Run(tmp_path / "still").read_config()
+    assert new.model == old.model
+    assert new.options == resolve({"recipe": "vae-gan"}).options
+    assert new.training.betas == [0.5, 0.999]  # a discriminator's, not the VAE's
+    assert new.training.batch_size == old.training.batch_size
+    moved = vaelab.train("vae-gan", spots, tmp_path / "whole", start=start, epochs=2)
+    assert Run(tmp_path / "whole").read_config().training.lr == 2e-4
+    parts, stop = tmp_path / "parts", Stopping()
+    with pytest.raises(Stopped):
+        vaelab.train("vae-gan", spots, parts, start=start, epochs=2, progress=stop)
+    assert Run(parts).last_epoch()["epoch"] == 1  # type: ignore[index]
+    again = vaelab.train(None, spots, parts, resume=True)
+    for name, value in moved.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name]), name
+    assert any(not torch.equal(v, first.state_dict()[n]) for n, v in moved.state_dict().items())

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from vaelab.evaluation.figures import Figure, mean, mean_with_gap, rounded, share
 from vaelab.evaluation.latents import active_units, aggregate_moments, split_rate
-from vaelab.evaluation.reconstruction import mse, psnr, ssim
+from vaelab.evaluation.reconstruction import mse, psnr
 from vaelab.models.kl import monte_carlo_kl
 from vaelab.models.posteriors import DiagonalNormal
 from vaelab.models.priors import StandardNormal
+from vaelab.models.similarity import ssim
 
 
 def test_mean_and_its_standard_error() -> None:

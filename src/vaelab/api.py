@@ -9,6 +9,7 @@ from types import NoneType
 from typing import Any
 
 import torch
+from torch import nn
 
 from vaelab.config import (
     IN_MEMORY,
@@ -50,6 +51,7 @@ def train(
     resume: bool = False,
     start: Path | str | None = None,
     progress: Progress | None = None,
+    features: nn.Module | Path | str | None = None,
     **settings: Any,
 ) -> Vae:
     """Train a model and return it, in evaluation mode.
@@ -66,6 +68,9 @@ def train(
         start: a run whose weights training starts from, with a fresh optimizer; what is not set is
             as in that run. Networks and distributions have to be the same.
         progress: told what happens; silent by default.
+        features: what reconstructions are compared in where ``perceptual`` weighs that: the run of
+            a classifier, or any module from images ``(n, C, H, W)`` in [0, 1] to features, one
+            tensor or several; see docs/sharper.md. By default a classifier of the images' classes.
         settings: any key of the configuration by its last name, or any option of the recipe.
 
     Raises:
@@ -76,6 +81,9 @@ def train(
     """
     if resume and out is None:
         raise ConfigError("resume: say which run to go on with: out='runs/NAME'.")
+    network = features if isinstance(features, nn.Module) else None
+    if features is not None:
+        settings["features"] = IN_MEMORY if network is not None else str(features)
     values = settings_to_config(settings)
     if recipe is not None:
         values["recipe"] = recipe
@@ -94,7 +102,7 @@ def train(
     told = progress or Silent()
     if not resume and (note := few_steps_note(full.training, len(splits.train))):
         told.say(note)
-    model = train_config(full, splits, run, told)
+    model = train_config(full, splits, run, told, network)
     assert isinstance(model, Vae)
     choose_samples(model, splits, run, told)
     return model

@@ -11,11 +11,12 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import wraps
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, NoReturn, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
-from torch import Tensor
+from torch import Tensor, nn
 
 from vaelab.config import (
     Binarize,
@@ -34,9 +35,14 @@ from vaelab.config import (
 )
 from vaelab.data.images import ImageSet
 from vaelab.data.summary import Pixels
-from vaelab.errors import ConfigError
+from vaelab.errors import ConfigError, cut
 from vaelab.models.build import FEW_READER, READER, build_stacked, build_vae
-from vaelab.models.classifier import Classifier, ClassifierName, build_classifier
+from vaelab.models.classifier import (
+    Activations,
+    Classifier,
+    ClassifierName,
+    build_classifier,
+)
 from vaelab.models.conditioning import LABEL, Balance, Conditioning, Told
 from vaelab.models.discriminator import AdversarialLoss, build_discriminator, code_judge
 from vaelab.models.model import Model
@@ -48,6 +54,8 @@ from vaelab.objectives.classify import Classification, class_weights
 from vaelab.objectives.critics import Independence, LabelCritic
 from vaelab.objectives.guided import Guided, Weights
 from vaelab.objectives.objective import Objective
+from vaelab.objectives.perceptual import Compared, Distance, FeatureDistance, dissimilarity
+from vaelab.objectives.perceptual import focal_frequency as frequency_distance
 from vaelab.objectives.read import Read
 from vaelab.objectives.schedules import Schedule, constant, linear
 from vaelab.objectives.semi import SemiSupervised, Stacked
@@ -70,6 +78,7 @@ class Setup:
         labelled: gives the training images that have a label, 8-bit, and their labels.
         images: gives the training images.
         augment: varies images in training, as every batch is.
+        network: gives the network that an option names, to compare images in its features.
     """
 
     model: ModelConfig
@@ -81,6 +90,7 @@ class Setup:
     labelled: Callable[[], tuple[Tensor, Tensor]] = lambda: _missing("labelled images")
     images: Callable[[], ImageSet] = lambda: _missing("the training images")
     augment: Callable[[Tensor], Tensor] = lambda images: images
+    network: Callable[[str], nn.Module] = lambda name: _missing(f"the network {name}")
 
     def vae(self) -> Vae:
         """Return the model that the configuration describes, freshly initialised."""
@@ -110,6 +120,7 @@ class Recipe:
     options: type[BaseModel]
     classifies: bool
     by_images: bool = False
+    compares: bool = False
 
     @property
     def summary(self) -> str:
@@ -125,6 +136,7 @@ def recipe(
     *,
     classifies: bool = False,
     by_images: bool = False,
+    compares: bool = False,
     training: Mapping[str, Any] = MappingProxyType({}),
     **model: Any,
 ) -> Callable[[Callable[..., Built]], Callable[..., Built]]:
@@ -135,26 +147,91 @@ def recipe(
         classifies: whether its model is a classifier.
         by_images: whether what nobody names is chosen by the images (`vaelab.defaults`): not where
             other losses are weighed against nats that would be others then.
+        compares: whether reconstructions may be compared by `comparisons` too.
         training: values that it presets in `TrainingConfig`.
         model: values that it presets in `ModelConfig`.
     """
 
     def register(build: Callable[..., Built]) -> Callable[..., Built]:
-        hints = get_type_hints(build, include_extras=True)
-        fields: dict[str, Any] = {
-            key: (hints[key], parameter.default)
-            for key, parameter in inspect.signature(build).parameters.items()
-            if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-        }
+        fields = _options_of(build) | (_options_of(comparisons) if compares else {})
         strict = ConfigDict(extra="forbid", frozen=True)
         options = create_model(f"options of {name}", __config__=strict, **fields)
-        RECIPES[name] = Recipe(name, build, model, training, options, classifies, by_images)
+        whole = _comparing(build) if compares else build
+        RECIPES[name] = Recipe(
+            name, whole, model, training, options, classifies, by_images, compares
+        )
         return build
 
     return register
 
 
-@recipe("ae", by_images=True, posterior="dirac")
+def _options_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the keyword arguments of a function: type and default by name."""
+    hints = get_type_hints(function, include_extras=True)
+    return {
+        key: (hints[key], parameter.default)
+        for key, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+
+
+def comparisons(
+    setup: Setup,
+    *,
+    perceptual: NonNegative = 0.0,
+    features: str | None = None,
+    focal_frequency: NonNegative = 0.0,
+    ms_ssim: NonNegative = 0.0,
+) -> dict[str, Term]:
+    """Return the terms for sharper images that a recipe is given: loss + Σ w · n/2 · log E d(x̃, x).
+
+    See `vaelab.objectives.perceptual` for the distances d. None costs anything at weight 0.
+
+    Arguments:
+        setup: of the run.
+        perceptual: weight of the distance in the features of a network.
+        features: the run of a classifier whose features these are; None for one of the images' own
+            classes, which is trained first.
+        focal_frequency: weight of the focal frequency distance.
+        ms_ssim: weight of 1 − MS-SSIM.
+    """
+    if features is not None and not perceptual:
+        raise ConfigError(
+            f"features: names the network {cut(features)}, and the weight of its distance, "
+            "perceptual, is 0. Add -s options.perceptual=1, or leave it out."
+        )
+    if perceptual and features is None and len(setup.told.class_names) < 2:
+        raise ConfigError(
+            "perceptual: needs a network, and these images have no classes to train one on. Name "
+            "the run of a classifier of images of the same size (vaelab classify train): "
+            "--features runs/NAME; or from Python pass a module, features=network."
+        )
+
+    def network() -> nn.Module:
+        return Activations(setup.judge().body) if features is None else setup.network(features)
+
+    weighed: dict[str, tuple[Distance, float]] = {
+        "perceptual": (FeatureDistance(network), perceptual),
+        "focal-frequency": (frequency_distance, focal_frequency),
+        "ms-ssim": (dissimilarity, ms_ssim),
+    }
+    return {name: Compared(distance, w) for name, (distance, w) in weighed.items() if w}
+
+
+def _comparing(build: Callable[..., Built]) -> Callable[..., Built]:
+    """Return a recipe whose objective has the terms of `comparisons` too."""
+
+    @wraps(build)
+    def whole(setup: Setup, **options: Any) -> Built:
+        own = {key: options.pop(key) for key in _options_of(comparisons) if key in options}
+        model, objective = build(setup, **options)
+        objective.terms |= comparisons(setup, **own)
+        return model, objective
+
+    return whole
+
+
+@recipe("ae", by_images=True, compares=True, posterior="dirac")
 def ae(setup: Setup) -> Built:
     """Autoencoder: a point for a posterior, and no rate.
 
@@ -165,7 +242,7 @@ def ae(setup: Setup) -> Built:
     return setup.vae(), Objective({"distortion": Distortion()})
 
 
-@recipe("vae", by_images=True)
+@recipe("vae", by_images=True, compares=True)
 def vae(
     setup: Setup,
     *,
@@ -182,7 +259,7 @@ def vae(
     return setup.vae(), Objective(_elbo(setup, beta, warmup, free_bits), samples)
 
 
-@recipe("beta-vae", by_images=True)
+@recipe("beta-vae", by_images=True, compares=True)
 def beta_vae(
     setup: Setup,
     *,
@@ -198,7 +275,7 @@ def beta_vae(
     return vae(setup, beta=beta, warmup=warmup, free_bits=free_bits, samples=samples)
 
 
-@recipe("annealed-vae", by_images=True)
+@recipe("annealed-vae", by_images=True, compares=True)
 def annealed_vae(
     setup: Setup,
     *,
@@ -229,7 +306,7 @@ def iwae(setup: Setup, *, samples: Draws = 5, warmup: Fraction = 0.0) -> Built:
     return setup.vae(), Objective({"bound": ImportanceWeighted(setup.warmup(1.0, warmup))}, samples)
 
 
-@recipe("cvae", by_images=True)
+@recipe("cvae", by_images=True, compares=True)
 def cvae(
     setup: Setup,
     *,
@@ -356,14 +433,17 @@ def csvae(
 
 @recipe(
     "vae-gan",
+    compares=True,
     training={"lr": 2e-4, "betas": [0.5, 0.999]},
     decoder={"normalization": "batch"},
 )
 def vae_gan(
     setup: Setup,
     *,
-    gan: NonNegative = 20.0,
-    pixels: NonNegative = 0.0,
+    gan: NonNegative | Literal["adaptive"] = "adaptive",
+    pull: NonNegative = 0.2,
+    waits: Fraction = 0.1,
+    pixels: NonNegative = 1.0,
     beta: NonNegative = 1.0,
     adversarial: AdversarialLoss = "minimax",
     r1: NonNegative = 0.1,
@@ -372,12 +452,15 @@ def vae_gan(
     """VAE-GAN (Larsen et al., 2016): likeness is judged in the features of a discriminator.
 
     encoder: β KL + D_l; decoder: D_l + `gan` · fool(made); discriminator: real against made;
-    D_l = ½ E ‖f(x) − f(x̃)‖² + `pixels` · distortion
+    D_l = ½ E ‖f(x) − f(x̃)‖² + `pixels` · distortion; as published with `gan` 20 and `pixels` 0. An
+    adaptive `gan` lets the discriminator pull at the decoder's last layer by a share `pull` of what
+    D_l does (Esser et al., 2021), which rises from 0 in the first share `waits` of training
     """
     _needs_density(setup, "vae-gan")
     channels, height, width = setup.pixels.mean.shape
     judge = build_discriminator(setup.model.encoder, (channels, height, width), spectral)
-    return setup.vae(), VaeGan(judge, adversarial, gan, pixels, beta, r1)
+    weight = setup.warmup(pull, waits) if gan == "adaptive" else gan
+    return setup.vae(), VaeGan(judge, adversarial, weight, pixels, beta, r1)
 
 
 @recipe("aae", posterior="dirac")

@@ -74,7 +74,10 @@ def recipes() -> None:
     rows = []
     for name, fact in facts.items():
         rows.append((name, fact["summary"]))
-        rows += [("", f"-s options.{key}={value}") for key, value in fact["options"].items()]
+        rows += [
+            ("", f"-s options.{key}={'null' if value is None else value}")
+            for key, value in fact["options"].items()
+        ]
     output.result(facts, table(rows))
 
 

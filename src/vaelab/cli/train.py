@@ -106,6 +106,14 @@ def train(
         ),
     ] = None,
     beta: Annotated[float | None, typer.Option(help="Weight of the rate.")] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help="Classifier in whose features options.perceptual compares images.",
+            show_default="one of the images' classes",
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of everything.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, mps.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32 or bf16.")] = None,
@@ -161,6 +169,7 @@ def train(
         "lr": lr,
         "optimizer": optimizer,
         "beta": beta,
+        "features": features,
         "seed": seed,
         "device": device,
         "precision": precision,

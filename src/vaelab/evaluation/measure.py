@@ -13,6 +13,7 @@ from vaelab.data.images import ImageSet
 from vaelab.evaluation import latents, reconstruction
 from vaelab.models.kl import analytic_kl, kl_per_dimension
 from vaelab.models.model import evaluating, seeded
+from vaelab.models.similarity import ssim
 from vaelab.models.vae import Trace, Vae
 from vaelab.objectives.objective import is_point
 from vaelab.training.step import with_target
@@ -106,7 +107,7 @@ def _fidelity(x: Tensor, y: Tensor) -> dict[str, Tensor]:
     return {
         "mse": reconstruction.mse(x, y),
         "psnr": reconstruction.psnr(x, y),
-        "ssim": reconstruction.ssim(x, y),
+        "ssim": ssim(x, y),
     }
 
 

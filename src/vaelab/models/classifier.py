@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -72,6 +72,37 @@ class Classifier(Model):
     def predict(self, images: Images) -> Tensor:
         """Return the class probabilities of images, ``(N, K)``."""
         return (self.logits(images) / self.temperature.cpu()).softmax(1)
+
+
+class Activations(nn.Module):
+    """Images to what the layers of a classifier give, each ``(n, F)`` or ``(n, F, h, w)``.
+
+    Arguments:
+        body: of the classifier.
+    """
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Return the activations, from the image to the last hidden layer."""
+        found = []
+        x = channels_last(x)
+        for layer in _layers(self.body):
+            x = layer(x)
+            if isinstance(layer, (nn.ReLU, Residual)):
+                found.append(x)
+        return found
+
+
+def _layers(network: nn.Module) -> Iterator[nn.Module]:
+    """Yield the layers of nested sequences, in the order in which they work."""
+    if isinstance(network, nn.Sequential):
+        for part in network:
+            yield from _layers(part)
+    else:
+        yield network
 
 
 class Residual(nn.Module):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vaelab.data.batches import Batch
+from vaelab.errors import ConfigError
 from vaelab.models import noise
 from vaelab.models.discriminator import (
     AdversarialLoss,
@@ -17,9 +18,13 @@ from vaelab.models.discriminator import (
     gradient_penalty,
     judge_loss,
 )
+from vaelab.models.global_batch import global_sum
 from vaelab.models.model import Model
 from vaelab.models.vae import Trace, Vae
 from vaelab.objectives.objective import Loss, Objective, Player, rate_distortion
+from vaelab.objectives.schedules import Schedule
+
+_SOFT = 1e-8  # a norm of nats is no mean over pixels, which Esser et al. soften by 10⁻⁴
 
 
 class VaeGan(Objective):
@@ -28,7 +33,7 @@ class VaeGan(Objective):
         encoder         β KL(q(z|x) ‖ p(z)) + D_l
         decoder         D_l + λ · fool(x̃, x_p)
         discriminator   judge(x; x̃, x_p) + r/2 · E ‖∇_x D(x)‖²
-        D_l = ½ E_q ‖f(x) − f(x̃)‖² + p · distortion,   f the discriminator's hidden features
+        D_l = ½ E_q ‖f(x) − f(x̃)‖² + p · distortion + terms,   f the discriminator's features
 
     x̃ decodes a draw from q(z|x), x_p a draw from the prior; fool and judge are means over both, so
     that real and generated images weigh alike. In the paper (algorithm 1) they are sums:
@@ -43,10 +48,15 @@ class VaeGan(Objective):
     point and does not saturate (Goodfellow et al., 2014). The discriminator's gives generated
     images half the paper's weight, and has R1 added.
 
+    With an adaptive weight (Esser, Rombach and Ommer, 2021) λ is a constant of each step, by which
+    the discriminator pulls a times as hard as D_l at the decoder's last layer θ:
+
+        λ = a ‖∇_θ D_l‖ / ‖∇_θ fool‖
+
     Arguments:
         judge: the discriminator.
         kind: of the losses of decoder and discriminator.
-        weight: λ.
+        weight: λ, or a schedule of a.
         pixels: p, weight of the likelihood of pixels beside that of features.
         beta: β.
         r1: r.
@@ -56,7 +66,7 @@ class VaeGan(Objective):
         self,
         judge: Discriminator,
         kind: AdversarialLoss,
-        weight: float,
+        weight: float | Schedule,
         pixels: float,
         beta: float,
         r1: float,
@@ -65,28 +75,46 @@ class VaeGan(Objective):
         self.judge, self.kind = judge, kind
         self.weight, self.pixels, self.beta, self.r1 = weight, pixels, beta, r1
 
+    def check_compiles(self) -> None:
+        """Raise `ConfigError` for an adaptive weight, which goes back through a network twice."""
+        if callable(self.weight):
+            raise ConfigError(
+                "training.compile: the adaptive weight of a vae-gan takes two gradients of its "
+                "decoder in a step, and those of a compiled network are wrong. Leave it out, or "
+                "take a fixed weight such as -s options.gan=1000."
+            )
+
     def forward(self, model: Model, batch: Batch, step: int) -> Loss:
         """Return the encoder's loss, with the figures of rate and distortion."""
         assert isinstance(model, Vae)
         trace: Trace = model(batch)
-        alike = self._alike(trace)
+        alike, shares = self._alike(trace, step)
         total = alike + self.beta * trace.rate.mean()
-        figures = {"loss": total.detach(), "loss/features": alike.detach()}
-        return Loss(total, {**figures, **rate_distortion(trace)})
+        figures = {f"loss/{name}": share.detach() for name, share in shares.items()}
+        return Loss(total, {"loss": total.detach(), **figures, **rate_distortion(trace)})
 
-    def _alike(self, trace: Trace) -> Tensor:
-        """Return the cost of the reconstructions, nats per image: D_l."""
+    def _alike(self, trace: Trace, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the cost of the reconstructions, nats per image, D_l, and its parts by name."""
         made = trace.likelihood.mean.flatten(0, 1)
         with torch.no_grad():
             real = self.judge.features(trace.batch.images)
         distance = 0.5 * (self.judge.features(made) - real).square().sum(1).mean()
-        return distance - self.pixels * trace.log_px.mean()
+        shares = {"features": distance, **self.shares(trace, step)}
+        if self.pixels:
+            shares["pixels"] = -self.pixels * trace.log_px.mean()
+        return torch.stack(list(shares.values())).sum(), shares
 
     def _decoder(self, model: Vae, batch: Batch, step: int) -> Loss:
         trace: Trace = model(batch)
         fooled = fool_loss(self.judge(self._made(model, trace)), self.kind)
-        total = self._alike(trace) + self.weight * fooled
-        return Loss(total, {"loss": total.detach(), "loss/fool": fooled.detach()})
+        alike, _ = self._alike(trace, step)
+        if callable(self.weight):
+            weight = balance(alike, fooled, last_layer(model.decoder.network)) * self.weight(step)
+        else:
+            weight = torch.full_like(fooled, self.weight)
+        total = alike + weight * fooled
+        figures = {"loss": total.detach(), "loss/fool": fooled.detach(), "weight": weight}
+        return Loss(total, figures)
 
     def _judge(self, model: Vae, batch: Batch, step: int) -> Loss:
         with torch.no_grad():
@@ -118,6 +146,28 @@ class VaeGan(Objective):
                 "discriminator", _judges(self.judge), _with(self._judge, model)
             ),
         }
+
+
+def balance(loss: Tensor, other: Tensor, parameter: Tensor) -> Tensor:
+    """Return what weighs another loss so that both pull alike at a parameter; no gradient.
+
+        ‖∇_θ loss‖ / (‖∇_θ other‖ + 10⁻⁸)
+
+    The gradients are those of the global batch. Source: Esser, Rombach and Ommer, Taming
+    transformers, 2021 (adaptive weight).
+
+    Arguments:
+        loss: this process's mean over images, and so is the other.
+        other: to be weighed.
+        parameter: θ.
+    """
+    own, others = (
+        torch.linalg.vector_norm(global_sum(gradient.float()))
+        for each in (loss, other)
+        for gradient in torch.autograd.grad(each * noise.share(), parameter, retain_graph=True)
+    )
+    weight: Tensor = own / (others + _SOFT)
+    return weight.detach()
 
 
 class Adversarial(Objective):
@@ -179,6 +229,11 @@ class Adversarial(Objective):
         return Loss(
             total, {**loss.figures, "loss": total.detach(), "loss/fool": fooled.total.detach()}
         )
+
+
+def last_layer(network: nn.Module) -> nn.Parameter:
+    """Return the weights of the last layer of a network that has any, a decoder's output."""
+    return [p for p in network.parameters() if p.ndim > 1][-1]
 
 
 def _with(loss: Callable[..., Any], model: Vae) -> Callable[[Batch, int], Loss]:

@@ -71,7 +71,7 @@ class Guided(Objective):
         """Run the model over a batch and sum terms and classifications."""
         assert isinstance(model, Vae)
         trace: Trace = model(batch)
-        shares = {name: term(trace, step).mean() for name, term in self.terms.items()}
+        shares = self.shares(trace, step)
         if batch.labels is not None:
             shares |= self._classified(model, trace, batch.labels)
         total = torch.stack(list(shares.values())).sum()

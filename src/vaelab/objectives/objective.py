@@ -15,6 +15,7 @@ from vaelab.models.masses import bits_per_dim
 from vaelab.models.model import Model
 from vaelab.models.posteriors import Dirac
 from vaelab.models.vae import Trace, Vae
+from vaelab.objectives.perceptual import Compared
 from vaelab.objectives.terms import Term
 
 
@@ -80,7 +81,7 @@ class Objective(nn.Module):
         """Do as `forward`, and return the trace that the terms were of."""
         assert isinstance(model, Vae)
         trace = model(batch, self.samples)
-        shares = {name: term(trace, step).mean() for name, term in self.terms.items()}
+        shares = self.shares(trace, step)
         total = torch.stack(list(shares.values())).sum()
         figures = {f"loss/{name}": share.detach() for name, share in shares.items()}
         figures = {"loss": total.detach(), **figures, **rate_distortion(trace)}
@@ -90,6 +91,19 @@ class Objective(nn.Module):
         """Return the label and attributes that are learned from beside the images, by name."""
         told = model.conditioning if isinstance(model, Vae) else None
         return () if told is None else told.names
+
+    def shares(self, trace: Trace, step: int) -> dict[str, Tensor]:
+        """Return the share of each term in the loss, nats per image."""
+        return {name: term(trace, step).mean() for name, term in self.terms.items()}
+
+    def prepare(self, model: Model) -> None:
+        """Let terms find the networks that they compare images with."""
+        for term in self.terms.values():
+            if isinstance(term, Compared):
+                term.prepare(model.device)
+
+    def check_compiles(self) -> None:
+        """Raise `ConfigError` for an objective that compiled networks give wrong gradients of."""
 
     def players(self, model: Model) -> dict[str, Player]:
         """Return who optimises what: the model, and its labeler if it has one."""

@@ -91,6 +91,7 @@ def facts(
     options = ", ".join(
         f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
         for key, value in config.options.items()
+        if value is not None
     )
     sizes = " / ".join(f"{len(s):,}" for s in (splits.train, splits.validation, splits.test))
     found = [

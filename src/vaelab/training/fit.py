@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 import torch
+from torch import nn
 
 from vaelab.config import RunConfig, TrainingConfig
 from vaelab.data.images import Splits
@@ -18,8 +19,16 @@ from vaelab.training.run import Run
 from vaelab.training.validation import FEW_STEPS
 
 
-def train_config(config: RunConfig, splits: Splits, run: Run | None, progress: Progress) -> Model:
+def train_config(
+    config: RunConfig,
+    splits: Splits,
+    run: Run | None,
+    progress: Progress,
+    network: nn.Module | None = None,
+) -> Model:
     """Train a resolved configuration, going on from the run's last checkpoint if it has one.
+
+    ``network`` is what a configuration calls `IN_MEMORY` to compare images in.
 
     Raises:
         ConfigError, RunError, TrainingError: as `Trainer` does.
@@ -29,10 +38,10 @@ def train_config(config: RunConfig, splits: Splits, run: Run | None, progress: P
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng(devices=[]))  # the caller's draws stay theirs
         if run is None:
-            return Trainer(config, splits, progress).fit()
+            return Trainer(config, splits, progress, network=network).fit()
         if is_main():
             stack.enter_context(run.locked())
-        trainer = Trainer(config, splits, progress, run)
+        trainer = Trainer(config, splits, progress, run, network)
         trainer.restore()
         if is_main():
             run.write_config(trainer.config)

@@ -11,14 +11,16 @@ from importlib.resources import files as resources
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from vaelab import files
-from vaelab.config import merge, read_yaml
+from vaelab.config import IN_MEMORY, merge, read_yaml
 from vaelab.data.images import ImageSet, Splits, with_labels
 from vaelab.data.store import default_cache
 from vaelab.data.summary import fingerprint
-from vaelab.errors import BusyError, RunError
-from vaelab.models.classifier import Classifier, ClassifierName
+from vaelab.errors import BusyError, ConfigError, RunError
+from vaelab.models.classifier import Activations, Classifier, ClassifierName
+from vaelab.models.model import Shape
 from vaelab.recipes import resolve
 from vaelab.training.backend import alone
 from vaelab.training.progress import Progress, Silent
@@ -104,6 +106,41 @@ def trained_judge(
         f"images (weights {files.checksum(run.model_file)[:12]})"
     )
     return Judge(about, run.load_classifier(), len(labelled), accuracy)
+
+
+def feature_network(name: str, shape: Shape, given: nn.Module | None = None) -> nn.Module:
+    """Return the network whose features images of a shape are to be compared in.
+
+    Arguments:
+        name: folder of the run of a classifier, or `IN_MEMORY`.
+        shape: channels, height and width of the images.
+        given: the module that is meant by `IN_MEMORY`.
+
+    Raises:
+        ConfigError: no such network, or one that no gradient passes, or of other images.
+        RunError: the run is damaged or holds no classifier.
+    """
+    if name == IN_MEMORY:
+        if given is None:
+            raise ConfigError(
+                "options.features: this run compares images in the features of a module that was "
+                "passed from Python. Pass it again: vaelab.train(..., features=network)."
+            )
+        return given
+    if Path(name).suffix == ".onnx":
+        raise ConfigError(
+            f"features: {name} is an ONNX network, and no gradient passes through onnxruntime, so "
+            "nothing can be trained in its features. Name the run of a classifier (vaelab classify "
+            "train), or from Python pass the network as a PyTorch module, features=network."
+        )
+    classifier = Run(name).load_classifier()
+    if classifier.shape != shape:
+        takes, has = (" × ".join(map(str, each)) for each in (classifier.shape, shape))
+        raise ConfigError(
+            f"features: {name} is a classifier of images of {takes} (channels, height, width), and "
+            f"these are {has}. Train one on images of this shape (vaelab classify train)."
+        )
+    return Activations(classifier.body)
 
 
 def _suffix(seed: int, network: ClassifierName) -> str:

@@ -49,7 +49,7 @@ from vaelab.training.checkpoint import (
 )
 from vaelab.training.divergence import change, is_worse, look
 from vaelab.training.interrupt import Interrupt, Interrupted
-from vaelab.training.judge import GUIDES, trained_judge
+from vaelab.training.judge import GUIDES, feature_network, trained_judge
 from vaelab.training.meter import Meter
 from vaelab.training.progress import Progress
 from vaelab.training.run import Run, check_same
@@ -74,10 +74,16 @@ class Trainer:
         splits: the images.
         progress: told what happens.
         run: folder to write to; None trains in memory only.
+        network: whose features images are compared in, where the configuration says `IN_MEMORY`.
     """
 
     def __init__(
-        self, config: RunConfig, splits: Splits, progress: Progress, run: Run | None = None
+        self,
+        config: RunConfig,
+        splits: Splits,
+        progress: Progress,
+        run: Run | None = None,
+        network: nn.Module | None = None,
     ) -> None:
         self.config, self.run, self.progress = config, run, progress
         self.backend = Backend(config.training, str(run) if run else None)
@@ -117,6 +123,7 @@ class Trainer:
             labelled=lambda: labelled(seen),
             images=lambda: self.images,
             augment=lambda images: self.variation(images),
+            network=lambda name: feature_network(name, seen.shape, network),
         )
         self.model, self.objective = build(config, setup)
         config = self.config = self._augmented(seen)
@@ -129,6 +136,7 @@ class Trainer:
         self.model.config = config
         self.model.to(self.backend.device)
         self.objective.to(self.backend.device)
+        self.objective.prepare(self.model)  # now: a training in a step would change its noise
         players = self.objective.players(self.model)
         self.updates = {
             name: Update(player, number, training, self.steps, self.backend, self.model)
@@ -140,6 +148,7 @@ class Trainer:
         self.meter = Meter()
         self.begun = self.saved = time.monotonic()
         if training.compile:
+            self.objective.check_compiles()
             for network in self.model.networks():
                 network.compile()
 

@@ -430,6 +430,8 @@ def check_same(trained: RunConfig, now: RunConfig, path: Path) -> None:
     old, new = flat(trained), flat(now)
     command = "classify train" if find_recipe(trained.recipe).classifies else "train"
     free = {f"training.{key}" for key in MAY_CHANGE}
+    fields = find_recipe(trained.recipe).options.model_fields  # a run may be older than an option
+    usual = {f"options.{key}": field.default for key, field in fields.items()}
     if now.data.range == "auto":  # was found when the images were first read
         free.add("data.range")
     if not now.data.signed:  # so was this
@@ -437,7 +439,9 @@ def check_same(trained: RunConfig, now: RunConfig, path: Path) -> None:
     if now.training.augment.flip == "auto":  # was decided then
         free.add("training.augment.flip")
     for key in sorted((old.keys() | new.keys()) - free):
-        if not key.startswith("versions.") and old.get(key) != new.get(key):
+        if not key.startswith("versions.") and old.get(key, usual.get(key)) != new.get(
+            key, usual.get(key)
+        ):
             raise RunError(
                 f"{path}: {cut(key, 100)} is {cut(repr(new.get(key)))}, but the weights were "
                 f"trained with {cut(repr(old.get(key)))}. Only {', '.join(MAY_CHANGE)} may "

@@ -35,6 +35,7 @@ def start_from(run: Run, values: Mapping[str, Any]) -> RunConfig:
     base = old.model_dump()
     if values.get("recipe", old.recipe) != old.recipe:
         base["options"] = {}
+        base["training"] |= find_recipe(values["recipe"]).training  # a discriminator's are others
     channels, *size = about.shape
     if values.get("data", {}).get("spec", old.data.spec) != old.data.spec:
         base["data"] |= {"size": size, "channels": channels}
