@@ -152,6 +152,7 @@ def test_a_tenth_of_the_prior_is_two_nats() -> None:
     measured = Measured(config(), "runs/a", prior_gap=2.4, rate=5.0)
     assert found(measured) == {"prior not filled": "vaelab sample runs/a --sampler gmm"}
     assert found(replace(measured, prior_gap=2.2)) == {}
+    assert found(replace(measured, sampler="a mixture of 10 normals")) == {}  # not drawn from
 
 
 def test_a_flow_that_leaves_information_in_z_asks_for_more_epochs() -> None:

@@ -120,6 +120,11 @@ class Measured:
     kin: Kin | None = None
 
     @property
+    def from_prior(self) -> bool:
+        """Whether samples are drawn from the prior."""
+        return self.sampler.startswith("the prior")
+
+    @property
     def in_memory(self) -> bool:
         """Whether the images were given in Python, where a command line finds none."""
         return self.config.data.spec == IN_MEMORY
