@@ -61,6 +61,7 @@ def test_nothing_is_found_where_nothing_is_known() -> None:
         ([400, 109, 103, 100], None),  # by less than a tenth: the end of a training
         ([400, 100, 102, 104], None),  # rose: overfitting
         ([400, 300, 200, 201, 203, 204], None),  # so it does here, after a fall
+        ([1e308, 1e308, 1e-308, 1e-308], 160),  # as a file from elsewhere may say
         ([400], None),
     ],
 )

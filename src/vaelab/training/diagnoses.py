@@ -94,7 +94,9 @@ def too_short(m: Measured) -> Finding | None:
     fall, what = _fall(m)
     if fall < FALLING:
         return None
-    doublings = min(MOST_DOUBLINGS, 1 + math.floor(math.log(fall / FALLING) / -math.log(HALVED)))
+    doublings = 1
+    while doublings < MOST_DOUBLINGS and fall * HALVED**doublings >= FALLING:
+        doublings += 1
     last = m.epochs[-1]
     text = (
         f"Trained for too few steps: the {what} of validation images still "
