@@ -17,6 +17,7 @@ from vaelab.data.batches import Batch
 from vaelab.data.images import ImageSet
 from vaelab.data.summary import Pixels
 from vaelab.errors import ConfigError, DataError, RunError
+from vaelab.evaluation.diagnose import of_evaluation
 from vaelab.evaluation.evaluate import evaluate
 from vaelab.evaluation.figures import Figure
 from vaelab.evaluation.record import Evaluation, read, verdict, write
@@ -379,14 +380,13 @@ def measured(**values: float) -> Evaluation:
     return Evaluation(figures, latent, (), 10_000, True, 0)
 
 
-def test_verdict_says_the_figure_and_the_fault() -> None:
+def test_verdict_says_the_figure_and_findings_the_fault() -> None:
     good = "Test ELBO −138.2 ± 0.5 nats per image (10,000 images, 95 % interval)."
     assert verdict(measured(elbo=-138.234, rate=6.5, active_units=1)) == good
-    collapsed = verdict(measured(elbo=-138.234, rate=0.02, active_units=0), ["free_bits"])
-    assert collapsed.startswith(good)
-    assert "collapsed" in collapsed
-    assert "options.free_bits" in collapsed
-    assert "options.warmup" not in collapsed  # its recipe has no such option
-    assert "collapsed" in verdict(measured(elbo=-138.234, rate=0.02, active_units=1))
-    same = verdict(measured(mse=0.0, active_units=0))
-    assert "codes of images hardly differ" in same
+    config = RunConfig(options={"free_bits": 0.0})  # its recipe has no `warmup`
+    (collapsed,) = of_evaluation(config, measured(elbo=-138.234, rate=0.02, active_units=1))
+    assert "Posterior collapse" in collapsed.text
+    assert "free_bits=0.5" in collapsed.command
+    (same,) = of_evaluation(config, measured(mse=0.0, active_units=0))
+    assert "none of 1 latent dimensions is active" in same.text
+    assert of_evaluation(config, measured(elbo=-138.234, rate=6.5, active_units=1)) == []

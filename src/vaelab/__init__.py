@@ -24,7 +24,7 @@ from vaelab.errors import (
 )
 
 if TYPE_CHECKING:
-    from vaelab.api import load, load_data, train, write_explorer
+    from vaelab.api import diagnose, load, load_data, train, write_explorer
     from vaelab.data.images import ImageSet, Splits
     from vaelab.evaluation.ranked import rank
     from vaelab.export.hub import export_hub
@@ -37,6 +37,7 @@ _HOMES = {
     "ImageSet": "vaelab.data.images",
     "Splits": "vaelab.data.images",
     "Vae": "vaelab.models.vae",
+    "diagnose": "vaelab.api",
     "export_hub": "vaelab.export.hub",
     "export_onnx": "vaelab.export.onnx",
     "load": "vaelab.api",
@@ -57,6 +58,7 @@ __all__ = [
     "TrainingError",
     "Vae",
     "VaelabError",
+    "diagnose",
     "export_hub",
     "export_onnx",
     "load",

@@ -26,10 +26,13 @@ from vaelab.data.load import load_config, load_data
 from vaelab.defaults import with_defaults
 from vaelab.errors import ConfigError, RunError, cut
 from vaelab.evaluation.choice import choose_sampler
+from vaelab.evaluation.diagnose import diagnose as diagnose_run
+from vaelab.evaluation.record import is_current, read
 from vaelab.explorer.page import write_explorer as write_page
 from vaelab.models.vae import Vae
 from vaelab.recipes import find_recipe, resolve
 from vaelab.training.backend import alone, find_device, is_main
+from vaelab.training.finding import Finding
 from vaelab.training.fit import few_steps_note, train_config
 from vaelab.training.progress import Progress, Silent
 from vaelab.training.run import Run, check_same, versions
@@ -235,9 +238,29 @@ def write_explorer(path: Path | str, data: Any = None, out: Path | str | None = 
     return write_page(run, splits, None if out is None else Path(out))
 
 
+def diagnose(path: Path | str, data: Any = None) -> list[Finding]:
+    """Return what is wrong with a trained run, the gravest first, each with what helps.
+
+        for finding in vaelab.diagnose("runs/first"):
+            print(finding.text, finding.command)
+
+    Arguments:
+        path: folder of a run.
+        data: its images where they were given in memory.
+
+    Raises:
+        RunError: the folder is no run, is unfinished, or is damaged.
+        DataError: images that cannot be used, or of another shape.
+    """
+    run = Run(path)
+    splits = read_data(run.read_config(), data)
+    return diagnose_run(run, run.load_model(), splits, read(run) if is_current(run) else None)
+
+
 __all__ = [
     "choose_samples",
     "configure",
+    "diagnose",
     "load",
     "load_data",
     "read_data",

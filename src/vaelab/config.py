@@ -87,7 +87,9 @@ class DataConfig(Section):
     )
     frames: str = Field("all", description="of a TIFF stack or an animation: all, first or every=K")
     group: str | None = Field(
-        None, description="column of a table whose values keep images in one part of the split"
+        None,
+        description="column of a table whose values keep images in one part of the split; "
+        "file-name: images whose names differ in their last number alone stay together",
     )
     skip_bad: bool = Field(False, description="leave unreadable images out and count them")
     split: Annotated[list[Fraction], Field(min_length=3, max_length=3)] = Field(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from vaelab.cli.chosen import Chooser, Images, One, images_of
+from vaelab.cli.findings import new_lines
 from vaelab.cli.images import (
     Data,
     PartOf,
@@ -91,6 +92,7 @@ def evaluate(
     """
     from dataclasses import asdict, replace
 
+    from vaelab.evaluation.diagnose import diagnose, of_evaluation
     from vaelab.evaluation.evaluate import evaluate as measure
     from vaelab.evaluation.features import find_features
     from vaelab.evaluation.figures import long_name
@@ -168,11 +170,19 @@ def evaluate(
         write_figures(folder, result)
     where = [f"How each was measured: {place}"] if place else []
     rows = [(long_name(name, figure), str(figure)) for name, figure in result.figures.items()]
-    said = verdict(result, folder.read_config().options, folder.steps())
-    said = " ".join([said, *folder.diverged()])
+    said = " ".join([verdict(result), *folder.diverged()])
+    if data is None:
+        found = diagnose(folder, model, splits, result)
+    else:
+        found = of_evaluation(folder.read_config(), result, str(folder), folder.steps())
     output.result(
-        {"run": str(folder), "verdict": said, **asdict(result)},
-        [said, *table(rows), *doubts, *where],
+        {
+            "run": str(folder),
+            "verdict": said,
+            "findings": [asdict(one) for one in found],
+            **asdict(result),
+        },
+        [said, *new_lines(folder, found), *table(rows), *doubts, *where],
     )
 
 

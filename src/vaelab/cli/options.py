@@ -35,7 +35,8 @@ Frames = Annotated[
 Group = Annotated[
     str | None,
     typer.Option(
-        help="Column of a table: images with the same cell stay in one part of the split."
+        help="Column of a table: images with the same cell stay in one part of the split. "
+        "file-name: those whose names differ in their last number alone."
     ),
 ]
 SkipBadOrNot = Annotated[

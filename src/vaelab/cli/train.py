@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vaelab.cli.findings import new_lines
 from vaelab.cli.images import started_from
 from vaelab.cli.options import (
     Background,
@@ -27,6 +29,7 @@ from vaelab.errors import ConfigError, counted
 
 if TYPE_CHECKING:
     from vaelab.data.images import Splits
+    from vaelab.training.finding import Finding
     from vaelab.training.run import Run
 
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Folder of the run.")]
@@ -69,12 +72,12 @@ def demo(
             "run": str(run),
             "report": str(page),
             "explorer": str(explorer),
-            "verdict": verdict(result, config.options),
+            "verdict": verdict(result),
             "figures": {name: figure.value for name, figure in result.figures.items()},
             "seconds": seconds,
         },
         [
-            verdict(result, config.options),
+            verdict(result),
             *table(
                 [
                     ("report", str(page)),
@@ -216,17 +219,29 @@ def train(
     rows = [
         (short_name(key), _UNITS.get(key, _NATS).format(value)) for key, value in figures.items()
     ]
+    found = _diagnosed(full, splits, run)
     following = (
         [] if "accuracy" in figures else [f"Next: vaelab evaluate {run}; vaelab report {run}"]
     )
     output.result(
-        {**summary, "validation": figures},
+        {**summary, "validation": figures, "findings": [asdict(one) for one in found]},
         [
             f"{trained(full.recipe, result, before)}. Validation:",
             *table([*rows, ("run", str(run))]),
+            *new_lines(run, found),
             *following,
         ],
     )
+
+
+def _diagnosed(config: RunConfig, splits: Splits, run: Run) -> list[Finding]:
+    """Return what is wrong with a trained VAE; [] of a classifier."""
+    from vaelab.evaluation.diagnose import diagnose
+    from vaelab.recipes import find_recipe
+
+    if find_recipe(config.recipe).classifies:
+        return []
+    return diagnose(run, run.load_model(), splits)
 
 
 _FIGURES = ("distortion", "rate", "elbo", "bits_per_dim", "accuracy")

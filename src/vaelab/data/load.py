@@ -29,6 +29,7 @@ from vaelab.data.parquet import parquet_source, shards
 from vaelab.data.pixels import Geometry, colours
 from vaelab.data.source import Progress, Source
 from vaelab.data.split import check_shares, split_rows
+from vaelab.data.stems import BY_NAME, groups_of
 from vaelab.data.store import Stored, default_cache, store
 from vaelab.data.summary import repeats_note
 from vaelab.data.titles import titles
@@ -84,7 +85,8 @@ def load_data(
         skip_bad: leave unreadable images out, with a note, instead of raising.
         split: shares of train, validation and test; used for the parts the data does not name.
         split_seed: seed of the draw. The result depends on names, not on the file system's order.
-        group: column of a table whose values keep images in one part of a split that is drawn.
+        group: column of a table whose values keep images in one part of a split that is drawn;
+            ``file-name``: images whose names differ in their last number alone stay together.
         attributes: names of the attributes to use, in this order: the data's own, or else measured
             on the images (`vaelab.data.attributes.MEASURES`) and cached; ``all`` for all of them.
             None named: the data's own.
@@ -162,16 +164,25 @@ def _read(
 ) -> tuple[Source, Stored, list[str]]:
     with warnings.catch_warnings():  # of Pillow and NumPy on odd files; faults are errors here
         warnings.simplefilter("ignore")
-        found = _source(source, geometry, live, group)
+        by_name = group == BY_NAME
+        found = _source(source, geometry, live, None if by_name else group)
         found.read_signs(signed)
+        if by_name:
+            found.groups = groups_of(list(map(found.title, range(found.count))))
         if group is not None and found.groups is None:
-            raise ConfigError(f"data.group: {found.name} has no table with a column {group!r}.")
+            raise ConfigError(_no_groups(found.name, group))
         names = columns.choose(names, found.attribute_names, optional)
         stored = store(found, budget, cache, progress)
     if found.bad and (not skip_bad or len(found.bad) == found.count):
         raise found.unreadable()
     found.leave_out_bad()
     return found, stored, names
+
+
+def _no_groups(name: str, group: str) -> str:
+    if group == BY_NAME:
+        return f"data.group: no names of {name} differ in more than a number. Leave it out."
+    return f"data.group: {name} has no table with a column {group!r}."
 
 
 def _kept(source: Source) -> Tensor:

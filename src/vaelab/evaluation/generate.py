@@ -18,6 +18,7 @@ from vaelab.evaluation.generation import detail, frechet, kernel_distance, neigh
 from vaelab.evaluation.record import origin
 from vaelab.evaluation.samplers import Sampler
 from vaelab.models.model import seeded
+from vaelab.training.diagnoses import FAR
 from vaelab.training.step import mix_seed
 
 IMAGES, SETS, K = 10_000, 3, 5
@@ -28,9 +29,6 @@ _LEAST, _CHUNK = 20, 1_000
 FEW, SURE = 1_000, 0.9
 """Images, and accuracy of the feature network, below which the figures mean little: the five
 nearest of 100 images are a twentieth of all, and a Fréchet distance is mostly the bias of few."""
-
-FAR = 3.0
-"""Fréchet distances in units of the floor from which on generated images are no real ones."""
 
 WEAK = "Feature metrics mean little here"
 _SEED = 3  # part of the seed: no other measure draws these numbers

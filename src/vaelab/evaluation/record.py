@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from pydantic import TypeAdapter, ValidationError
 
 from vaelab import files
@@ -15,7 +14,6 @@ from vaelab.checked import Number, Seed, Whole, first_fault
 from vaelab.errors import RunError, counted
 from vaelab.evaluation.figures import Figure
 from vaelab.training.run import Run
-from vaelab.training.validation import COLLAPSED_RATE, Validation, warnings
 
 if TYPE_CHECKING:
     Latent = list[Any]
@@ -109,14 +107,8 @@ def read(run: Run, path: Path | None = None) -> Evaluation:
         raise files.damaged(path, f"not an evaluation: {first_fault(error)}") from None
 
 
-def verdict(evaluation: Evaluation, options: Iterable[str] = (), steps: int | None = None) -> str:
-    """Say in a sentence how good the model is, and then what is wrong with it, if anything.
-
-    Arguments:
-        evaluation: what was measured.
-        options: names of those of its recipe, which may be a remedy.
-        steps: of the training, if known: part of the advice where they were few.
-    """
+def verdict(evaluation: Evaluation) -> str:
+    """Say in a sentence how good the model is; what is wrong with it, `diagnose` finds."""
     figures = evaluation.figures
     name, label = ("elbo", "ELBO") if "elbo" in figures else ("mse", "reconstruction error")
     if name not in figures:
@@ -132,7 +124,7 @@ def verdict(evaluation: Evaluation, options: Iterable[str] = (), steps: int | No
     sentence = f"{start} {figure}" + (f" ({inside})" if inside else "")
     bits = figures.get("bits_per_dim")
     sentence += f", {bits}." if bits is not None and name == "elbo" else "."
-    return " ".join([sentence, *_warnings(evaluation, options, steps)])
+    return sentence
 
 
 def subject(evaluation: Evaluation, label: str, n: int) -> tuple[str, str]:
@@ -171,15 +163,3 @@ def origin(held_out: bool | None, trained_on: int | None = None, looked_at: bool
     if trained_on:
         said += f" ({trained_on:,} of them equal to training images)"
     return said + (", though calibration and patience may look at them" if looked_at else "")
-
-
-def _warnings(evaluation: Evaluation, options: Iterable[str], steps: int | None) -> list[str]:
-    """Return what is wrong with a model whose code tells nothing about the image."""
-    figures = evaluation.figures
-    rate, active = figures.get("rate"), figures.get("active_units")
-    collapsed = rate is not None and rate.value < COLLAPSED_RATE
-    if not collapsed and (active is None or active.value > 0):
-        return []
-    variance = torch.tensor(evaluation.latent.get("variance", []))
-    means = {} if rate is None else {"rate": rate.value}
-    return warnings(Validation(means, variance, None), len(variance), options, steps)

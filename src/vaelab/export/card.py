@@ -10,6 +10,7 @@ import yaml
 
 from vaelab.config import RunConfig
 from vaelab.errors import counted
+from vaelab.evaluation.diagnose import of_evaluation
 from vaelab.evaluation.figures import long_name
 from vaelab.evaluation.record import Evaluation, verdict
 from vaelab.models.vae import Vae
@@ -115,9 +116,10 @@ def _figures(evaluation: Evaluation | None, config: RunConfig) -> str:
         value = figure.number
         rows.append(f"| {label} | {value} | {escaped(figure.unit)} | {figure.n:,} |")
         how.append(f"- {label}: {escaped(figure.protocol)}")
+    wrong = [finding.text for finding in of_evaluation(config, evaluation)]
     return "\n\n".join(
         [
-            verdict(evaluation, config.options),
+            " ".join([verdict(evaluation), *map(escaped, wrong)]),
             "\n".join(rows),
             "How each was measured:",
             "\n".join(how),

@@ -13,6 +13,7 @@ from vaelab import files
 from vaelab.config import RunConfig
 from vaelab.data.images import Splits
 from vaelab.errors import DataError
+from vaelab.evaluation.diagnose import diagnose
 from vaelab.evaluation.record import Evaluation, is_current, read, verdict
 from vaelab.models.vae import Vae
 from vaelab.report import words
@@ -111,13 +112,8 @@ def _about(
 ) -> dict[str, Any]:
     """Return the words of the page."""
     steps, epochs = _of(log, "step"), _of(log, "epoch")
-    sentence, alerts = words.preliminary(epochs), list[str]()
-    if evaluation is not None:
-        taken = epochs[-1]["step"] if epochs else None
-        said = verdict(evaluation, config.options, taken)
-        sentence, mark, warning = said.partition("). ")
-        sentence, alerts = sentence + mark.rstrip(), [warning] if warning else []
-    alerts += run.unfinished()
+    sentence = words.preliminary(epochs) if evaluation is None else verdict(evaluation)
+    alerts = run.unfinished()
     now = versions()
     text, commands = words.reproduce(run, config)
     return {
@@ -127,6 +123,7 @@ def _about(
         "summary": words.summary(config, splits, model),
         "verdict": sentence.replace(" ± ", "\u00a0±\u00a0"),
         "alerts": alerts,
+        "findings": [f for f in diagnose(run, model, splits, evaluation) if f.command],
         "rows": [] if evaluation is None else words.figure_rows(evaluation),
         "facts": words.facts(config, splits, model, epochs, steps),
         "total": sum(p.numel() for p in model.parameters()),

@@ -16,6 +16,7 @@ from vaelab.evaluation.record import Evaluation, origin
 from vaelab.models.vae import Vae
 from vaelab.report.latents import Latents, sub
 from vaelab.report.pictures import LARGEST
+from vaelab.training.finding import DIAGNOSIS
 from vaelab.training.progress import duration
 from vaelab.training.run import Run
 
@@ -166,11 +167,11 @@ def notes(
     latents: Latents,
 ) -> list[str]:
     """Return what a reader should know before believing the page, the gravest first."""
-    said = [  # what was said of the latent space while training may not hold any more: see below
+    said = [  # findings have a section of their own, and are found again for it
         entry["text"]
         for entry in log
         if entry.get("kind") == "note"
-        and (evaluation is None or entry.get("about") != "latent space")
+        and not str(entry.get("about")).startswith((DIAGNOSIS, "latent space"))
         and (
             entry.get("about") != "divergence"
             or (epochs and entry.get("step") == epochs[-1]["step"])

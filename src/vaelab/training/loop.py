@@ -47,7 +47,9 @@ from vaelab.training.checkpoint import (
     under,
     unpack_optimizer,
 )
+from vaelab.training.diagnoses import collapse
 from vaelab.training.divergence import change, is_worse, look
+from vaelab.training.finding import Measured
 from vaelab.training.interrupt import Interrupt, Interrupted
 from vaelab.training.judge import GUIDES, feature_network, trained_judge
 from vaelab.training.meter import Meter
@@ -55,7 +57,7 @@ from vaelab.training.progress import Progress
 from vaelab.training.run import Run, check_same
 from vaelab.training.start import before_notes, match_names, seen_before, take_weights
 from vaelab.training.step import VALIDATION, Part, Update, mix_seed, with_target
-from vaelab.training.validation import validate, warnings
+from vaelab.training.validation import Validation, validate
 
 WHOLE_SET = "batch-gd"
 
@@ -429,9 +431,15 @@ class Trainer:
             stale = counted(position.stale, "epoch")
             self._say(f"Stopped early: no better validation loss for {stale}.")
         if position.epoch >= min(training.epochs, 1 + training.epochs // 3):  # past any warm-up
-            told = self.config.options
-            for text in warnings(result, self.config.model.latent_dim, told, self.steps):
-                self._say(text, "latent space")
+            self._say_collapse(result)
+
+    def _say_collapse(self, result: Validation) -> None:
+        """Say in time that the posterior has collapsed, if it has."""
+        folder = "" if self.run is None else str(self.run)
+        rate, variance = result.figures.get("rate"), result.variance
+        measured = Measured(self.config, folder, steps=self.steps, rate=rate, variance=variance)
+        if (finding := collapse(measured)) is not None:
+            self._say(str(finding), finding.about)
 
     def _over(self) -> bool:
         training = self.config.training

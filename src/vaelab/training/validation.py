@@ -1,15 +1,14 @@
-"""The look at held-out images after every epoch, and the plain words about what it shows."""
+"""The look at held-out images after every epoch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from vaelab.data.batches import Batch
-from vaelab.errors import counted
 from vaelab.models.kl import kl_per_dimension
 from vaelab.models.model import Model, evaluating
 from vaelab.models.posteriors import Dirac
@@ -18,9 +17,6 @@ from vaelab.objectives.objective import Objective
 
 ACTIVE_VARIANCE = 0.01
 """A latent dimension is active when Var_x(E[z|x]) exceeds this (Burda et al., 2016)."""
-
-COLLAPSED_RATE = 0.1
-"""Rate, in nats per image, under which the posterior tells nothing about the image."""
 
 FEW_STEPS = 500
 """Fewer steps than this teach most networks little."""
@@ -81,65 +77,3 @@ def validate(model: Model, objective: Objective, batches: Iterator[Batch], step:
     figures = {name: float(value) / counts[name] for name, value in sums.items()}
     variance = variance_of_means(torch.cat(means)).cpu() if means else torch.zeros(0)
     return Validation(figures, variance, torch.cat(kls).mean(0).cpu() if kls else None)
-
-
-def few_steps(steps: int) -> str:
-    """Return the remedy for a training of few steps."""
-    return (
-        f"Only {counted(steps, 'step')}, few for a network: take more epochs (--epochs) or a "
-        "smaller batch size (--batch-size)."
-    )
-
-
-_REMEDIES = {
-    "warmup": "KL warm-up (-s options.warmup=0.3)",
-    "free_bits": "free bits (-s options.free_bits=0.5)",
-    "beta": "a smaller -s options.beta",
-}
-"""Against a code that tells little: by the option of a recipe that it takes."""
-
-
-def warnings(
-    validation: Validation, latent_dim: int, options: Iterable[str], steps: int | None = None
-) -> list[str]:
-    """Return what a person should be told of a model past its warm-up, remedy included.
-
-    Arguments:
-        validation: what was seen of it.
-        latent_dim: dimensions of its code.
-        options: names of those that its recipe has: no other is advised.
-        steps: of its whole training, if known; with few, that comes first.
-    """
-    first = f"{few_steps(steps)} If it stays so, try" if steps and steps < FEW_STEPS else "Try"
-    rate = validation.figures.get("rate")
-    remedies = [text for name, text in _REMEDIES.items() if name in set(options)]
-    if rate is not None and rate < COLLAPSED_RATE:
-        return [
-            f"The posterior has collapsed: the rate is {rate:.2f} nats, so the latent code tells "
-            f"nothing about the image and all reconstructions look alike. {first} "
-            f"{_either([*remedies, 'a lower learning rate'])}."
-        ]
-    if not len(validation.variance):  # a classifier has no code
-        return []
-    dead = latent_dim - validation.active
-    if dead == latent_dim:
-        return [
-            "The codes of images hardly differ: the variance of their means is at most "
-            f"{ACTIVE_VARIANCE} in every dimension. {first} a lower learning rate, or another "
-            "activation."
-        ]
-    if dead and rate is None:  # an autoencoder: there is no KL to warm up
-        return [f"{dead} of {latent_dim} latent dimensions hardly vary over images."]
-    if dead > 0:
-        vary = "hardly varies" if dead == 1 else "hardly vary"
-        more = f" To use more: {_either(remedies)}." if remedies else ""
-        return [
-            f"{dead} of {latent_dim} latent dimensions {vary} over images. "
-            f"That costs little; latent_dim {latent_dim - dead} would do as well.{more}"
-        ]
-    return []
-
-
-def _either(remedies: Sequence[str]) -> str:
-    *before, last = remedies
-    return f"{', '.join(before)} or {last}" if before else last
