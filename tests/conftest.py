@@ -23,6 +23,8 @@ SMALL: dict[str, Any] = {
     "encoder": {"widths": [4, 8], "hidden": [16]},
     "likelihood": "bernoulli",
     "standardize": False,
+    "output": "linear",
+    "augment": {},
     "batch_size": 16,
     "epochs": 2,
     "optimizer": "adam",

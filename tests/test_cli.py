@@ -125,7 +125,7 @@ def test_generated_images_are_compared_and_drawn_by_class(
     code, _, err = vaelab(capsys, *command, "--label", "nine")
     assert code != 0
     assert "there is no class 'nine'. Classes: 0, 1, 2." in err
-    code, _, err = vaelab(capsys, "sample", str(trained), "--label", "2")
+    code, _, err = vaelab(capsys, "sample", str(trained), "--sampler", "prior", "--label", "2")
     assert "the prior knows no classes; use the sampler gmm, flow or pool" in err
 
 

@@ -172,7 +172,7 @@ def test_a_shift_is_a_share_of_the_shorter_side_and_of_a_pixel_at_least() -> Non
 
 def test_colours_of_grey_images_cannot_change(spots: Splits) -> None:
     with pytest.raises(ConfigError, match=r"augment\.jitter: .* have 1 channel\. .*--channels 3"):
-        api.train(data=spots, augment="jitter", **SMALL)
+        api.train(data=spots, **{**SMALL, "augment": "jitter"})
 
 
 # noise and processes
@@ -235,7 +235,7 @@ def test_only_training_sees_augmented_images(
 
     monkeypatch.setattr(Objective, "forward", look)
     settings = {**SMALL, "standardize": True}
-    model = api.train(data=spots, augment="shift=0.3", **settings)
+    model = api.train(data=spots, **{**settings, "augment": "shift=0.3"})
     assert set(seen[False]) <= known | new
     assert new <= set(seen[False])
     assert len(set(seen[True]) - known) > 100
@@ -251,7 +251,7 @@ def test_a_fitted_scale_is_that_of_images_as_they_are(
     likelihood: str, power: int, spots: Splits
 ) -> None:
     settings = {**SMALL, "likelihood": likelihood, "epochs": 6, "posterior": "dirac"}
-    model = api.train("ae", spots, augment="shift=0.4", **settings)
+    model = api.train("ae", spots, **{**settings, "augment": "shift=0.4"})
     x = spots.train.images.float() / 255
     with torch.no_grad():
         found = model(Batch(x, x, None, None, torch.arange(len(x)))).likelihood.mean

@@ -130,7 +130,7 @@ def test_samples_of_a_class_and_an_attribute(
         ("cvae", ["sample", "--given", "left=on"], "--given left=on: write NAME=NUMBER"),
         ("cvae", ["sample", "--given", "left=inf"], "left: is infinite"),
         ("vae", ["sample", "--given", "left=1"], "only the prior of a conditional model"),
-        ("vae", ["sample", "--label", "dark"], "the prior knows no classes"),
+        ("vae", ["sample", "--sampler", "prior", "--label", "dark"], "the prior knows no classes"),
         ("vae", ["sample", "--guidance", "2"], "guidance: needs a conditional model that was also"),
         ("told", ["sample", "--guidance", "2", "--label", "dark"], "options.dropout=0.1"),
         ("csvae", ["edit", "-a", "lef"], "lef: this model has no subspace for it. Known: left."),

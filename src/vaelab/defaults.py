@@ -19,6 +19,9 @@ STEPS = 6_000
 """Of a training: few images make many passes, and many images few."""
 
 FEWEST_PASSES = 2
+FEW = 10_000
+"""Images up to which it is measured whether horizontal flips help."""
+
 LOOKED_AT = 500  # images
 
 _SIDE = 4  # pixels, about, of the smallest maps
@@ -34,7 +37,7 @@ def with_defaults(config: RunConfig, images: ImageSet) -> RunConfig:
     """
     if not find_recipe(config.recipe).by_images or not len(images):
         return config
-    training = _of_training(config.training, len(images))
+    training = _of_training(config.training, images)
     lonely = len(images) % training.batch_size == 1  # which batch normalisation cannot use
     model = _of_model(config, images, "group" if lonely else "batch")
     return config.model_copy(update={"model": model, "training": training})
@@ -54,11 +57,13 @@ def _of_model(config: RunConfig, images: ImageSet, normalization: str) -> ModelC
     return ModelConfig.model_validate(merge(chosen, named))
 
 
-def _of_training(config: TrainingConfig, count: int) -> TrainingConfig:
-    named = config.model_dump(exclude_unset=True)
+def _of_training(config: TrainingConfig, images: ImageSet) -> TrainingConfig:
+    named, count = config.model_dump(exclude_unset=True), len(images)
     batch = named.get("batch_size", batch_size(count))
     steps = -(-count // batch)  # of a pass
-    chosen = {"batch_size": batch, "epochs": max(FEWEST_PASSES, -(-STEPS // steps))}
+    chosen: dict[str, Any] = {"batch_size": batch, "epochs": max(FEWEST_PASSES, -(-STEPS // steps))}
+    if "augment" not in named and count <= FEW and images.shape[2] > 1:
+        chosen["augment"] = {"flip": "auto"}
     if "optimizer" not in named:
         chosen |= {"optimizer": "adamw", "lr": 2e-3, "schedule": "cosine", "lr_warmup": 0.05}
     return TrainingConfig.model_validate(merge(chosen, named))

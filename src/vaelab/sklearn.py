@@ -130,6 +130,8 @@ class VAE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  # 
             "beta": self.beta,
             "encoder": network,
             "standardize": True,
+            "output": "linear",  # features have no black and white
+            "augment": {},
             "epochs": self.epochs or max(10, -(-STEPS * self.batch_size // len(rows))),
             "batch_size": self.batch_size,
             "lr": self.lr,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +21,7 @@ from vaelab.errors import counted
 from vaelab.evaluation.generation import frechet, nearest
 from vaelab.evaluation.measure import batches, codes_of
 from vaelab.evaluation.random_features import random_features, shrunk
-from vaelab.models.mixture import LatentMixture
+from vaelab.models.mixture import MOST, LatentMixture
 from vaelab.models.model import evaluating, seeded
 from vaelab.models.vae import Vae
 from vaelab.training.step import mix_seed
@@ -86,7 +86,9 @@ def choose_sampler(model: Vae, splits: Splits, seed: int = 0) -> Choice:
     tried = [count for count in COMPONENTS if count <= most]
     if not model.takes_mixture:
         return Choice(None, "Samples come from the prior, as it is of this kind of model.")
-    if not tried or len(held) < _LEAST or held is known:
+    if held is known:
+        return Choice(None, "Samples come from the prior: no validation images were held out.")
+    if not tried or len(held) < _LEAST:
         few = counted(min(len(known), len(held)), "image")
         return Choice(None, f"Samples come from the prior: {few} are too few to choose otherwise.")
     with seeded(mix_seed(seed, _SEED, 0), model.device):
@@ -99,15 +101,16 @@ class _Chooser:
     def __init__(self, model: Vae, known: ImageSet, held: ImageSet, seed: int) -> None:
         self.model, self.seed = model, seed
         index, kept = (epoch_order(len(each), seed, 0)[:_LATENTS] for each in (known, held))
-        self.latents, self.contexts = _latents(model, known, index)
+        found = [(z, model.classes_of(context)) for z, context in _drawn(model, known, index)]
+        self.latents, self.classes = (torch.cat(parts) for parts in zip(*found, strict=True))
         self.means = codes_of(model, known, index)
         self.pixels = torch.cat([shrunk(known.take(rows), _PIXELS) for rows in index.split(1_000)])
         self.features = random_features(held.take(kept[:_IMAGES]))
         self.real = torch.cat([self.features(held.take(rows)) for rows in kept.split(1_000)])
-        near, contexts = _latents(model, held, kept[:_NEAR])
-        drawn = model.decoded(near, contexts).cpu()
+        again = [(z, model.decoded(z, context)) for z, context in _drawn(model, held, kept[:_NEAR])]
+        near, decoded = (torch.cat(parts).cpu() for parts in zip(*again, strict=True))
         self.near_latents = nearest(near, self.means)
-        self.near_pixels = nearest(shrunk(drawn, _PIXELS).flatten(1), self.pixels.flatten(1))
+        self.near_pixels = nearest(shrunk(decoded, _PIXELS).flatten(1), self.pixels.flatten(1))
 
     def choose(self, tried: list[int]) -> Choice:
         prior = self._tried(0, self.model.draw)
@@ -133,21 +136,22 @@ class _Chooser:
 
     def _mixture(self, count: int) -> LatentMixture:
         """Fit so many components; of each class as many, where the model is given classes."""
-        classes = self.model.classes_of(self.contexts)
-        if not self.model.classes:
-            weights, means, roots = fit_normals(self.latents, count, self.seed)
-            return LatentMixture(weights, means, roots, torch.zeros(0, len(weights)))
-        parts, sizes = [], []
-        for number in range(self.model.classes):
-            mine = self.latents[classes == number]
-            enough = len(mine) >= _EACH
-            own = max(1, min(count, len(mine) // _EACH))
-            parts.append(fit_normals(mine if enough else self.latents, own, self.seed))
-            sizes.append(len(mine))
-        by_class = torch.block_diag(*(weights[None] for weights, _, _ in parts))
-        shares = torch.tensor(sizes) / max(1, sum(sizes))
+        known = self.model.classes
+        members = [self.latents[self.classes == number] for number in range(known)]
+        own = [min(count, len(mine) // _EACH, MOST // 2 // known) for mine in members]
+        parts = [fit_normals(x, k, self.seed) for x, k in zip(members, own, strict=True) if k]
+        if not all(own) or not known:  # the others share what is fitted to all
+            parts.append(fit_normals(self.latents, count, self.seed))
+        ends = torch.tensor([0, *(len(weights) for weights, _, _ in parts)]).cumsum(0).tolist()
+        by_class, place = torch.zeros(known, ends[-1]), 0
+        for number, mine in enumerate(own):
+            part = place if mine else len(parts) - 1
+            by_class[number, ends[part] : ends[part + 1]] = parts[part][0]
+            place += bool(mine)
         means, roots = (torch.cat([part[i] for part in parts]) for i in (1, 2))
-        return LatentMixture(shares @ by_class, means, roots, by_class)
+        shares = torch.tensor([float(len(mine)) for mine in members])
+        weights = shares / shares.sum() @ by_class if shares.sum() > 0 else parts[0][0]
+        return LatentMixture(weights, means, roots, by_class)
 
     def _drawing(self, mixture: LatentMixture) -> Callable[[Tensor], Tensor]:
         return lambda context: mixture.draw(self.model.classes_of(context))
@@ -205,15 +209,10 @@ def _spread(n: int, m: int) -> float:
 
 
 @torch.no_grad()
-def _latents(model: Vae, images: ImageSet, index: Tensor) -> tuple[Tensor, Tensor]:
-    """Return a draw from the posterior of each image and what it is conditioned on, on the CPU."""
+def _drawn(model: Vae, images: ImageSet, index: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield draws from the posteriors of some images, on the CPU, and their contexts."""
     with evaluating(model):
-        parts = []
         for batch in batches(model, images, index, model.rows):
             context = model.context(batch)
-            drawn = model.infer(batch.images, context).sample().cpu()
-            parts.append(
-                (drawn, drawn.new_zeros(len(drawn), 0) if context is None else context.cpu())
-            )
-    latents, contexts = zip(*parts, strict=True)
-    return torch.cat(latents), torch.cat(contexts)
+            z = model.infer(batch.images, context).sample().cpu()
+            yield z, z.new_zeros(len(z), 0) if context is None else context

@@ -188,7 +188,12 @@ def label_effect(model: Vae, train: ImageSet, seed: int) -> LabelEffect | None:
     The same noise is decoded under each of up to 20 classes. Nor of one whose samples come from a
     mixture for each class, which differ as the classes do.
     """
-    if model.mixture is not None or not model.asked_classes or train.labels is None or model.conditioning is None:
+    if (
+        model.mixture is not None
+        or not model.asked_classes
+        or train.labels is None
+        or model.conditioning is None
+    ):
         return None
     rows = _spread(len(train), MEANT)
     labels = train.labels.cpu()[rows]
