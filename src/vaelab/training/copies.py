@@ -30,6 +30,7 @@ FEWEST = 20
 RECOGNISED = 0.8
 """Share of images, told from their mirror images, from which on these are other images."""
 
+_CLASSES = 100  # that are told apart by a column each
 _MOST, _PROBED, _MEASURED = 2_000, 1_000, 200  # images looked at
 _SIDE, _NUMBERS = 16, 768  # of a small image
 _BYTES, _CHUNK = 2**28, 64  # of pixels read, at most; images at a time
@@ -218,12 +219,12 @@ class _Targets:
     @staticmethod
     def of(images: ImageSet, names: Sequence[str]) -> _Targets:
         """Return those of some images of a set."""
-        parts = [_values(images, name) for name in names]
-        every, columns, start = torch.cat(parts, 1), {}, 0
+        known = torch.stack([_known(images, name) for name in names]).all(0)
+        rows = _some(images, _PROBED, known)
+        parts, columns, start = [_values(images, name, rows) for name in names], {}, 0
         for name, part in zip(names, parts, strict=True):
             columns[name] = slice(start, start := start + part.shape[1])
-        rows = _some(images, _PROBED, ~every.isnan().any(1))
-        return _Targets(rows, every[rows], columns)
+        return _Targets(rows, torch.cat(parts, 1), columns)
 
 
 def _measured_again(variation: Variation, images: ImageSet, names: Sequence[str]) -> Iterator[str]:
@@ -251,17 +252,33 @@ def _is_measured(images: ImageSet, name: str) -> bool:
     return images.units[images.attribute_names.index(name)] == MEASURES[name].unit
 
 
-def _values(images: ImageSet, name: str) -> Tensor:
-    """Return classes as one-hot ``(N, K)`` or an attribute ``(N, 1)``, NaN where unknown."""
-    if name != LABEL and images.attributes is not None:
-        column = images.attributes[:, images.attribute_names.index(name), None].cpu().double()
-        return column
-    unknown = torch.full((len(images), max(1, len(images.class_names))), torch.nan).double()
-    if name != LABEL or images.labels is None:
-        return unknown
-    labels = images.labels.cpu()
-    shown = one_hot(labels.clamp(min=0), unknown.shape[1]).double()
-    return torch.where(labels[:, None] < 0, unknown, shown)
+def _known(images: ImageSet, name: str) -> Tensor:
+    """Return whether a class or an attribute of each image is known, ``(N,)``."""
+    if name == LABEL:
+        none = torch.full((len(images),), -1)
+        return (none if images.labels is None else images.labels.cpu()) >= 0
+    if images.attributes is None:
+        return torch.zeros(len(images), dtype=torch.bool)
+    return ~images.attributes[:, images.attribute_names.index(name)].cpu().isnan()
+
+
+def _values(images: ImageSet, name: str, rows: Tensor) -> Tensor:
+    """Return classes as one-hot ``(n, K)`` or an attribute ``(n, 1)``, where they are known.
+
+    More than a hundred classes are random directions, which are about as far from each other
+    (Johnson and Lindenstrauss, 1984).
+    """
+    if name == LABEL:
+        labels = rows if images.labels is None else images.labels.cpu()[rows]
+        count = max(1, len(images.class_names))
+        if count <= _CLASSES:
+            return one_hot(labels, count).double()
+        drawn = torch.Generator().manual_seed(0)
+        return torch.randn(count, _CLASSES, generator=drawn).double()[labels] / math.sqrt(_CLASSES)
+    if images.attributes is None:
+        return torch.zeros(len(rows), 1).double()
+    column = images.attributes[rows.to(images.attributes.device)]
+    return column[:, images.attribute_names.index(name), None].cpu().double()
 
 
 def _told(name: str, wrong: Sequence[Tensor]) -> str:
