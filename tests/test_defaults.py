@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import vaelab
 from tests.conftest import blobs
@@ -119,3 +120,25 @@ def test_two_images_train(tmp_path: Path) -> None:
     two = images(2, 3, 37, 53)
     model = vaelab.train("vae", Splits("two", two, two, two, held_out=False), epochs=2)
     assert model.sample(3).shape == (3, 3, 37, 53)
+
+
+def test_a_run_keeps_the_size_that_was_chosen_for_images_of_several(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, side in enumerate([20, 24, 28, 36, 40, 44] * 6):
+        picture = Image.fromarray(blobs(1, side, side, 3)[0].transpose(1, 2, 0))
+        place = tmp_path / ("few" if number < 4 else "all") / f"{number}.png"
+        place.parent.mkdir(exist_ok=True)
+        picture.save(place)
+    run, data = str(tmp_path / "run"), str(tmp_path / "all")
+    words = ["train", "--data", data, "--out", run, "--device", "cpu"]
+    code, _, err = command(capsys, *words, "--epochs", "1")
+    assert code == 0, err
+    assert "sizes, with shorter sides of 20 to 44 pixels: all are fitted to 36×36 (pad)" in err
+    config = Run(run).read_config()
+    assert config.data.size == [36, 36]
+    code, _, err = command(capsys, *words, "--epochs", "2", "--resume")
+    assert (code, "sizes" in err) == (0, False), err
+    assert Run(run).read_config().data == config.data
+    code, _, err = command(capsys, "evaluate", run, "--data", str(tmp_path / "few"))
+    assert code == 0, err  # whose own middle is another

@@ -69,7 +69,9 @@ class DataConfig(Section):
         description="mnist, swiss-roll, or the path of images (folder, zip, IDX, npz, csv, …)",
     )
     size: Annotated[list[Width], Field(min_length=2, max_length=2)] | None = Field(
-        None, description="height and width to fit every image to; default: as they are"
+        None,
+        description="height and width to fit every image to; default: as they are, or of image "
+        "files of several sizes a middle one, written by a run",
     )
     channels: Annotated[int, Field(ge=1, le=1024)] | None = Field(
         None, description="1 grey, 3 RGB, 4 RGBA; any other number as the data has it"
