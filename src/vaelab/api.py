@@ -78,7 +78,8 @@ def train(
             tensor or several; see docs/sharper.md. By default a classifier of the images' classes.
         minutes: that training may take, in place of ``epochs``: a trial of its steps tells how many
             fit, and the learning rate's schedule ends with them.
-        settings: any key of the configuration by its last name, or any option of the recipe.
+        settings: any key of the configuration by its last name, or any option of the recipe;
+            ``preset="small"`` or ``"large"`` for another size of what the images choose.
 
     Raises:
         ConfigError: an unknown or contradictory setting.
@@ -184,6 +185,9 @@ def settings_to_config(settings: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in settings.items():
         if key == "augment" and isinstance(value, str):
             value = augmentations(value)
+        if key == "preset":
+            values[key] = value
+            continue
         homes = [name for name, keys in _SECTIONS.items() if key in keys]
         values = merge(values, {homes[0] if homes else "options": {key: value}})
     return values

@@ -49,6 +49,7 @@ OptimizerName = Literal[
     "batch-gd", "sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw", "adamax"
 ]
 ScheduleName = Literal["constant", "cosine", "one-cycle"]
+PresetName = Literal["small", "base", "large"]
 
 
 IN_MEMORY = "(in memory)"
@@ -360,6 +361,9 @@ class RunConfig(Section):
     """All that is needed to repeat a run."""
 
     recipe: str = "vae"
+    preset: PresetName | None = Field(
+        None, description="how large a model and a training are chosen by the images; default: base"
+    )
     options: dict[str, Any] = Field({}, description="options of the recipe, such as beta")
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()

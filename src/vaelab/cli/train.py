@@ -99,6 +99,12 @@ def train(
     ] = None,
     out: Out = None,
     latent_dim: Annotated[int | None, typer.Option(help="Dimensions of the latent space.")] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="Size of what is chosen by the images: small, base or large.", show_default="base"
+        ),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the images.")] = None,
     minutes: Annotated[
         float | None,
@@ -171,6 +177,7 @@ def train(
 
     flat = {
         "spec": data,
+        "preset": preset,
         "latent_dim": latent_dim,
         "epochs": epochs,
         "batch_size": batch_size,
