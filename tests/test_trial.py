@@ -102,13 +102,15 @@ def _without_epochs() -> dict[str, Any]:
     return {key: value for key, value in SMALL.items() if key != "epochs"}
 
 
-def test_short_trainings_are_not_tried(spots: Splits) -> None:
+def test_short_trainings_are_not_tried(spots: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
     assert estimate_pace(small(), spots) is None
     assert estimate_pace(small(compile=True, epochs=1_000_000), spots) is None
     long = estimate_pace(small(epochs=100_000), spots)
     assert long is not None
     assert long.step > 0
     assert long.end > 0
+    monkeypatch.setenv("WORLD_SIZE", "2")  # of which the second is quiet
+    assert estimate_pace(small(epochs=100_000), spots) is None
 
 
 def test_the_line_before_a_training_rounds() -> None:

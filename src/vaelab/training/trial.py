@@ -25,6 +25,7 @@ from vaelab.config import RunConfig
 from vaelab.data.images import ImageSet, Splits, spread
 from vaelab.errors import ConfigError
 from vaelab.training.allocator import keep_freed_memory
+from vaelab.training.backend import processes
 from vaelab.training.loop import Trainer, total_steps
 from vaelab.training.progress import Silent
 from vaelab.training.run import Run
@@ -98,10 +99,15 @@ def measure_pace(
 
 
 def estimate_pace(config: RunConfig, splits: Splits) -> Pace | None:
-    """Return what a training costs; None of one that is too short, or whose start is too long."""
+    """Return what a training costs; None of one that is short, compiled or of several processes.
+
+    Of several, those that say nothing would not take part in a trial.
+    """
     steps = total_steps(config.training, len(splits.train))
     numbers = steps * config.training.batch_size * math.prod(splits.train.shape)
-    return None if numbers < _TINY or config.training.compile else measure_pace(config, splits)
+    if numbers < _TINY or config.training.compile or processes() > 1:
+        return None
+    return measure_pace(config, splits)
 
 
 def limited(
