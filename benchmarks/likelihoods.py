@@ -22,7 +22,7 @@ import torch
 from image_metrics import features, frechet_distance
 from layers import interleave
 from machine import Table, finish, load, parser
-from own_contenders import Clock, Enough, save
+from own_contenders import Clock, epochs_within, save
 from own_images import Comparison
 from own_sheet import sheet
 from sets import SETS, built
@@ -103,14 +103,8 @@ def trained(name: str, data: str, settings: dict[str, Any], seconds: float, out:
     """Train for about ``seconds`` of processor time, as `own_contenders` does; return the model."""
     import vaelab
 
-    clock = Clock(min(6.0, seconds / 4))
     settings = {**settings, **LIKELIHOODS[name]}
-    try:
-        vaelab.train("vae", data, epochs=100_000, progress=clock, **settings)
-    except Enough:
-        pass
-    (first, before), (last, after) = clock.marks[0], clock.marks[-1]
-    epochs = max(1, int(seconds * (after - before) / (last - first)))
+    epochs = epochs_within(seconds, data, settings)
     clock = Clock()
     model = vaelab.train("vae", data, out, epochs=epochs, progress=clock, **settings)
     return model, clock

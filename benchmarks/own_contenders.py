@@ -8,7 +8,6 @@ images, ``prior.npy`` and ``mixture.npy`` (samples), and ``report.json``. vaelab
 from __future__ import annotations
 
 import json
-import math
 import shutil
 import subprocess
 import sys
@@ -21,8 +20,6 @@ from typing import Any
 import numpy as np
 import torch
 from own_split import on_white
-
-LONGEST_TRIAL = 10.0  # CPU seconds
 
 
 @dataclass(frozen=True)
@@ -65,35 +62,22 @@ class Job:
         return cls(**values)
 
 
-class Enough(Exception):
-    """A trial has seen enough."""
-
-
 class Clock:
-    """A progress of vaelab that measures the processor time of training, and may end a trial."""
+    """A progress of vaelab that measures the processor time of training."""
 
-    def __init__(self, trial: float = math.inf) -> None:
-        self.trial, self.begun, self.spent = trial, 0.0, 0.0
-        self.marks: list[tuple[float, float]] = []
+    def __init__(self) -> None:
+        self.begun, self.spent = 0.0, 0.0
 
     def start(self, total: int, done: int, epochs: int) -> None:
         """Training starts: the clock too. Reading the images is not counted."""
-        self.total, self.each = total, total / epochs
+        self.total = total
         self.begun = time.process_time()
 
     def step(self, step: int, epoch: int, speed: float, figures: Mapping[str, float]) -> None:
         """Some steps were made."""
-        self._mark(step / self.each)
 
     def epoch(self, epoch: int, figures: Mapping[str, float]) -> None:
         """An epoch ended."""
-        self._mark(float(epoch))
-
-    def _mark(self, epochs: float) -> None:
-        now = time.process_time() - self.begun
-        self.marks.append((now, epochs))
-        if now > self.trial and len(self.marks) > 2:
-            raise Enough
 
     def say(self, text: str) -> None:
         """Print to standard error what a person should know."""
@@ -104,22 +88,16 @@ class Clock:
         self.spent = time.process_time() - self.begun
 
 
-def limited(job: Job) -> dict[str, Any]:
-    """Return the settings that make vaelab train for about ``job.seconds``.
+def epochs_within(seconds: float, data: str, settings: dict[str, Any]) -> int:
+    """Return the epochs of vaelab that fit into a processor time, as `--minutes` chooses them."""
+    from vaelab.api import configure, read_data, settings_to_config
+    from vaelab.defaults import with_defaults
+    from vaelab.training.trial import limited
 
-    vaelab has no budget of time, so the number of epochs is chosen by the speed of a trial, which
-    is not counted. Replace this function once it has one.
-    """
-    import vaelab
-
-    clock = Clock(min(LONGEST_TRIAL, job.seconds / 2))
-    try:
-        vaelab.train("vae", job.data, epochs=100_000, seed=job.seed, progress=clock, **job.settings)
-    except Enough:
-        pass
-    (first, before), (last, after) = clock.marks[0], clock.marks[-1]
-    each = (last - first) / (after - before)
-    return {"epochs": max(1, int(job.seconds / each))}
+    config = configure(settings_to_config({"spec": data, **settings}))
+    splits = read_data(config)
+    config = with_defaults(config, splits.train)
+    return limited(config, splits, seconds, clock=time.process_time)[0].training.epochs
 
 
 def vaelab(job: Job) -> None:
@@ -128,7 +106,8 @@ def vaelab(job: Job) -> None:
 
     import vaelab
 
-    settings = {**job.settings, **limited(job)}
+    epochs = epochs_within(job.seconds, job.data, {**job.settings, "seed": job.seed})
+    settings = {**job.settings, "epochs": epochs}
     run, clock = job.out / "run", Clock()
     shutil.rmtree(run, ignore_errors=True)
     model = vaelab.train("vae", job.data, run, seed=job.seed, progress=clock, **settings)

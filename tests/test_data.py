@@ -22,6 +22,7 @@ from vaelab.data.images import with_few_labels
 from vaelab.data.levels import Levels
 from vaelab.data.load import MNIST
 from vaelab.data.pixels import Geometry, set_channels
+from vaelab.data.sizes import fitted, middle
 from vaelab.data.split import split_rows
 from vaelab.data.summary import pixel_moments
 from vaelab.errors import ConfigError, DataError
@@ -268,7 +269,7 @@ def test_depths_become_eight_bits() -> None:
         ((noise(12, 4, 4), np.arange(12) / 2), "label 0.5 is no whole number"),
         ((noise(12, 4, 4), np.arange(12) - 2), "label -2 is negative"),
         (object(), "no source of images"),
-        ([noise(4, 4), noise(5, 4)] * 6, r"differ in size.*--size 4x4"),
+        ([noise(4, 4), noise(5, 4)] * 6, r"differ in size.*--size 16x16"),
         ([noise(4, 4), noise(4, 4, 3)] * 6, "1 and 3 channels.*--channels 3"),
         ([(noise(4, 4), {"boxes": 1})] * 12, "dict with boxes for a label"),
         ([{"photo": noise(4, 4), "id": 1}] * 12, "keys photo, id, and none is an image's"),
@@ -381,12 +382,21 @@ def test_mixed_channels_become_rgb_with_a_note(tmp_path: Path) -> None:
     assert any("converted to RGB" in note for note in splits.notes)
 
 
-def test_sizes_that_differ_need_a_size(tmp_path: Path) -> None:
-    save_images(tmp_path / "a", noise(3, 6, 4))
-    save_images(tmp_path / "b", noise(2, 5, 4))
-    with pytest.raises(DataError, match=r"3 of 6×4, 2 of 5×4.*--size 6x4"):
-        load_data(tmp_path)
-    assert load_data(tmp_path, size=(6, 4)).train.shape == (1, 6, 4)
+def test_files_of_several_sizes_are_fitted_to_a_middle_one(tmp_path: Path) -> None:
+    save_images(tmp_path / "photos" / "a", noise(3, 6, 4))
+    save_images(tmp_path / "photos" / "b", noise(2, 5, 4))
+    splits = load_data(tmp_path / "photos")
+    assert (splits.train.shape, splits.size) == ((1, 6, 4), (6, 4))
+    note = "The images have 2 sizes, with shorter sides of 4 to 4 pixels: all are fitted to 6×4"
+    assert any(note in line for line in splits.notes)
+    named = load_data(tmp_path / "photos", size=(6, 4))
+    assert (named.train.shape, named.size) == ((1, 6, 4), None)
+    assert torch.equal(splits.train.images, named.train.images)
+    assert not any("sizes" in line for line in named.notes)
+    cache: dict[str, Any] = {"memory_budget": 1, "cache_dir": tmp_path / "cache"}
+    cached = [load_data(tmp_path / "photos", **cache) for _ in "12"]
+    assert [each.size for each in cached] == [(6, 4), (6, 4)]
+    assert cached[0].notes == cached[1].notes == splits.notes
 
 
 def test_unreadable_images_are_counted_and_can_be_left_out(tmp_path: Path) -> None:
@@ -721,18 +731,32 @@ def test_layout_of_arrays(shape: tuple[int, ...], expected: tuple[int, ...]) -> 
     assert load_data(noise(3, *shape)).train.shape == expected
 
 
-def test_the_size_proposed_is_the_commonest_or_the_median(tmp_path: Path) -> None:
-    def proposed(*sides: int) -> None:
-        folder = tmp_path / "-".join(map(str, sides))
-        folder.mkdir()
-        for number, side in enumerate(sides):
-            Image.fromarray(noise(side, side + 2)).save(folder / f"{number}.png")
-        load_data(folder)
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ({(10, 12): 1, (20, 22): 1, (30, 32): 3}, (30, 32)),  # that of most
+        ({(size, size + 2): 1 for size in (50, 10, 20, 14, 40)}, (20, 20)),
+        ({(3000, 2000): 9, (1000, 1500): 8}, (256, 256)),  # upright and not
+        ({(3000, 4000): 9, (1200, 1600): 8, (60, 60): 1}, (256, 344)),  # nearly all 4:3
+        ({(400, 300): 2, (200, 150): 2, (130, 100): 2}, (200, 152)),
+        ({(5, 7): 1, (6, 6): 1}, (16, 16)),
+        ({(1, 8): 1, (70, 70): 1, (75, 70): 1}, (72, 72)),
+    ],
+)
+def test_a_middle_size_is_that_of_most_or_of_the_median(
+    sizes: dict[tuple[int, int], int], expected: tuple[int, int]
+) -> None:
+    assert middle(sizes) == expected
 
-    with pytest.raises(DataError, match="Pass --size 30x32 to"):
-        proposed(10, 20, 30, 30, 30)
-    with pytest.raises(DataError, match="Pass --size 20x22 to"):
-        proposed(50, 10, 20, 14, 40)  # photos: no size is common
+
+def test_images_that_are_long_for_the_size_are_counted() -> None:
+    sizes = {(64, 64): 3, (64, 60): 2, (64, 140): 2, (300, 60): 1}
+    assert "3 images are more than twice as wide or as high for that: they get bars" in fitted(
+        sizes, (64, 64), "pad"
+    )
+    assert "half of them or more is cut off" in fitted(sizes, (64, 64), "crop")
+    assert "twice" not in fitted(sizes, (64, 64), "stretch")
+    assert "twice" not in fitted({(64, 64): 3, (64, 127): 2}, (64, 64), "pad")
 
 
 def test_more_labels_than_there_are_is_an_error() -> None:

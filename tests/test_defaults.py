@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import vaelab
 from tests.conftest import blobs
@@ -16,8 +17,11 @@ from tests.test_cli import vaelab as command
 from vaelab.api import configure, settings_to_config
 from vaelab.config import RunConfig
 from vaelab.data.images import ImageSet, Splits
-from vaelab.defaults import STEPS, with_defaults
+from vaelab.defaults import PRESETS, with_defaults
+from vaelab.errors import ConfigError
 from vaelab.training.run import Run
+
+STEPS = PRESETS["base"].steps
 
 
 def images(count: int, *shape: int, values: tuple[int, int] = (0, 256)) -> ImageSet:
@@ -97,6 +101,51 @@ def test_what_is_named_stays() -> None:
     assert lonely.model.encoder.normalization == "group"
 
 
+def test_presets_choose_size_and_steps_and_what_is_named_stays() -> None:
+    of = images(3200, 3, 64, 64)
+    plain, base = chosen(of), chosen(of, preset="base")
+    assert (plain.preset, base.preset) == (None, "base")
+    assert (plain.model, plain.training) == (base.model, base.training)
+    small, large = chosen(of, preset="small"), chosen(of, preset="large")
+    assert small.model == base.model  # narrower networks are no faster to the same error
+    assert large.model.encoder.widths == large.model.decoder.widths == [32, 64, 128, 256]
+    assert [each.training.epochs for each in (small, base, large)] == [15, 60, 200]
+    named = chosen(of, preset="large", epochs=3, encoder={"widths": [8]}, latent_dim=5)
+    assert (named.training.epochs, named.model.encoder.widths) == (3, [8])
+    assert named.model.latent_dim == 5
+    with pytest.raises(ConfigError, match=r"preset: input should be 'small', 'base' or 'large'"):
+        chosen(of, preset="huge")
+    with pytest.raises(ConfigError, match="preset: `m2` has settings of its own"):
+        chosen(of, "m2", preset="small")
+
+
+def test_a_run_keeps_its_preset_and_another_begins_without(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "x.npy", blobs(60, 16, 16, 3))
+    run, data = str(tmp_path / "run"), ["--data", str(tmp_path / "x.npy"), "--device", "cpu"]
+    words = ["train", *data, "--out", run, "--preset", "large"]
+    code, _, err = command(capsys, *words, "--epochs", "1")
+    assert code == 0, err
+    config = Run(run).read_config()
+    assert (config.preset, config.model.encoder.widths) == ("large", [32, 64])
+    again = ["train", "--resume", "--out", run, "--epochs", "2"]
+    code, _, err = command(capsys, *again, "--preset", "small")
+    assert (code, "preset is 'small', but the weights were trained with 'large'" in err) == (
+        1,
+        True,
+    )
+    code, _, err = command(capsys, *again)
+    assert (code, Run(run).read_config().preset) == (0, "large"), err
+    start = ["train", "--from", run, *data, "--out", str(tmp_path / "next"), "--epochs", "1"]
+    code, _, err = command(capsys, *start, "--preset", "small")
+    assert (code, "chooses networks, and these are the run's" in err) == (1, True)
+    code, _, err = command(capsys, *start)
+    assert code == 0, err
+    following = Run(tmp_path / "next").read_config()
+    assert (following.preset, following.model) == (None, config.model)
+
+
 def test_a_run_writes_what_was_chosen_and_goes_on_with_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -119,3 +168,25 @@ def test_two_images_train(tmp_path: Path) -> None:
     two = images(2, 3, 37, 53)
     model = vaelab.train("vae", Splits("two", two, two, two, held_out=False), epochs=2)
     assert model.sample(3).shape == (3, 3, 37, 53)
+
+
+def test_a_run_keeps_the_size_that_was_chosen_for_images_of_several(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, side in enumerate([20, 24, 28, 36, 40, 44] * 6):
+        picture = Image.fromarray(blobs(1, side, side, 3)[0].transpose(1, 2, 0))
+        place = tmp_path / ("few" if number < 4 else "all") / f"{number}.png"
+        place.parent.mkdir(exist_ok=True)
+        picture.save(place)
+    run, data = str(tmp_path / "run"), str(tmp_path / "all")
+    words = ["train", "--data", data, "--out", run, "--device", "cpu"]
+    code, _, err = command(capsys, *words, "--epochs", "1")
+    assert code == 0, err
+    assert "sizes, with shorter sides of 20 to 44 pixels: all are fitted to 36×36 (pad)" in err
+    config = Run(run).read_config()
+    assert config.data.size == [36, 36]
+    code, _, err = command(capsys, *words, "--epochs", "2", "--resume")
+    assert (code, "sizes" in err) == (0, False), err
+    assert Run(run).read_config().data == config.data
+    code, _, err = command(capsys, "evaluate", run, "--data", str(tmp_path / "few"))
+    assert code == 0, err  # whose own middle is another

@@ -23,6 +23,7 @@ from vaelab.cli.main import run
 from vaelab.cli.study import _progress
 from vaelab.config import merge
 from vaelab.data.load import load_data
+from vaelab.defaults import with_defaults
 from vaelab.errors import ConfigError, RunError
 from vaelab.evaluation.evaluate import evaluate
 from vaelab.evaluation.figures import Figure, sense
@@ -36,6 +37,7 @@ from vaelab.studies.watch import THREADS, State
 from vaelab.studies.work import prepare, work
 from vaelab.training.fit import train_config
 from vaelab.training.progress import Silent
+from vaelab.training.run import flat
 
 
 def declared(**more: Any) -> dict[str, Any]:
@@ -98,10 +100,73 @@ def test_presets_change_cases_by_name() -> None:
     assert len(plan.seeds) == 1
 
 
+def test_cases_multiply_what_they_start_from() -> None:
+    cases = [
+        {"name": "a", "set": {"training": {"lr": 0.2}}},
+        {"name": "b", "like": "a", "scale": {"training.lr": 0.5, "model.encoder.widths": 2}},
+        {"name": "c", "like": "b", "scale": {"training.lr": 3, "training.epochs": 0.1}},
+    ]
+    found = [case.config for case in make_plan(declared(cases=cases), "here").cases]
+    assert [config.training.lr for config in found] == pytest.approx([0.2, 0.1, 0.6])
+    assert [config.model.encoder.widths for config in found] == [[4], [8], [8]]
+    assert found[1].model.decoder.widths == [8]
+    assert [config.training.epochs for config in found] == [2, 2, 1]
+    grid = {"training.epochs": [10, 20]}
+    crossed = make_plan(declared(cases=cases, grid=grid), "here").cases
+    assert [case.config.training.epochs for case in crossed] == [10, 20, 10, 20, 1, 2]
+
+
+def test_cases_vary_what_the_images_choose(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", images=blobs(600, 16, 16, 3))
+    base = {"data": {"spec": str(tmp_path / "x.npz")}, "training": {"seed": 0}}
+    values, where = read_study("defaults")
+    plan = make_plan(values, where, preset="quick", base={"data": base["data"]})
+    images = load_data(tmp_path / "x.npz").train
+    alone = with_defaults(resolve({"preset": "small", "data": base["data"]}), images)
+    by_key = {case.key: case.config for case in plan.cases}
+    first = by_key["chosen"].model_copy(update={"versions": {}})
+    assert first == alone
+    assert "gaussian" not in by_key  # for it is what was chosen
+    assert len(by_key) == len(values["cases"]) - 1
+    for key, config in by_key.items():
+        if key != "chosen":
+            changed = {k for k, v in flat(config).items() if v != flat(by_key["chosen"])[k]}
+            assert changed == CHANGED[key], key
+    half = by_key["half-the-batch"].training
+    assert (half.batch_size, half.epochs) == (16, 50)  # 1,500 steps
+    assert by_key["twice-the-width"].model.decoder.widths == [32, 64]
+    assert by_key["twice-the-learning-rate"].training.lr == pytest.approx(4e-3)
+    few = make_plan(values, where, base=merge(base, {"training": {"epochs": 8}})).cases
+    epochs = {case.key: case.config.training.epochs for case in few}
+    assert (epochs["chosen"], epochs["half-the-batch"], epochs["twice-the-batch"]) == (8, 4, 16)
+
+
+CHANGED = {
+    "laplace": {"model.likelihood"},
+    "bernoulli": {"model.likelihood"},
+    "linear-output": {"model.output"},
+    "half-the-latents": {"model.latent_dim"},
+    "twice-the-latents": {"model.latent_dim"},
+    "half-the-width": {"model.encoder.widths", "model.decoder.widths"},
+    "twice-the-width": {"model.encoder.widths", "model.decoder.widths"},
+    "half-the-batch": {"training.batch_size", "training.epochs"},
+    "twice-the-batch": {"training.batch_size", "training.epochs"},
+    "not-standardized": {"model.standardize"},
+    "group-normalization": {"model.encoder.normalization", "model.decoder.normalization"},
+    "half-the-learning-rate": {"training.lr"},
+    "twice-the-learning-rate": {"training.lr"},
+}
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
         ({"cases": []}, "has no cases"),
+        ({"base": {"preset": "small"}}, "preset: chooses settings by the images"),
+        ({"base": {"recipe": "m2"}, "by_images": True}, "nothing is chosen by the images for the"),
+        ({"cases": [{"name": "a", "scale": {"training.l": 2}}]}, "here: a: scale: training.l: the"),
+        ({"cases": [{"name": "a", "scale": {"model.prior": 2}}]}, "is 'normal', no number to mult"),
+        ({"cases": [{"name": "a", "scale": {"training.lr": 0}}]}, "cases.0.scale.training.lr"),
         ({"case": []}, "did you mean cases"),
         ({"baseline": "none"}, "no case is called 'none'"),
         ({"compare": [["wide", "x"]]}, "no case is called 'x'"),
@@ -221,7 +286,7 @@ def test_a_study_that_is_half_done_has_no_winner() -> None:
 def test_shipped_studies_know_what_is_better(name: str) -> None:
     values, where = read_study(name)
     lead = make_plan(values, where).lead
-    assert sense(lead) == {"bound": -1, "autoencoder": -1, "guides": -1}.get(name, 1)
+    assert sense(lead) == (-1 if name in ("bound", "autoencoder", "guides", "defaults") else 1)
 
 
 def test_runs_that_end_together_are_counted_one_by_one(

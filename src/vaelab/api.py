@@ -37,6 +37,7 @@ from vaelab.training.fit import few_steps_note, train_config
 from vaelab.training.progress import Progress, Silent
 from vaelab.training.run import Run, check_same, versions
 from vaelab.training.start import start_from
+from vaelab.training.trial import announcement, check_minutes, limited
 
 _SECTIONS = {
     "data": DataConfig.model_fields,
@@ -55,6 +56,7 @@ def train(
     start: Path | str | None = None,
     progress: Progress | None = None,
     features: nn.Module | Path | str | None = None,
+    minutes: float | None = None,
     **settings: Any,
 ) -> Vae:
     """Train a model and return it, in evaluation mode.
@@ -74,7 +76,10 @@ def train(
         features: what reconstructions are compared in where ``perceptual`` weighs that: the run of
             a classifier, or any module from images ``(n, C, H, W)`` in [0, 1] to features, one
             tensor or several; see docs/sharper.md. By default a classifier of the images' classes.
-        settings: any key of the configuration by its last name, or any option of the recipe.
+        minutes: that training may take, in place of ``epochs``: a trial of its steps tells how many
+            fit, and the learning rate's schedule ends with them.
+        settings: any key of the configuration by its last name, or any option of the recipe;
+            ``preset="small"`` or ``"large"`` for another size of what the images choose.
 
     Raises:
         ConfigError: an unknown or contradictory setting.
@@ -94,6 +99,7 @@ def train(
         values = merge(values, {"data": {"spec": str(data)}})
     elif data is not None:
         values = merge(values, {"data": {"spec": IN_MEMORY}})
+    seconds = check_minutes(minutes, values, resume)
     run = None if out is None else Run(out)
     full = configure(values, config, run if resume else None, None if start is None else Run(start))
     if find_recipe(full.recipe).classifies:
@@ -103,6 +109,9 @@ def train(
     splits = read_data(full, data)
     full = with_defaults(full, splits.train)
     told = progress or Silent()
+    if seconds is not None:
+        full, pace = limited(full, splits, seconds, network)
+        told.say(announcement(full, pace, seconds))
     if not resume and (note := few_steps_note(full.training, len(splits.train))):
         told.say(note)
     model = train_config(full, splits, run, told, network)
@@ -176,6 +185,9 @@ def settings_to_config(settings: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in settings.items():
         if key == "augment" and isinstance(value, str):
             value = augmentations(value)
+        if key == "preset":
+            values[key] = value
+            continue
         homes = [name for name, keys in _SECTIONS.items() if key in keys]
         values = merge(values, {homes[0] if homes else "options": {key: value}})
     return values

@@ -49,6 +49,7 @@ OptimizerName = Literal[
     "batch-gd", "sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw", "adamax"
 ]
 ScheduleName = Literal["constant", "cosine", "one-cycle"]
+PresetName = Literal["small", "base", "large"]
 
 
 IN_MEMORY = "(in memory)"
@@ -69,7 +70,9 @@ class DataConfig(Section):
         description="mnist, swiss-roll, or the path of images (folder, zip, IDX, npz, csv, …)",
     )
     size: Annotated[list[Width], Field(min_length=2, max_length=2)] | None = Field(
-        None, description="height and width to fit every image to; default: as they are"
+        None,
+        description="height and width to fit every image to; default: as they are, or of image "
+        "files of several sizes a middle one, written by a run",
     )
     channels: Annotated[int, Field(ge=1, le=1024)] | None = Field(
         None, description="1 grey, 3 RGB, 4 RGBA; any other number as the data has it"
@@ -358,6 +361,9 @@ class RunConfig(Section):
     """All that is needed to repeat a run."""
 
     recipe: str = "vae"
+    preset: PresetName | None = Field(
+        None, description="how large a model and a training are chosen by the images; default: base"
+    )
     options: dict[str, Any] = Field({}, description="options of the recipe, such as beta")
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()

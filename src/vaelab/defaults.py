@@ -7,16 +7,15 @@ stays: by the user, by the recipe, by a preset.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from vaelab.config import ModelConfig, RunConfig, TrainingConfig, merge
+from vaelab.config import ModelConfig, PresetName, RunConfig, TrainingConfig, merge
 from vaelab.data.images import ImageSet
 from vaelab.recipes import find_recipe
-
-STEPS = 6_000
-"""Of a training: few images make many passes, and many images few."""
 
 FEWEST_PASSES = 2
 FEW = 10_000
@@ -25,8 +24,29 @@ FEW = 10_000
 LOOKED_AT = 500  # images
 
 _SIDE = 4  # pixels, about, of the smallest maps
-_WIDTH, _WIDEST = 16, 128  # channels of the first convolution, and of any
 _LATENTS = {0: 16, 400: 64, 25_000: 128}  # dimensions, from so many numbers of an image on
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How large a model and a training are.
+
+    Arguments:
+        steps: of a training: few images make many passes, and many images few.
+        width: channels of the first convolution, doubled by each that follows.
+        widest: channels of any.
+    """
+
+    steps: int
+    width: int
+    widest: int
+
+
+PRESETS: Mapping[PresetName, Preset] = {
+    "small": Preset(1_500, 16, 128),
+    "base": Preset(6_000, 16, 128),
+    "large": Preset(20_000, 32, 256),
+}
 
 
 def with_defaults(config: RunConfig, images: ImageSet) -> RunConfig:
@@ -37,13 +57,16 @@ def with_defaults(config: RunConfig, images: ImageSet) -> RunConfig:
     """
     if not find_recipe(config.recipe).by_images or not len(images):
         return config
-    training = _of_training(config.training, images)
+    preset = PRESETS[config.preset or "base"]
+    training = _of_training(config.training, images, preset)
     lonely = len(images) % training.batch_size == 1  # which batch normalisation cannot use
-    model = _of_model(config, images, "group" if lonely else "batch")
+    model = _of_model(config, images, preset, "group" if lonely else "batch")
     return config.model_copy(update={"model": model, "training": training})
 
 
-def _of_model(config: RunConfig, images: ImageSet, normalization: str) -> ModelConfig:
+def _of_model(
+    config: RunConfig, images: ImageSet, preset: Preset, normalization: str
+) -> ModelConfig:
     named = config.model.model_dump(exclude_unset=True)
     binary = config.data.binarize != "none" or is_binary(images)
     chosen: dict[str, Any] = {
@@ -53,15 +76,16 @@ def _of_model(config: RunConfig, images: ImageSet, normalization: str) -> ModelC
         "standardize": True,
     }
     if "encoder" not in named:
-        chosen["encoder"] = network(images.shape, normalization)
+        chosen["encoder"] = network(images.shape, preset, normalization)
     return ModelConfig.model_validate(merge(chosen, named))
 
 
-def _of_training(config: TrainingConfig, images: ImageSet) -> TrainingConfig:
+def _of_training(config: TrainingConfig, images: ImageSet, preset: Preset) -> TrainingConfig:
     named, count = config.model_dump(exclude_unset=True), len(images)
     batch = named.get("batch_size", batch_size(count))
     steps = -(-count // batch)  # of a pass
-    chosen: dict[str, Any] = {"batch_size": batch, "epochs": max(FEWEST_PASSES, -(-STEPS // steps))}
+    epochs = max(FEWEST_PASSES, -(-preset.steps // steps))
+    chosen: dict[str, Any] = {"batch_size": batch, "epochs": epochs}
     if "augment" not in named and count <= FEW and images.shape[2] > 1:
         chosen["augment"] = {"flip": "auto"}
     if "optimizer" not in named:
@@ -69,12 +93,14 @@ def _of_training(config: TrainingConfig, images: ImageSet) -> TrainingConfig:
     return TrainingConfig.model_validate(merge(chosen, named))
 
 
-def network(shape: tuple[int, int, int], normalization: str = "batch") -> dict[str, Any]:
+def network(
+    shape: tuple[int, int, int], preset: Preset = PRESETS["base"], normalization: str = "batch"
+) -> dict[str, Any]:
     """Return a network that halves images until about four pixels are left of the smaller side."""
     halvings = round(math.log2(min(shape[1:]) / _SIDE))
     if halvings < 1:
         return {"kind": "mlp", "hidden": [128, 128], "activation": "silu"}
-    widths = [min(_WIDTH << k, _WIDEST) for k in range(halvings)]
+    widths = [min(preset.width << k, preset.widest) for k in range(halvings)]
     return {"kind": "conv", "widths": widths, "normalization": normalization, "activation": "silu"}
 
 

@@ -656,6 +656,12 @@ def resolve(values: Mapping[str, Any], where: str = "configuration") -> RunConfi
     """Return the full configuration of nested values: checked, with every default written out."""
     config = parse_config(values, where)
     chosen = find_recipe(config.recipe)
+    if config.preset is not None and not chosen.by_images:
+        known = ", ".join(each.name for each in RECIPES.values() if each.by_images)
+        raise ConfigError(
+            f"{where}: preset: `{chosen.name}` has settings of its own, which no preset changes "
+            f"(those it does: {known}). Name what should differ, such as training.epochs."
+        )
     presets = {"model": dict(chosen.model), "training": dict(chosen.training)}
     config = parse_config(merge(presets, values), where)
     return config.model_copy(update={"options": _options(config, where)})

@@ -112,7 +112,7 @@ def study(
                 job.retry()
         output.say(f"{plan.title}: {len(plan.cases)} cases, {len(plan.seeds)} seeds, in {folder}")
         try:
-            prepare(folder, plan)
+            prepare(folder, plan, output.say)
         except VaelabError:
             if fresh:  # nothing was done by this plan, which may be what is wrong
                 folder.plan_file.unlink(missing_ok=True)

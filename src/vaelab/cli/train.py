@@ -99,7 +99,17 @@ def train(
     ] = None,
     out: Out = None,
     latent_dim: Annotated[int | None, typer.Option(help="Dimensions of the latent space.")] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="Size of what is chosen by the images: small, base or large.", show_default="base"
+        ),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the images.")] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="Train for about so long: chooses the epochs by a trial of the steps."),
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Images a step.")] = None,
     lr: Annotated[float | None, typer.Option(help="Learning rate.")] = None,
     optimizer: Annotated[
@@ -163,9 +173,11 @@ def train(
     from vaelab.defaults import with_defaults
     from vaelab.evaluation.figures import short_name
     from vaelab.training.run import Run
+    from vaelab.training.trial import check_minutes
 
     flat = {
         "spec": data,
+        "preset": preset,
         "latent_dim": latent_dim,
         "epochs": epochs,
         "batch_size": batch_size,
@@ -194,6 +206,7 @@ def train(
         values = merge(values, assignment(text))
     if resume and out is None:
         raise ConfigError("--resume: say which run to go on with: --out runs/NAME.")
+    budget = check_minutes(minutes, values, resume)
     full = configure(
         values, config, Run(out) if resume and out else None, started_from(start, data)
     )
@@ -201,9 +214,9 @@ def train(
     if not (dry_run or resume):
         run.check_free()
     splits = output.images(full)
-    full = with_defaults(full, splits.train)
+    full, seconds = _timed(with_defaults(full, splits.train), splits, budget, resume)
     if dry_run:
-        _show(full, splits)
+        _show(full, splits, seconds)
         return
     before = run.last_epoch() if resume else None
     _train(full, splits, run)
@@ -232,6 +245,28 @@ def train(
             *following,
         ],
     )
+
+
+def _timed(
+    config: RunConfig, splits: Splits, budget: float | None, resumes: bool
+) -> tuple[RunConfig, float | None]:
+    """Return the configuration, of as many epochs as fit into a budget, and its seconds if known.
+
+    Says them, unless they are few.
+    """
+    from vaelab.training.trial import SHORT, announcement, estimate_pace, limited
+
+    pace = None
+    if budget is not None:
+        config, pace = limited(config, splits, budget)
+    elif not (resumes or output.quiet):
+        pace = estimate_pace(config, splits)
+    if pace is None:
+        return config, None
+    seconds = config.training.epochs * pace.epoch
+    if budget is not None or seconds >= SHORT:
+        output.say(announcement(config, pace, budget))
+    return config, seconds
 
 
 def _diagnosed(config: RunConfig, splits: Splits, run: Run) -> list[Finding]:
@@ -296,7 +331,7 @@ def _train(config: RunConfig, splits: Splits, run: Run) -> None:
         choose_samples(model, splits, run, output.progress())
 
 
-def _show(config: RunConfig, splits: Splits) -> None:
+def _show(config: RunConfig, splits: Splits, seconds: float | None) -> None:
     """Print the resolved configuration and the size of what it describes."""
     import yaml
 
@@ -320,6 +355,7 @@ def _show(config: RunConfig, splits: Splits) -> None:
         "steps": trainer.steps,
         "device": str(trainer.backend.device),
         "precision": trainer.backend.precision,
+        **({} if seconds is None else {"seconds": round(seconds, 1)}),
     }
     text = yaml.safe_dump({**values, "would train": facts}, sort_keys=False)
     output.result({"config": values, **facts}, [text.rstrip()])

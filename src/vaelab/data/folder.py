@@ -24,6 +24,7 @@ from vaelab.data.layout import read_layout
 from vaelab.data.part_words import part_of_word
 from vaelab.data.pixels import Geometry, Pixels, Shape, native_shape
 from vaelab.data.places import Archive, Folder, Paths, Place
+from vaelab.data.sizes import fitted, middle
 from vaelab.data.source import Source
 from vaelab.data.tables import Tables, is_table
 from vaelab.errors import DataError, counted
@@ -210,7 +211,7 @@ class FolderSource(Source):
         self.labels, self.class_names = found.labels, found.class_names
 
     def measure(self) -> Shape:
-        """Shape that all images share; raises `DataError` where sizes differ and none was given."""
+        """Shape that all images share; of several sizes a middle one where none was given."""
         if self._shape is not None:
             return self._shape
         size, channels = self.geometry.size, self.geometry.channels
@@ -228,15 +229,17 @@ class FolderSource(Source):
         if not sizes:
             raise self.unreadable()
         if size is None and len(sizes) > 1:
-            raise self.sizes_differ(sizes)
+            size = self.fitted = middle(sizes)
+            self.conversion = fitted(sizes, size, self.geometry.fit)
         if channels is None:
             channels = 1 if {*kinds} == {1} else 3  # what is transparent is composited
             if self._bands:
                 channels = self._one_kind(kinds)
             elif len(kinds) > 1:
-                self.conversion = "Grey, RGB and RGBA images are mixed; all were converted to RGB."
+                mixed = "Grey, RGB and RGBA images are mixed; all were converted to RGB."
+                self.conversion = f"{self.conversion} {mixed}".strip()
         self._shape = (channels, *(size or next(iter(sizes))))
-        self.geometry = replace(self.geometry, channels=channels)
+        self.geometry = replace(self.geometry, channels=channels, size=size)
         return self._shape
 
     def _one_kind(self, kinds: Counter[int]) -> int:
@@ -249,9 +252,8 @@ class FolderSource(Source):
             )
         (only,) = kinds
         if only == 4:
-            self.conversion = (
-                "The fourth channel of the images is not said to be alpha: all four are kept."
-            )
+            kept = "The fourth channel of the images is not said to be alpha: all four are kept."
+            self.conversion = f"{self.conversion} {kept}".strip()
         return only
 
     def shapes(self) -> Counter[Shape]:

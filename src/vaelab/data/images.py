@@ -231,6 +231,7 @@ class Splits:
         held_out: false when a part had to stand in for another (too few images, or a share of 0).
         notes: plain sentences about what was done on reading (images skipped, split made, …).
         range: values that were read as black and white, so that other images are read alike.
+        size: height and width that were chosen for images of several sizes; None of others.
     """
 
     name: str
@@ -240,3 +241,4 @@ class Splits:
     held_out: bool = True
     notes: tuple[str, ...] = field(default=())
     range: ValueRange = "full"
+    size: tuple[int, int] | None = None

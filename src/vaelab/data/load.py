@@ -76,7 +76,7 @@ def load_data(
             ``{"image": …, "label": …}``. Labels are whole numbers or text; −1, None, NaN and ""
             are unknown.
         size: height and width to bring every image to, or one number for a square; None where
-            they are equal already.
+            they are equal already, or, of image files, for a middle size (`vaelab.data.sizes`).
         channels: 1 grey, 3 RGB, 4 RGBA; None as they are.
         fit: ``pad``, ``crop`` or ``stretch``; see `Geometry`.
         range: values that are black and white, ``auto`` or ``full``; see `vaelab.data.levels`.
@@ -330,4 +330,5 @@ def _split(
         notes.insert(0, f"{source.fault()} and were left out.")
     splits = Splits(source.name, train, validation, test, held_out)
     notes.append(repeats_note(splits))
-    return replace(splits, notes=tuple(filter(None, notes)), range=stored.range)
+    said = tuple(filter(None, notes))
+    return replace(splits, notes=said, range=stored.range, size=source.fitted)

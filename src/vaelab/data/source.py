@@ -7,7 +7,6 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from statistics import median_low
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from vaelab.data.labels import ClassLabels, without_rows
 from vaelab.data.levels import Levels
 from vaelab.data.live import Live
 from vaelab.data.pixels import Geometry, Pixels, Shape, as_array
+from vaelab.data.sizes import middle
 from vaelab.errors import DataError, counted
 
 PARTS = ("train", "validation", "test")
@@ -54,6 +54,8 @@ class Source(ABC):
         self.notes: list[str] = []
         self.conversion = ""
         """What `measure` decided to do to the images, in a sentence."""
+        self.fitted: tuple[int, int] | None = None
+        """Height and width that `measure` chose for images of several sizes."""
         self.groups: list[str] | None = None
         """What keeps images in one part of a split that is drawn; "" for an image on its own."""
         self.labels: NDArray[np.int64] | None = None
@@ -186,17 +188,11 @@ class Source(ABC):
         common = sorted(sizes, key=lambda size: (-sizes[size], size))
         listed = ", ".join(f"{sizes[size]} of {size[0]}×{size[1]}" for size in common[:3])
         more = f" and {len(common) - 3} more sizes" if len(common) > 3 else ""
-        height, width = common[0] if 2 * sizes[common[0]] > sum(sizes.values()) else _middle(sizes)
+        height, width = middle(sizes)
         return DataError(
             f"{self.name}: images differ in size ({listed}{more}; height×width). Pass "
             f"--size {height}x{width} to bring them to one."
         )
-
-
-def _middle(sizes: Mapping[tuple[int, int], int]) -> tuple[int, int]:
-    """Return the median height and the median width of images of which so many have each size."""
-    each = [size for size, count in sizes.items() for _ in range(count)]
-    return median_low(height for height, _ in each), median_low(width for _, width in each)
 
 
 def fingerprint(files: Iterable[Path]) -> str:

@@ -152,6 +152,8 @@ def _open_cache(path: Path, source: Source, folder: Path) -> Stored | None:
         if about["digest"] != source.digest or source.count * prod(shape) != start:
             return None
         source.conversion = str(about["conversion"])
+        if about.get("fitted"):
+            source.fitted = (shape[1], shape[2])
         source.bad = {int(index): str(fault) for index, fault in about["bad"].items()}
         images = _images(path, source, shape, sums, path, folder)
         values = RANGE.validate_python(about["range"])
@@ -231,6 +233,7 @@ def _write(
         "digest": source.digest,
         "bad": source.bad,
         "conversion": source.conversion,
+        "fitted": source.fitted is not None,
         "range": source.levels.range,
         "notes": source.found(shape),
     }

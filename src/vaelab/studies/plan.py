@@ -13,8 +13,6 @@ Every case is the base with its own settings laid upon it.
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -25,11 +23,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from vaelab.config import Count, Draws, RunConfig, Section, explain, merge, read_yaml
+from vaelab.config import (
+    Count,
+    Draws,
+    Positive,
+    RunConfig,
+    Section,
+    explain,
+    merge,
+    read_yaml,
+)
 from vaelab.errors import ConfigError
 from vaelab.evaluation.figures import check_lead
-from vaelab.opening import DEVICES
-from vaelab.recipes import find_recipe, resolve
+from vaelab.recipes import find_recipe
 from vaelab.studies.arms import (
     LEADS,
     AugmentationConfig,
@@ -38,11 +44,10 @@ from vaelab.studies.arms import (
     expand,
     pairs,
 )
-from vaelab.training.run import versions
+from vaelab.studies.keys import slug
+from vaelab.studies.varied import SCALE, chosen_by_images, varied
 
 MAX_SEEDS, MAX_CASES, MAX_RUNS = 1_000, 10_000, 100_000
-_LONGEST = 200
-_KEY = re.compile(r"[a-z0-9][a-z0-9.\-]*")
 
 MeasureName = Literal["generation", "neighbours", "paths", "bounds", "attributes", "recognized"]
 ExtraName = Literal["pools", "surfaces", "knee"]
@@ -54,6 +59,9 @@ class CaseConfig(Section):
     name: str = Field(min_length=1, description="short, in plain words")
     like: str | None = Field(None, description="the case whose settings this one starts from")
     set: dict[str, Any] = Field({}, description="settings laid upon it, section by section")
+    scale: dict[str, Positive] = Field(
+        {}, description="setting (such as training.lr) to what its value, then, is multiplied by"
+    )
 
 
 class MeasureConfig(Section):
@@ -73,6 +81,11 @@ class StudyConfig(Section):
     title: str
     question: str = Field("", description="what the study is to answer, in a sentence")
     base: dict[str, Any] = Field({}, description="settings of every case, section by section")
+    by_images: bool = Field(
+        False,
+        description="settings that the base does not name are chosen by the images, as `vaelab "
+        "train` chooses them; cases vary what was chosen",
+    )
     cases: list[CaseConfig] = Field([], description="what is compared")
     grid: dict[str, list[Any]] = Field(
         {}, description="setting (such as training.lr) to the values whose product are the cases"
@@ -304,7 +317,8 @@ def _cases(study: StudyConfig, base: Mapping[str, Any], where: str) -> list[Case
                 f"{where}: {case.name!r} is like {case.like!r}, which is no case before it."
             )
         below = settings[case.like] if case.like is not None else {}
-        settings[case.name] = merge(below, case.set)
+        scale = merge(below.get(SCALE, {}), case.scale)
+        settings[case.name] = merge(merge(below, case.set), {SCALE: scale})
     mixes: dict[str, Mix] = {}
     if study.augmentation is not None:
         full = merge(study.base, base)
@@ -322,9 +336,16 @@ def _cases(study: StudyConfig, base: Mapping[str, Any], where: str) -> list[Case
     if not settings:
         raise ConfigError(f"{where}: has no cases. Give `cases`, a `grid`, or both.")
     found: dict[str, Case] = {}
+    chosen = chosen_by_images(merge(study.base, base), where) if study.by_images else study.base
     for name, values in settings.items():
-        full = merge(merge(study.base, values), base)
-        config = resolve({**full, "versions": versions()}, f"{where}: {name}")
+        config = varied(chosen, values, base, f"{where}: {name}")
+        if study.by_images and config in [case.config for case in found.values()]:
+            continue  # it is what was chosen
+        if config.preset is not None and not study.by_images:
+            raise ConfigError(
+                f"{where}: preset: chooses settings by the images, and this study names its own. "
+                "Add `by_images: true`, or leave it out."
+            )
         if find_recipe(config.recipe).classifies != (name in mixes):
             raise ConfigError(
                 f"{where}: {name}: recipe {config.recipe} "
@@ -332,7 +353,7 @@ def _cases(study: StudyConfig, base: Mapping[str, Any], where: str) -> list[Case
             )
         if name in mixes:
             check_classifier(config, f"{where}: {name}")
-        key = _slug(name)
+        key = slug(name)
         while key in found:
             key += "-"
         found[key] = Case(key, name, config, mixes.get(name))
@@ -355,20 +376,3 @@ def _grid(
             merged = merge(merged, nested)
         settings[", ".join(parts)] = merged
     return settings
-
-
-def _slug(name: str) -> str:
-    """Return a name of a folder: letters, digits and hyphens only, and not too long for one."""
-    slug = re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.") or "case"
-    if slug.partition(".")[0] in DEVICES:
-        slug = f"case-{slug}"
-    if len(slug) > _LONGEST:
-        slug = f"{slug[:_LONGEST]}-{hashlib.sha256(name.encode(errors='replace')).hexdigest()[:8]}"
-    return slug
-
-
-def check_key(key: str) -> str:
-    """Return a key of a case; raises `ValueError` for one that is no name of a folder."""
-    if not _KEY.fullmatch(key) or len(key) > _LONGEST + 40 or key.partition(".")[0] in DEVICES:
-        raise ValueError(f"{key!r} is no key of a case: small letters, digits, dots and hyphens")
-    return key

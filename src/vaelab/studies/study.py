@@ -24,6 +24,7 @@ from vaelab.config import Section, explain, parse_config, read_yaml
 from vaelab.errors import RunError, as_path
 from vaelab.evaluation.record import is_current
 from vaelab.studies.arms import Mix
+from vaelab.studies.keys import check_key
 from vaelab.studies.plan import (
     MAX_CASES,
     MAX_SEEDS,
@@ -31,7 +32,6 @@ from vaelab.studies.plan import (
     ExtraName,
     MeasureConfig,
     Plan,
-    check_key,
 )
 from vaelab.training.run import Run
 

@@ -46,8 +46,10 @@ Say = Callable[[str], None]
 _WAIT = 2.0  # seconds
 
 
-def prepare(study: Study, plan: Plan) -> None:
+def prepare(study: Study, plan: Plan, say: Say = lambda text: None) -> None:
     """Read the images and train the feature networks that a study needs, before any worker does.
+
+    Says what was assumed on reading the images.
 
     Raises:
         ConfigError: the leading figure cannot be measured on these images, or an augmentation
@@ -58,6 +60,8 @@ def prepare(study: Study, plan: Plan) -> None:
     room = _Room(study, plan)
     for spec in dict.fromkeys(map(_spec, plan.cases)):
         splits = room.splits(spec)
+        for note in splits.notes:
+            say(note)
         _check_same_images(study, plan, spec, splits)
         if plan.augments:
             labelled_part(splits.train, 1.0, 0)  # images without classes fail here, once

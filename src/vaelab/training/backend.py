@@ -52,6 +52,11 @@ def is_main() -> bool:
     return _place()[0] == 0
 
 
+def processes() -> int:
+    """Return how many processes train together."""
+    return _place()[1]
+
+
 class Backend:
     """The device, the precision and the processes of a run.
 

@@ -55,6 +55,8 @@ def as_read(config: RunConfig, splits: Splits) -> RunConfig:
     found = config.data
     if found.range == "auto":
         found = found.model_copy(update={"range": splits.range})
+    if found.size is None and splits.size is not None:
+        found = found.model_copy(update={"size": list(splits.size)})
     if not found.signed and images.attributes is not None and len(images):
         below = (images.attributes < 0).any(0).tolist()
         names = [

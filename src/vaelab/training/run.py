@@ -434,6 +434,8 @@ def check_same(trained: RunConfig, now: RunConfig, path: Path) -> None:
     usual = {f"options.{key}": field.default for key, field in fields.items()}
     if now.data.range == "auto":  # was found when the images were first read
         free.add("data.range")
+    if now.data.size is None:  # so was the size that images of several are fitted to
+        free.add("data.size")
     if not now.data.signed:  # so was this
         free.add("data.signed")
     if now.training.augment.flip == "auto":  # was decided then

@@ -32,7 +32,12 @@ def start_from(run: Run, values: Mapping[str, Any]) -> RunConfig:
         RunError: the run has no weights, or damaged ones.
     """
     old, about = run.read_config(), run.about()
-    base = old.model_dump()
+    if values.get("preset") is not None:
+        raise ConfigError(
+            f"--from {run}: preset {values['preset']} chooses networks, and these are the run's. "
+            "Name what should differ, such as --epochs."
+        )
+    base = old.model_dump() | {"preset": None}
     if values.get("recipe", old.recipe) != old.recipe:
         base["options"] = {}
         base["training"] |= find_recipe(values["recipe"]).training  # a discriminator's are others
