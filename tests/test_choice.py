@@ -90,7 +90,7 @@ def test_a_mixture_is_chosen_where_latents_lie_in_two_heaps() -> None:
     prior, *mixtures = choice.candidates
     assert prior.components == 0
     best = next(each for each in mixtures if each.components == len(choice.mixture.weights))
-    assert best.frechet == min(each.frechet for each in mixtures if not each.copies)
+    assert best.frechet <= 1.03 * min(each.frechet for each in mixtures if not each.copies)
     assert best.frechet < 0.2 * prior.frechet
     one = next(each for each in mixtures if each.components == 1)
     assert best.frechet < 0.7 * one.frechet  # one normal lies between the heaps
