@@ -89,7 +89,7 @@ def _of_training(config: TrainingConfig, images: ImageSet, preset: Preset) -> Tr
     if "augment" not in named and count <= FEW and images.shape[2] > 1:
         chosen["augment"] = {"flip": "auto"}
     if "optimizer" not in named:
-        chosen |= {"optimizer": "adamw", "lr": 2e-3, "schedule": "cosine", "lr_warmup": 0.05}
+        chosen |= {"optimizer": "adamw", "lr": 3e-3, "schedule": "cosine", "lr_warmup": 0.05}
     return TrainingConfig.model_validate(merge(chosen, named))
 
 
