@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -106,7 +107,7 @@ def test_training_images_are_shifted_by_every_amount() -> None:
     assert float(loss.total.detach()) == pytest.approx(math.log(2))
 
 
-def still(n: int) -> dict[str, torch.Tensor]:
+def still(n: int) -> dict[str, Any]:
     return {"by": torch.zeros(n, 2), "angle": torch.zeros(n), "zoom": torch.ones(n)}
 
 

@@ -24,6 +24,7 @@ from vaelab.models.likelihoods import OneScale
 from vaelab.models.model import seeded
 from vaelab.models.vae import Vae
 from vaelab.objectives.objective import Objective
+from vaelab.objectives.semi import SemiSupervised
 from vaelab.objectives.variation import Variation
 from vaelab.training.augment import variation_of, varied
 from vaelab.training.copies import Normal, changed, flip_gain, predicted
@@ -33,6 +34,10 @@ from vaelab.training.run import Run
 from vaelab.training.step import Part
 
 CPU = torch.device("cpu")
+
+
+def all_of(images: ImageSet) -> torch.Tensor:
+    return images.take(torch.arange(len(images)))
 
 
 def ones(*values: float) -> torch.Tensor:
@@ -215,7 +220,7 @@ def test_a_resumed_run_sees_the_images_that_it_would_have_seen(
     plain = api.train(data=spots, **{**settings, "augment": "flip=false"})
     for name, value in whole.state_dict().items():
         assert torch.equal(value, model.state_dict()[name]), name
-    assert not torch.equal(whole.encode(spots.test.images), plain.encode(spots.test.images))
+    assert not torch.equal(whole.encode(all_of(spots.test)), plain.encode(all_of(spots.test)))
 
 
 # what never sees it
@@ -224,8 +229,8 @@ def test_a_resumed_run_sees_the_images_that_it_would_have_seen(
 def test_only_training_sees_augmented_images(
     spots: Splits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known = {x.numpy().tobytes() for x in spots.train.images.float() / 255}
-    new = {x.numpy().tobytes() for x in spots.validation.images.float() / 255}
+    known = {x.numpy().tobytes() for x in all_of(spots.train).float() / 255}
+    new = {x.numpy().tobytes() for x in all_of(spots.validation).float() / 255}
     seen: dict[bool, list[bytes]] = {True: [], False: []}
     forward = Objective.forward
 
@@ -240,6 +245,7 @@ def test_only_training_sees_augmented_images(
     assert new <= set(seen[False])
     assert len(set(seen[True]) - known) > 100
     plain = Trainer(api.configure(api.settings_to_config(settings)), spots, Silent()).model
+    assert isinstance(plain, Vae)
     statistics = dict(plain.encoder.named_buffers()) | dict(plain.decoder.named_buffers())
     assert statistics
     for name, value in (*model.encoder.named_buffers(), *model.decoder.named_buffers()):
@@ -252,7 +258,7 @@ def test_a_fitted_scale_is_that_of_images_as_they_are(
 ) -> None:
     settings = {**SMALL, "likelihood": likelihood, "epochs": 6, "posterior": "dirac"}
     model = api.train("ae", spots, **{**settings, "augment": "shift=0.4"})
-    x = spots.train.images.float() / 255
+    x = all_of(spots.train).float() / 255
     with torch.no_grad():
         found = model(Batch(x, x, None, None, torch.arange(len(x)))).likelihood.mean
     errors = (x - found).abs() ** power
@@ -265,9 +271,11 @@ def test_labelled_images_of_m2_are_augmented_too(spots: Splits) -> None:
     settings = {**SMALL, "likelihood": "bernoulli", "augment": {"shift": 0.4, "unchecked": True}}
     config = api.configure({**api.settings_to_config(settings), "recipe": "m2"})
     trainer = Trainer(config, spots, Silent())
-    x = spots.train.images[:16].float() / 255
+    x = all_of(spots.train)[:16].float() / 255
+    assert isinstance(trainer.objective, SemiSupervised)
+    assert isinstance(trainer.model, Vae)
     drawn = trainer.objective.draw(trainer.model, Batch(x, x, None, None, torch.arange(16)))
-    known = {each.numpy().tobytes() for each in spots.train.images.float() / 255}
+    known = {each.numpy().tobytes() for each in all_of(spots.train).float() / 255}
     assert len({each.numpy().tobytes() for each in drawn.images} - known) > 10
 
 
@@ -287,7 +295,8 @@ def fields(count: int, seed: int, slope: int = 0) -> torch.Tensor:
 
 def splits_of(slope: int = 0, held_out: int = 60) -> Splits:
     sizes = ((60, 0), (held_out, 1), (30, 2))
-    return Splits("fields", *(ImageSet(fields(n, seed, slope)) for n, seed in sizes))
+    train, validation, test = (ImageSet(fields(n, seed, slope)) for n, seed in sizes)
+    return Splits("fields", train, validation, test)
 
 
 def test_flips_gain_where_mirror_images_are_as_probable() -> None:
@@ -301,7 +310,7 @@ def test_flips_gain_where_mirror_images_are_as_probable() -> None:
     assert 0.3 < gain.recognised < 0.7
     assert not loss.is_there
     assert loss.recognised > 0.95
-    even = ImageSet(torch.cat([symmetric.train.images, symmetric.train.images.flip(3)]))
+    even = ImageSet(torch.cat([all_of(symmetric.train), all_of(symmetric.train).flip(3)]))
     nothing = flip_gain(even, symmetric.validation)  # which has its mirror images already
     assert nothing is not None
     assert nothing.nats == pytest.approx(0, abs=1e-6)
@@ -401,7 +410,8 @@ def letters(count: int, seed: int, mirrored: bool) -> ImageSet:
 
 def split_letters(mirrored: bool = True, held_out: int = 60) -> Splits:
     sizes = ((120, 0), (held_out, 1), (20, 2))
-    return Splits("letters", *(letters(n, seed, mirrored) for n, seed in sizes))
+    train, validation, test = (letters(n, seed, mirrored) for n, seed in sizes)
+    return Splits("letters", train, validation, test)
 
 
 FLIP, MOVE = Variation(flip=True), Variation(shift=1, edge=True)
@@ -429,6 +439,7 @@ def test_measured_attributes_are_measured_again() -> None:
     found = faults(FLIP, data, "slant", "thickness")
     assert found.startswith("changes slant: measured again, it differs by ")
     assert found.endswith(" degrees")
+    assert data.validation.attributes is not None
     slant = data.validation.attributes[:, 0].double()
     rms = float((2 * slant).square().mean().sqrt()) / math.sqrt(2)  # every other image: a to −a
     assert float(found.split()[-2]) == pytest.approx(rms, rel=0.25)
@@ -442,7 +453,7 @@ def test_an_attribute_of_the_data_is_probed() -> None:
     pixels = (255 * colours * (0.5 + 0.5 * bright[:, :, None, None])).to(torch.uint8)
     whole = ImageSet(pixels, attributes=bright, attribute_names=("bright",))
     parts = [whole.subset(torch.arange(*ends)) for ends in ((0, 100), (100, 160), (160, 180))]
-    data = Splits("shades", *parts)
+    data = Splits("shades", parts[0], parts[1], parts[2])
     assert faults(Variation(jitter=0.5), data, "bright").startswith("changes bright: on 60 ")
     assert faults(FLIP, data, "bright") == ""
 
@@ -490,7 +501,7 @@ def test_auto_flips_are_off_where_they_change_the_class() -> None:
             labels, class_names=("left", "right"),
         ) for s in (0, 1, 2)
     ]  # fmt: skip
-    data = Splits("sides", *marked)
+    data = Splits("sides", marked[0], marked[1], marked[2])
     assert "horizontal flips are on, as mirrored copies" in said(data, augment="flip=auto")
     text = said(data, "cvae", augment="flip=auto")
     assert "horizontal flips are off, as a flip changes the class" in text
