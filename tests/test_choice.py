@@ -12,14 +12,16 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 import vaelab
+from tests.conftest import SMALL
 from vaelab import files
 from vaelab.api import choose_samples
 from vaelab.cli.main import app
 from vaelab.data.images import ImageSet, Splits
 from vaelab.errors import RunError
-from vaelab.evaluation.choice import choose_sampler, fit_normals, nearer
+from vaelab.evaluation.choice import choose_sampler, nearer
 from vaelab.evaluation.generation import frechet
 from vaelab.evaluation.random_features import random_features
+from vaelab.evaluation.samplers import find_sampler, fit_normals
 from vaelab.explore.pictures import samples
 from vaelab.export.hub import export_hub
 from vaelab.models.likelihoods import GaussianLikelihood
@@ -132,6 +134,27 @@ def test_too_few_images_keep_the_prior() -> None:
         choice = choose_sampler(through(10.0), split(two_kinds(count)))
         assert choice.mixture is None
         assert "too few" in choice.reason
+
+
+@pytest.mark.parametrize("part", ["encoder", "decoder"])
+def test_a_model_that_gives_no_numbers_keeps_the_prior(part: str) -> None:
+    splits = split(two_kinds(400))
+    model = vaelab.train("vae", splits, **SMALL)
+    for parameter in getattr(model, part).parameters():
+        parameter.data.fill_(math.nan)
+    choice = choose_sampler(model, splits)
+    assert choice.mixture is None
+    assert ("not finite" in choice.reason) == (part == "encoder")
+    assert all(math.isfinite(each.frechet) for each in choice.candidates)
+
+
+def test_a_mixture_of_ten_is_drawn_as_a_chosen_one_is() -> None:
+    model, splits = through(10.0), split(two_kinds(1_200))
+    sampler = find_sampler("gmm", model, splits.train)
+    torch.manual_seed(0)
+    means = sampler.images(2_000).mean((1, 2, 3))
+    assert float(((means > 0.35) & (means < 0.65)).float().mean()) < 0.02
+    assert float((means > 0.5).float().mean()) == pytest.approx(0.5, abs=0.05)
 
 
 def test_the_same_seed_chooses_the_same_and_leaves_the_generator_alone() -> None:

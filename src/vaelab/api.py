@@ -129,7 +129,7 @@ def choose_samples(
         model: whose samples they are.
         splits: the images that it was trained on.
         run: where the choice is kept.
-        progress: told what was chosen.
+        progress: receives what was chosen.
     """
     if not is_main():
         return

@@ -20,8 +20,8 @@ def new_lines(run: Run, found: Sequence[Finding]) -> list[str]:
     """
     if not found or not run.log_file.exists():
         return [line for finding in found for line in _lines(finding)]
-    told = {note.get("about") for note in run.read_log("note")}
-    fresh = [finding for finding in found if finding.about not in told]
+    noted = {note.get("about") for note in run.read_log("note")}
+    fresh = [finding for finding in found if finding.about not in noted]
     if not run.unfinished():
         with suppress(WriteError):  # of others, it may be only read
             for finding in fresh:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def choose(run: Run, model: Vae, splits: Splits | None = None) -> None:
-    """Let a model sample as its run says; a run that does not say it yet is told now.
+    """Let a model sample as its run says; where none is chosen yet, one is.
 
     Arguments:
         run: the run.

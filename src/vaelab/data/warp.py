@@ -148,3 +148,13 @@ def elastic(noise: Tensor, width: float) -> Tensor:
 def margin(width: float) -> int:
     """Return how many pixels of noise `elastic` needs around an image: three deviations."""
     return math.ceil(3 * width)
+
+
+def shrunk(images: Tensor, side: int) -> Tensor:
+    """Return images, 8-bit or in [0, 1], as floats of at most ``side`` × ``side`` pixels.
+
+    Each is the mean of the pixels that it stands for.
+    """
+    x = images.float() / 255 if images.dtype == torch.uint8 else images.float()
+    height, width = (min(side, n) for n in x.shape[2:])
+    return functional.adaptive_avg_pool2d(x, (height, width))

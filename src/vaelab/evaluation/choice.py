@@ -8,8 +8,7 @@ nearer to training images than held-out ones do is never chosen.
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -17,12 +16,14 @@ from torch import Tensor
 
 from vaelab.data.batches import epoch_order
 from vaelab.data.images import ImageSet, Splits
+from vaelab.data.warp import shrunk
 from vaelab.errors import counted
 from vaelab.evaluation.generation import frechet, nearest
-from vaelab.evaluation.measure import batches, codes_of
-from vaelab.evaluation.random_features import random_features, shrunk
+from vaelab.evaluation.measure import codes_of
+from vaelab.evaluation.random_features import random_features
+from vaelab.evaluation.samplers import CODES, fit_normals, posterior_draws
 from vaelab.models.mixture import MOST, LatentMixture
-from vaelab.models.model import evaluating, seeded
+from vaelab.models.model import seeded
 from vaelab.models.vae import Vae
 from vaelab.training.step import mix_seed
 
@@ -31,12 +32,11 @@ COMPONENTS = (1, 2, 5, 10, 20, 50)
 
 _EACH = 32
 _LEAST = 20  # validation images, below which nothing can be chosen
-_LATENTS, _NEAR = 20_000, 500  # latents to fit and look among; samples whose neighbours count
+_NEAR = 500  # samples whose neighbours count
 _IMAGES, _NUMBERS = 1_000, 12_000_000  # generated for each candidate, and their pixels, at most
 _FEWEST = 200  # generated images, however large
 _BETTER, _ALIKE = 0.9, 1.03  # of the distance of the prior, and of the least one
 _PIXELS = 16  # side that images are averaged down to, to find near ones
-_SMALLEST, _ROUNDS = 1e-6, 60  # variance; rounds of expectation maximisation
 _SEED = 5  # part of the seed: nothing else draws these numbers
 
 
@@ -93,7 +93,12 @@ def choose_sampler(model: Vae, splits: Splits, seed: int = 0) -> Choice:
         few = counted(min(len(known), len(held)), "image")
         return Choice(None, f"Samples come from the prior: {few} are too few to choose otherwise.")
     with seeded(mix_seed(seed, _SEED, 0), model.device):
-        return _Chooser(model, known, held, seed).choose(tried)
+        chooser = _Chooser(model, known, held, seed)
+        if not chooser.finite:
+            return Choice(
+                None, "Samples come from the prior: the latents of images are not finite."
+            )
+        return chooser.choose(tried)
 
 
 class _Chooser:
@@ -101,17 +106,26 @@ class _Chooser:
 
     def __init__(self, model: Vae, known: ImageSet, held: ImageSet, seed: int) -> None:
         self.model, self.seed = model, seed
-        index, kept = (epoch_order(len(each), seed, 0)[:_LATENTS] for each in (known, held))
-        found = [(z, model.classes_of(context)) for z, context in _drawn(model, known, index)]
+        index, kept = (epoch_order(len(each), seed, 0)[:CODES] for each in (known, held))
+        found = [
+            (z, model.classes_of(context)) for z, context in posterior_draws(model, known, index)
+        ]
         self.latents, self.classes = (torch.cat(parts) for parts in zip(*found, strict=True))
         self.means = codes_of(model, known, index)
-        self.pixels = torch.cat([shrunk(known.take(rows), _PIXELS) for rows in index.split(1_000)])
+        self.finite = bool(self.latents.isfinite().all() and self.means.isfinite().all())
+        if not self.finite:
+            return
+        small = [shrunk(known.take(rows), _PIXELS).flatten(1) for rows in index.split(1_000)]
+        self.pixels = torch.cat(small)
         self.features = random_features(held.take(kept[:_IMAGES]))
         self.real = torch.cat([self.features(held.take(rows)) for rows in kept.split(1_000)])
-        again = [(z, model.decoded(z, context)) for z, context in _drawn(model, held, kept[:_NEAR])]
-        near, decoded = (torch.cat(parts).cpu() for parts in zip(*again, strict=True))
+        again = [
+            (z, model.decoded(z, context))
+            for z, context in posterior_draws(model, held, kept[:_NEAR])
+        ]
+        near, decoded = (torch.cat(parts).cpu().nan_to_num() for parts in zip(*again, strict=True))
         self.near_latents = nearest(near, self.means)
-        self.near_pixels = nearest(shrunk(decoded, _PIXELS).flatten(1), self.pixels.flatten(1))
+        self.near_pixels = nearest(shrunk(decoded, _PIXELS).flatten(1), self.pixels)
 
     def choose(self, tried: list[int]) -> Choice:
         prior = self._tried(0, self.model.draw)
@@ -165,33 +179,14 @@ class _Chooser:
         with seeded(mix_seed(self.seed, _SEED, components), model.device), torch.no_grad():
             context = model.told_of(count, {}, draw=True)
             z = draw(context)
-        images = model.decoded(z, context).cpu()
+        images = model.decoded(z, context).cpu().nan_to_num()
         distance = frechet(self.real, self.features(images))
         in_latents = nearer(nearest(z[:_NEAR].cpu(), self.means), self.near_latents)
         small = shrunk(images[:_NEAR], _PIXELS).flatten(1)
-        in_pixels = nearer(nearest(small, self.pixels.flatten(1)), self.near_pixels)
+        in_pixels = nearer(nearest(small, self.pixels), self.near_pixels)
         chance = _spread(min(count, _NEAR), len(self.near_latents))
         copies = components > 0 and max(in_latents, in_pixels) > 0.5 + 2 * chance
         return Candidate(components, distance, in_latents, in_pixels, copies)
-
-
-def fit_normals(latents: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Fit a mixture by expectation maximisation to ``(n, D)``, full covariances.
-
-    Returns weights ``(K,)``, means ``(K, D)`` and roots ``(K, D, D)`` of the covariances.
-    """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.mixture import GaussianMixture
-
-    rows = latents.double().numpy()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a step more would change little
-        found = GaussianMixture(
-            count, reg_covar=_SMALLEST, max_iter=_ROUNDS, random_state=seed
-        ).fit(rows)
-    weights, means = torch.from_numpy(found.weights_), torch.from_numpy(found.means_)
-    roots = torch.linalg.cholesky(torch.from_numpy(found.covariances_))
-    return (weights / weights.sum()).float(), means.float(), roots.float()
 
 
 def nearer(some: Tensor, others: Tensor) -> float:
@@ -208,13 +203,3 @@ def nearer(some: Tensor, others: Tensor) -> float:
 def _spread(n: int, m: int) -> float:
     """Return the standard deviation of `nearer` where both are alike."""
     return math.sqrt((n + m + 1) / (12 * n * m))
-
-
-@torch.no_grad()
-def _drawn(model: Vae, images: ImageSet, index: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield draws from the posteriors of some images, on the CPU, and their contexts."""
-    with evaluating(model):
-        for batch in batches(model, images, index, model.rows):
-            context = model.context(batch)
-            z = model.infer(batch.images, context).sample().cpu()
-            yield z, z.new_zeros(len(z), 0) if context is None else context

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from scipy.special import digamma
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d
 
 from vaelab.config import RunConfig
 from vaelab.data.batches import binarize
 from vaelab.data.images import ImageSet, Splits
 from vaelab.data.stems import stem_of
+from vaelab.data.warp import shrunk
 from vaelab.evaluation.figures import Share
 from vaelab.evaluation.measure import batches
 from vaelab.evaluation.probes import balanced
@@ -200,7 +200,7 @@ def label_effect(model: Vae, train: ImageSet, seed: int) -> LabelEffect | None:
     kept = [k for k in range(model.classes) if int((labels == k).sum()) > 1][:_CLASSES]
     if len(kept) < 2:
         return None
-    samples = torch.stack([_reduced(_of_class(model, k, seed)) for k in kept])
+    samples = torch.stack([shrunk(_of_class(model, k, seed), _SIDE) for k in kept])
     moments = [_moments(train, rows[labels == k]) for k in kept]
     between = float(torch.stack([mean for mean, _ in moments]).var(0).mean())
     chance = sum(error for _, error in moments) / len(kept)
@@ -218,14 +218,8 @@ def _of_class(model: Vae, label: int, seed: int) -> Tensor:
 
 def _moments(images: ImageSet, rows: Tensor) -> tuple[Tensor, float]:
     """Return the mean of reduced images, and the variance of that mean."""
-    reduced = torch.cat([_reduced(_pixels(images, part)) for part in rows.split(IMAGES)])
+    reduced = torch.cat([shrunk(_pixels(images, part), _SIDE) for part in rows.split(IMAGES)])
     return reduced.mean(0), float(reduced.var(0).mean()) / len(rows)
-
-
-def _reduced(images: Tensor, side: int = _SIDE) -> Tensor:
-    """Return images of at most ``side`` pixels, each the mean of those that it stands for."""
-    height, width = (min(side, n) for n in images.shape[2:])
-    return adaptive_avg_pool2d(images, (height, width))
 
 
 def flow_accuracy(model: Vae, train: ImageSet, images: ImageSet) -> tuple[str, float] | None:
@@ -294,5 +288,5 @@ def _colours(images: ImageSet, index: Tensor) -> Tensor:
     parts = []
     for rows in index.split(IMAGES):
         x = _pixels(images, rows)
-        parts.append(torch.cat([_reduced(x, _GRID).flatten(1), x.flatten(2).std(2)], 1))
+        parts.append(torch.cat([shrunk(x, _GRID).flatten(1), x.flatten(2).std(2)], 1))
     return torch.cat(parts)

@@ -218,7 +218,7 @@ def bound_gaps(
         log 1/K Σ_k w_k − 1/K Σ_k log w_k,   w_k = p(x|z_k) p(z_k) / q(z_k|x),  z_k ~ q(z|x)
 
     The first row is of p(x|z), the second of the mass of the levels in its place: the same where
-    p(x|z) is a mass. Grey targets of a binary likelihood are binarised by chance, for the bound is
+    p(x|z) is a mass. Grey targets of a binary likelihood are binarised at random, for the bound is
     not linear in them; the encoder still sees the grey image.
 
     Arguments:

@@ -10,10 +10,11 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
+
+from vaelab.data.warp import shrunk
 
 FEATURES = 64
-_SIDE = 64  # pixels; larger images are averaged down to about this
+_SIDE = 64  # pixels; larger images are averaged down to this
 _WIDTHS = (32, 64, 128)
 _CHUNK = 500
 
@@ -52,10 +53,3 @@ def _network(channels: int) -> nn.Sequential:
     return nn.Sequential(
         *layers, nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(16 * channels, FEATURES)
     ).requires_grad_(False)
-
-
-def shrunk(images: Tensor, side: int) -> Tensor:
-    """Return images in [0, 1], float32, averaged down until the smaller side is about ``side``."""
-    x = images.float() / 255 if images.dtype == torch.uint8 else images.float()
-    factor = min(x.shape[2:]) // side
-    return functional.avg_pool2d(x, factor) if factor > 1 else x

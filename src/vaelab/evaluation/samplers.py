@@ -8,7 +8,8 @@ et al., 2020), and makes samples of an autoencoder, which has no prior, possible
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -20,6 +21,7 @@ from vaelab.data.images import ImageSet
 from vaelab.errors import ConfigError, within
 from vaelab.evaluation.measure import batches
 from vaelab.models.conditioning import LABEL
+from vaelab.models.mixture import LatentMixture
 from vaelab.models.model import evaluating, seeded
 from vaelab.models.posteriors import Dirac
 from vaelab.models.priors import build_prior
@@ -29,7 +31,7 @@ SamplerName = Literal["auto", "prior", "gmm", "flow", "pool"]
 NAMES: tuple[SamplerName, ...] = get_args(SamplerName)
 
 CODES = 20_000
-"""Training images that a density is fitted to, at most, drawn by chance."""
+"""Training images that a density is fitted to, at most, at random."""
 
 COMPONENTS = 10  # of the mixture (Ghosh et al., 2020)
 _STEPS, _BATCH, _RATE = 1_500, 512, 3e-3  # of fitting the flow
@@ -149,14 +151,18 @@ def _members(images: ImageSet, label: int | None, seed: int) -> Tensor:
 
 
 @torch.no_grad()
+def posterior_draws(model: Vae, images: ImageSet, index: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield draws from the posteriors of some images ``(n, D)``, on the CPU, and their contexts."""
+    with evaluating(model):
+        for batch in batches(model, images, index, model.rows):
+            context = model.context(batch)
+            z = model.infer(batch.images, context).sample().cpu()
+            yield z, z.new_zeros(len(z), 0) if context is None else context
+
+
 def _codes(model: Vae, images: ImageSet, index: Tensor) -> Tensor:
     """Return one draw from the posterior of each image, ``(n, D)``, on the CPU."""
-    with evaluating(model):
-        parts = [
-            model.distributions(batch)[0].sample().cpu()
-            for batch in batches(model, images, index[:CODES], model.rows)
-        ]
-    return torch.cat(parts)
+    return torch.cat([z for z, _ in posterior_draws(model, images, index[:CODES])])
 
 
 def _pool(model: Vae, images: ImageSet, index: Tensor) -> Callable[[int], Tensor]:
@@ -182,24 +188,28 @@ def _kernel(model: Vae, images: ImageSet, index: Tensor) -> Tensor:
     return width
 
 
-def _mixture(codes: Tensor, seed: int) -> Callable[[int], Tensor]:
+def fit_normals(latents: Tensor, count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Fit a mixture by expectation maximisation to ``(n, D)``, full covariances.
+
+    Returns weights ``(K,)``, means ``(K, D)`` and roots ``(K, D, D)`` of the covariances.
+    """
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a step more would change little
+        found = GaussianMixture(count, reg_covar=_SMALLEST, random_state=seed).fit(
+            latents.double().numpy()
+        )
+    weights, means = torch.from_numpy(found.weights_), torch.from_numpy(found.means_)
+    roots = torch.linalg.cholesky(torch.from_numpy(found.covariances_))
+    return (weights / weights.sum()).float(), means.float(), roots.float()
+
+
+def _mixture(codes: Tensor, seed: int) -> Callable[[int], Tensor]:
     count = min(COMPONENTS, len(codes) // 2)
-    fitted = GaussianMixture(count, reg_covar=_SMALLEST, random_state=seed).fit(
-        codes.double().numpy()
-    )
-    weights = torch.from_numpy(fitted.weights_).double()
-    means = torch.from_numpy(fitted.means_)
-    roots = torch.linalg.cholesky(torch.from_numpy(fitted.covariances_))
-
-    def draw(n: int) -> Tensor:
-        which = torch.multinomial(weights, n, replacement=True)
-        noise = torch.randn(n, codes.shape[1], 1, dtype=torch.double)
-        drawn: Tensor = means[which] + (roots[which] @ noise).squeeze(-1)
-        return drawn.float()
-
-    return draw
+    mixture = LatentMixture(*fit_normals(codes, count, seed), torch.zeros(0, count))
+    return lambda n: mixture.draw(torch.full((n,), -1))
 
 
 def _flow(codes: Tensor) -> Callable[[int], Tensor]:

@@ -27,7 +27,7 @@ from torch import Tensor
 BITS = "bits per dimension"
 
 _UNDERFLOWS = -30.0  # deviations beyond which masses do, a little later
-_TINY = 1e-12  # rate of a density on [0, 1] that cannot be told from the uniform one
+_TINY = 1e-12  # rate of a density on [0, 1] too small to differ from the uniform one
 
 
 @runtime_checkable

@@ -89,8 +89,8 @@ class Objective(nn.Module):
 
     def given(self, model: Model) -> tuple[str, ...]:
         """Return the label and attributes that are learned from beside the images, by name."""
-        told = model.conditioning if isinstance(model, Vae) else None
-        return () if told is None else told.names
+        labels = model.conditioning if isinstance(model, Vae) else None
+        return () if labels is None else labels.names
 
     def shares(self, trace: Trace, step: int) -> dict[str, Tensor]:
         """Return the share of each term in the loss, nats per image."""

@@ -62,10 +62,10 @@ def varied(part: Part, variation: Variation, seed: int, step: int, index: int) -
 def checked(
     augment: AugmentConfig, train: ImageSet, held_out: ImageSet, given: Sequence[str]
 ) -> None:
-    """Raise `ConfigError` where what is asked for changes what is learned beside the images.
+    """Raise `ConfigError` where an augmentation changes what is learned beside the images.
 
     Arguments:
-        augment: what is asked for.
+        augment: the augmentations.
         train: images that are trained on.
         held_out: validation images; none where there are no others than ``train``.
         given: ``label`` and names of attributes that are learned.

@@ -28,9 +28,9 @@ FEWEST = 20
 """Validation images, and training images, that say anything."""
 
 RECOGNISED = 0.8
-"""Share of images, told from their mirror images, from which on these are other images."""
+"""Share of images distinguished from their mirror images from which on these are others."""
 
-_CLASSES = 100  # that are told apart by a column each
+_CLASSES = 100  # with a column each
 _MOST, _PROBED, _MEASURED = 2_000, 1_000, 200  # images looked at
 _SIDE, _NUMBERS = 16, 768  # of a small image
 _BYTES, _CHUNK = 2**28, 64  # of pixels read, at most; images at a time
@@ -48,7 +48,7 @@ class Gain:
     Arguments:
         nats: by how much the mean log-likelihood of validation images rises.
         error: its standard error.
-        recognised: share of the validation images that can be told from their mirror images.
+        recognised: share of validation images that a probe distinguishes from mirror images.
     """
 
     nats: float

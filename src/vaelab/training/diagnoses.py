@@ -221,9 +221,9 @@ def prior_unfilled(m: Measured) -> Finding | None:
 def shared_origin(m: Measured) -> Finding | None:
     """Held-out images are parts of the same photos as training images.
 
-    Names alone may mean nothing (``cat.1.jpg``), looks alone neither (flags are alike). So both are
-    asked for: names that differ in the last number, of a third of the images; and that the nearest
-    training image is of the same name for a quarter of these, five times as often as by chance.
+    Names alone may mean nothing (``cat.1.jpg``), looks alone neither (flags are alike). So both
+    have to agree: a third of the images has names that differ in the last number; and the nearest
+    training image is of the same name for a quarter of these, five times as often as at random.
     """
     kin = m.kin
     if m.config.data.group is not None or kin is None or kin.kin < FEWEST_KIN:
