@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,8 @@ from tests.conftest import SMALL, blobs
 from vaelab.api import load, train, write_explorer
 from vaelab.data.images import ImageSet, Splits
 from vaelab.explorer.graph import rounded
+from vaelab.models.mixture import LatentMixture
+from vaelab.training.run import Run
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -56,7 +60,22 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         splits = labelled_spots(channels)
         train(recipe, splits, out=folder / name, **{**SMALL, "epochs": 3, **settings})
         made[name] = write_explorer(folder / name, splits)
+    for name in ("plain", "labels"):  # again, with samples from elsewhere than the prior
+        run = folder / f"{name}-mixture"
+        shutil.copytree(folder / name, run)
+        model = load(run)
+        model.mixture, model.samples_from = mixture(model.latent_dim, model.classes), "From two."
+        Run(run).save_sampler(model, {})
+        made[run.name] = write_explorer(run, labelled_spots())
     return made
+
+
+def mixture(dims: int, classes: int) -> LatentMixture:
+    """Two normals, far from each other and from the prior, with dimensions that go together."""
+    generator = torch.Generator().manual_seed(4)
+    roots = torch.tril(0.4 * torch.randn(2, dims, dims, generator=generator))
+    means = torch.stack([torch.full((dims,), -9.0), torch.arange(7.0, 7 + dims)])
+    return LatentMixture(torch.tensor([0.25, 0.75]), means, roots, torch.eye(2)[:classes])
 
 
 @pytest.fixture
@@ -311,6 +330,44 @@ def test_the_nearest_training_images_are_found(opened: Any, pages: dict[str, Pat
     image = torch.from_numpy(decoded(pages["plain"], code(page))).flatten()
     distances = (images - image).square().mean(1).sqrt().sort().values[:5]
     assert [float(text) for text in captions] == pytest.approx(distances.tolist(), abs=2e-3)
+
+
+def draws(page: Page, count: int) -> torch.Tensor:
+    """Return the latents of so many presses of *Random*."""
+    press = "() => { explorer.random(); return [...explorer.code]; }"
+    found: list[list[float]] = page.evaluate(f"Array.from({{length: {count}}}, {press})")
+    return torch.tensor(found)
+
+
+def test_random_draws_from_the_mixture_or_the_prior(opened: Any) -> None:
+    page, wanted = opened("plain-mixture"), mixture(4, 0)
+    found = draws(page, 4_000)
+    left = found[:, 0] < 0
+    assert float(left.float().mean()) == pytest.approx(0.25, abs=0.03)
+    for rows, k in ((found[left], 0), (found[~left], 1)):
+        covariance = wanted.roots[k] @ wanted.roots[k].T
+        torch.testing.assert_close(rows.mean(0), wanted.means[k], rtol=0, atol=0.12)
+        torch.testing.assert_close(rows.T.cov(), covariance, rtol=0.15, atol=0.06)
+    page.select_option("#sampler", "prior")
+    assert float(draws(page, 500).abs().max()) < 6
+    page = opened("plain")
+    assert not page.is_visible("#sampler")
+
+
+def test_random_draws_from_the_components_of_the_class(opened: Any) -> None:
+    page = opened("labels-mixture")
+    for number, side in ((0, -9.0), (1, 7.0)):
+        page.evaluate(f"explorer.context = Float32Array.from([{1 - number}, {number}, 0, 0])")
+        assert float(draws(page, 300)[:, 0].mean()) == pytest.approx(side, abs=0.3)
+
+
+def test_controls_beside_the_image_do_not_cover_each_other(opened: Any) -> None:
+    page = opened("plain-mixture")
+    row = [box_of(page, name) for name in ("#random", "#temperature", "#save")]
+    for one, other in pairwise(row):
+        assert one["x"] + one["width"] <= other["x"]
+    chosen = box_of(page, "#sampler")
+    assert chosen["y"] >= max(box["y"] + box["height"] for box in row)
 
 
 def test_random_follows_the_temperature(opened: Any) -> None:
