@@ -90,7 +90,8 @@ def choose_sampler(model: Vae, splits: Splits, seed: int = 0) -> Choice:
     if held is known:
         return Choice(None, "Samples come from the prior: no validation images were held out.")
     if not tried or len(held) < _LEAST:
-        few = counted(min(len(known), len(held)), "image")
+        few = counted(len(held), "validation image")
+        few = few if len(held) < _LEAST else counted(len(known), "training image")
         return Choice(None, f"Samples come from the prior: {few} are too few to choose otherwise.")
     with seeded(mix_seed(seed, _SEED, 0), model.device):
         chooser = _Chooser(model, known, held, seed)
