@@ -70,7 +70,7 @@ def test_a_training_has_about_so_many_steps(count: int) -> None:
     steps = training.epochs * -(-count // training.batch_size)
     assert STEPS <= steps < 1.2 * STEPS or training.epochs == 2
     assert count % training.batch_size != 1
-    assert (training.optimizer, training.schedule, training.lr) == ("adamw", "cosine", 3e-3)
+    assert (training.optimizer, training.schedule, training.lr) == ("muon", "cosine", 1.5e-2)
 
 
 def test_images_in_black_and_white_are_bernoulli() -> None:

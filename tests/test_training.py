@@ -245,7 +245,9 @@ def test_a_resumed_run_reads_the_given_configuration(finished: Run, spots: Split
         api.train(data=spots, out=finished.path, resume=True, config={"training": {"lr": 0.5}})
 
 
-@pytest.mark.parametrize("optimizer", ["batch-gd", "nesterov", "rmsprop", "adamw", "adamax"])
+@pytest.mark.parametrize(
+    "optimizer", ["batch-gd", "nesterov", "rmsprop", "adamw", "adamax", "muon"]
+)
 def test_every_optimizer_resumes_exactly(optimizer: str, spots: Splits, tmp_path: Path) -> None:
     settings = {**SMALL, "optimizer": optimizer, "lr": 1e-4, "epochs": 3}
     whole = api.train(data=spots, **settings)
@@ -285,7 +287,8 @@ def test_batch_gradient_descent_is_one_step_over_the_whole_set(spots: Splits) ->
 
 
 @pytest.mark.parametrize(
-    "name", ["batch-gd", "sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw", "adamax"]
+    "name",
+    ["batch-gd", "sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw", "adamax", "muon"],
 )
 def test_every_optimizer_lowers_the_loss(name: str, spots: Splits, tmp_path: Path) -> None:
     gentle = name in ("batch-gd", "sgd", "momentum", "nesterov")

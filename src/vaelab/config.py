@@ -46,7 +46,7 @@ LikelihoodName = Literal[
 ]
 PosteriorName = Literal["diagonal", "full", "flow", "dirac"]
 OptimizerName = Literal[
-    "batch-gd", "sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw", "adamax"
+    "batch-gd", "sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw", "adamax", "muon"
 ]
 ScheduleName = Literal["constant", "cosine", "one-cycle"]
 PresetName = Literal["small", "base", "large"]
@@ -319,7 +319,7 @@ class TrainingConfig(Section):
     betas: Annotated[list[Rate], Field(min_length=2, max_length=2)] = Field(
         [0.9, 0.999], description="decay of Adam's first and second moment"
     )
-    momentum: Rate = Field(0.9, description="of `momentum` and `nesterov`")
+    momentum: Rate = Field(0.9, description="of `momentum` and `nesterov`; that of `muon` is 0.95")
     weight_decay: NonNegative = 0.0
     schedule: ScheduleName = Field("constant", description="of the learning rate")
     lr_warmup: Fraction = Field(0.0, description="share of training in which the rate rises to lr")

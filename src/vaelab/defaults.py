@@ -89,7 +89,7 @@ def _of_training(config: TrainingConfig, images: ImageSet, preset: Preset) -> Tr
     if "augment" not in named and count <= FEW and images.shape[2] > 1:
         chosen["augment"] = {"flip": "auto"}
     if "optimizer" not in named:
-        chosen |= {"optimizer": "adamw", "lr": 3e-3, "schedule": "cosine", "lr_warmup": 0.05}
+        chosen |= {"optimizer": "muon", "lr": 1.5e-2, "schedule": "cosine", "lr_warmup": 0.05}
     return TrainingConfig.model_validate(merge(chosen, named))
 
 
@@ -112,7 +112,7 @@ def latent_dim(images: ImageSet) -> int:
 
 def batch_size(count: int) -> int:
     """Return how many images a step takes, of so many: none is left alone."""
-    size = 32 if count < 10_000 else 64 if count < 40_000 else 128
+    size = 32 if count < 10_000 else 64
     return size + 1 if count % size == 1 else size
 
 

@@ -115,7 +115,7 @@ def train(
     optimizer: Annotated[
         str | None,
         typer.Option(
-            help="batch-gd, sgd, momentum, nesterov, rmsprop, adam, adamw or adamax.",
+            help="batch-gd, sgd, momentum, nesterov, rmsprop, adam, adamw, adamax or muon.",
         ),
     ] = None,
     beta: Annotated[float | None, typer.Option(help="Weight of the rate.")] = None,

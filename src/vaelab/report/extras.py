@@ -139,8 +139,12 @@ def _pools(results: Results, data: Data) -> list[Section]:
 
 
 def _surfaces(results: Results, data: Data) -> list[Section]:
-    """Return the paths of all optimizers over the valley and over the VAE's own loss."""
-    methods = {case.name: case.config.training for case in results.plan.cases}
+    """Return the paths of the optimizers over the valley and over the VAE's own loss.
+
+    Muon has none: it steps along matrices, and two coordinates are not one.
+    """
+    cases = [case for case in results.plan.cases if case.config.training.optimizer != "muon"]
+    methods = {case.name: case.config.training for case in cases}
     surfaces = {"a valley": valley(methods)}
     both = _comparable(results)
     if both is not None:
@@ -155,7 +159,7 @@ def _surfaces(results: Results, data: Data) -> list[Section]:
             f"Paths of the optimizers: {what}",
             tuple(
                 (_draw(surface, case.name, index, number), case.name)
-                for index, case in enumerate(results.plan.cases)
+                for index, case in enumerate(cases)
             ),
             text.get(what, "") + surface.about,
         )

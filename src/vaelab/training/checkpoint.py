@@ -117,17 +117,18 @@ def unpack_optimizer(
         if tensor.shape not in (parameters[index].shape, ()) or not tensor.is_floating_point():
             raise damaged(path, f"{name} is {tensor.dtype} of shape {tuple(tensor.shape)}")
         state.setdefault(index, {})[key] = tensor
-    wanted = _keys(optimizer)
-    if any(found.keys() != wanted for found in state.values()):
-        raise damaged(path, f"a parameter has not {', '.join(sorted(wanted))} of its optimizer")
+    for index, found in state.items():
+        if found.keys() != (wanted := _keys(optimizer, parameters[index].dim())):
+            lacking = ", ".join(sorted(wanted))
+            raise damaged(path, f"a parameter has not {lacking} of its optimizer")
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
-def _keys(optimizer: Optimizer) -> set[str]:
-    """Return the names of the tensors that an optimizer keeps of a parameter."""
-    one = nn.Parameter(torch.zeros(1))
-    one.grad = torch.zeros(1)
+def _keys(optimizer: Optimizer, dims: int) -> set[str]:
+    """Return the names of the tensors that an optimizer keeps of a parameter of so many dims."""
+    one = nn.Parameter(torch.zeros((1,) * dims))
+    one.grad = torch.zeros_like(one)
     kind: Any = type(optimizer)
     alike = kind([one])
     settings = {key: v for key, v in optimizer.param_groups[0].items() if key != "params"}

@@ -13,6 +13,7 @@ from torch.optim import SGD, Adam, Adamax, AdamW, Optimizer, RMSprop
 
 from vaelab.config import TrainingConfig
 from vaelab.objectives.schedules import Schedule
+from vaelab.training.muon import Muon
 
 
 def build_optimizer(
@@ -35,6 +36,7 @@ def build_optimizer(
         "adam": (Adam, {**adam, "fused": fused}),
         "adamw": (AdamW, {**adam, "fused": fused}),
         "adamax": (Adamax, adam),
+        "muon": (Muon, {**adam, "momentum": 0.95, "fused": fused}),
     }
     kind, options = kinds[config.optimizer]
     return _eager(kind)(list(parameters), lr=config.lr, weight_decay=config.weight_decay, **options)
@@ -88,7 +90,8 @@ def guarded_step(optimizer: Optimizer, finite: Tensor) -> None:
 
     Fused Adam on a GPU decides on the device, without waiting for it; the others read the flag.
     """
-    if finite.is_cuda and isinstance(optimizer, (Adam, AdamW)):
+    whole = isinstance(optimizer, (Adam, AdamW)) and not isinstance(optimizer, Muon)
+    if finite.is_cuda and whole:
         optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
         optimizer.grad_scale = None  # type: ignore[attr-defined]
         optimizer.step()
