@@ -223,6 +223,36 @@ def test_samples_of_a_conditional_model_are_read_as_what_was_asked() -> None:
     assert all(name.startswith("model.decoder.") for name in moved)
 
 
+def test_what_is_read_is_decoded_with_the_running_statistics() -> None:
+    """As users will see it; so it moves no statistics, and the pass after it is what it was."""
+    train = shades().train
+    network = {**SMALL, "encoder": {"kind": "mlp", "hidden": [16], "normalization": "batch"}}
+    config = resolve({"recipe": "cvae", "model": network, "options": {"given": ["label"]}})
+    torch.manual_seed(0)
+    setup = Setup(config.model, "none", Pixels(torch.full((1, 8, 8), 0.5)), 100, Told.by(train))
+    model, objective = build(config, setup)
+    assert isinstance(model, Vae)
+    assert isinstance(objective, Read)
+    model.train()
+    model.decode(torch.randn(16, 3), model.context(batch()))  # so that they are no longer 0 and 1
+    before = {name: value.clone() for name, value in model.decoder.named_buffers()}
+    assert any("running" in name for name in before)
+    trace = model(batch())
+    after = {name: value.clone() for name, value in model.decoder.named_buffers()}
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    with seeded(0, torch.device("cpu")):
+        found = objective.misread(model, trace)
+    for name, value in model.decoder.named_buffers():
+        torch.testing.assert_close(value, after[name])
+    assert model.decoder.training
+    assert model.labeler is not None
+    with seeded(0, torch.device("cpu")), torch.no_grad():
+        codes, context = objective.asked(model, trace)
+        model.decoder.eval()
+        images = model.decode(codes, context).mean
+        torch.testing.assert_close(found, model.labeler.cost(images, context))
+
+
 def test_a_csvae_needs_attributes(tmp_path: Path) -> None:
     splits = load_data((blobs(20), np.arange(20) % 2))
     with pytest.raises(ConfigError, match="these images have none"):

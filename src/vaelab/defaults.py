@@ -15,7 +15,7 @@ import torch
 
 from vaelab.config import ModelConfig, PresetName, RunConfig, TrainingConfig, merge
 from vaelab.data.images import ImageSet
-from vaelab.recipes import find_recipe
+from vaelab.recipes import auto, find_recipe
 
 FEWEST_PASSES = 2
 FEW = 10_000
@@ -61,7 +61,8 @@ def with_defaults(config: RunConfig, images: ImageSet) -> RunConfig:
     training = _of_training(config.training, images, preset)
     lonely = len(images) % training.batch_size == 1  # which batch normalisation cannot use
     model = _of_model(config, images, preset, "group" if lonely else "batch")
-    return config.model_copy(update={"model": model, "training": training})
+    config = config.model_copy(update={"model": model, "training": training})
+    return config.model_copy(update={"options": auto(config, math.prod(images.shape))})
 
 
 def _of_model(

@@ -107,6 +107,8 @@ Shift = Annotated[int, Field(ge=0, le=16)]
 Angle = Annotated[float, Field(ge=0, le=180)]
 Bend = Annotated[float, Field(ge=0, le=16)]
 Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
+Weight = NonNegative | Literal["auto"]
+"""A number, or what suits the likelihood: see `auto`."""
 
 
 @dataclass(frozen=True)
@@ -313,7 +315,7 @@ def cvae(
     given: list[str] = [],  # noqa: B006 (pydantic copies it)
     dropout: Rate = 0.0,
     learned_prior: bool = False,
-    asked: NonNegative = 15.0,
+    asked: Weight = "auto",
     beta: NonNegative = 1.0,
     warmup: Fraction = 0.0,
     samples: Draws = 1,
@@ -321,7 +323,8 @@ def cvae(
     """Conditional VAE (Sohn et al., 2015): encoder and decoder are told class and attributes.
 
     loss = E_q(z|x,y)[−log p(x|z,y)] + β KL(q(z|x,y) ‖ p(z)) − `asked` E log q(y|x_s), samples x_s
-    as a labeler reads them (0: as published); labels withheld with rate `dropout`
+    as a labeler reads them (0: as published; auto: 15 beside a Bernoulli likelihood, 0 beside any
+    other); labels withheld with rate `dropout`
     """
     _needs_density(setup, "cvae")
     told: list[Part] = ["encoder", "decoder"]
@@ -336,7 +339,7 @@ def cvae(
         dropout=dropout,
         reader=READER,
     )
-    return model, Read(_elbo(setup, beta, warmup), asked, setup.steps, samples)
+    return model, Read(_elbo(setup, beta, warmup), float(asked), setup.steps, samples)
 
 
 @recipe("cvae-info")
@@ -380,7 +383,7 @@ def csvae(
     independence: Literal["transport", "critic"] = "transport",
     with_class: bool = True,
     settle: Fraction = 0.3,
-    edits: NonNegative = 5.0,
+    edits: Weight = "auto",
     leak: NonNegative = 10.0,
     critic_steps: Count = 2,
     critic_lr: Positive = 1e-3,
@@ -391,7 +394,8 @@ def csvae(
     """Attribute subspaces (CSVAE; Klys et al., 2018): a subspace w for each attribute, z without.
 
     loss = E[−log p(x|z,w)] + β KL(q(z,w|x,y) ‖ p(z) p(w|y)) − `edits` E log q(y'|x̃'), edits x̃' as a
-    labeler reads them; z = f(h; y, and the class `with_class`), a conditional flow (`transport`)
+    labeler reads them (auto: 5 beside a Bernoulli likelihood, n/36 beside any other, of the n
+    numbers of an image); z = f(h; y, and the class `with_class`), a conditional flow (`transport`)
     fine-tuned in the last `settle`, so that little information about y is in z given the class. As
     published, with a `critic`: no edits, + `leak` · E Σ_y q_δ(y|z) log q_δ(y|z)
     """
@@ -428,7 +432,7 @@ def csvae(
         transported=True,
     )
     terms = _elbo(setup, beta, warmup)
-    return model, Subspaced(terms, edits, settle, setup.steps, setup.images, samples)
+    return model, Subspaced(terms, float(edits), settle, setup.steps, setup.images, samples)
 
 
 @recipe(
@@ -675,9 +679,21 @@ def _options(config: RunConfig, where: str) -> dict[str, Any]:
         raise ConfigError(explain(error, chosen.options, f"{where}: {chosen.name}")) from None
 
 
+def auto(config: RunConfig, numbers: int) -> dict[str, Any]:
+    """Return the options of a resolved configuration, with what `auto` stands for in its place.
+
+    A Gaussian whose σ fits has n/2 nats of error, of the n ``numbers`` of an image, and a Bernoulli
+    of digits about 90: what a classifier of images weighs goes with them.
+    """
+    binary = "bernoulli" in config.model.likelihood
+    meant = {"asked": 15.0 if binary else 0.0, "edits": 5.0 if binary else round(numbers / 36, 1)}
+    return {k: meant[k] if v == "auto" else v for k, v in config.options.items()}
+
+
 def build(config: RunConfig, setup: Setup) -> Built:
     """Return model and objective of a resolved configuration; a file may hold other options."""
-    options = _options(config, "configuration")
+    config = config.model_copy(update={"options": _options(config, "configuration")})
+    options = auto(config, setup.pixels.mean.numel())
     return find_recipe(config.recipe).build(setup, **options)
 
 

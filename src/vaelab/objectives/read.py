@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vaelab.data.batches import Batch
 from vaelab.models import noise
-from vaelab.models.model import Model
+from vaelab.models.model import Model, evaluating
 from vaelab.models.priors import NormalPrior
 from vaelab.models.subspaces import LearnedPrior
 from vaelab.models.vae import Trace, Vae
@@ -53,11 +53,17 @@ class Read(Objective):
         return replace(loss, total=total, figures=figures)
 
     def misread(self, model: Vae, trace: Trace) -> Tensor:
-        """Return −E log q(y|x̃) over one image for each of the batch."""
+        """Return −E log q(y|x̃) over one image for each of the batch.
+
+        Decoded as users will see it, with the running statistics of batch normalisation: those of
+        the batch would be others here than in the pass before, and move what is kept of them.
+        """
         assert model.labeler is not None
         with torch.no_grad():
             codes, context = self.asked(model, trace)
-        return model.labeler.cost(model.decode(codes, context).mean, context)
+        with evaluating(model.decoder):
+            images = model.decode(codes, context).mean
+        return model.labeler.cost(images, context)
 
     def asked(self, model: Vae, trace: Trace) -> tuple[Tensor, Tensor]:
         """Return the codes ``(B, D)`` and contexts ``(B, K)`` of what is made."""
