@@ -98,6 +98,9 @@ def test_what_is_named_stays() -> None:
     assert chosen(of, "ae").model.posterior == "dirac"
     for recipe in ("vae-gan", "m2", "csvae", "classifier"):
         assert chosen(of, recipe) == configure({"recipe": recipe})
+    for flow in ({"prior": "nsf"}, {"posterior": "flow"}):  # which would overfit by Muon
+        training = chosen(of, **flow).training
+        assert (training.optimizer, training.lr) == ("adamw", 3e-3)
     lonely = chosen(images(61, 1, 16, 16), batch_size=20)
     assert lonely.model.encoder.normalization == "group"
 

@@ -58,7 +58,7 @@ def with_defaults(config: RunConfig, images: ImageSet) -> RunConfig:
     if not find_recipe(config.recipe).by_images or not len(images):
         return config
     preset = PRESETS[config.preset or "base"]
-    training = _of_training(config.training, images, preset)
+    training = _of_training(config, images, preset)
     lonely = len(images) % training.batch_size == 1  # which batch normalisation cannot use
     model = _of_model(config, images, preset, "group" if lonely else "batch")
     config = config.model_copy(update={"model": model, "training": training})
@@ -81,8 +81,8 @@ def _of_model(
     return ModelConfig.model_validate(merge(chosen, named))
 
 
-def _of_training(config: TrainingConfig, images: ImageSet, preset: Preset) -> TrainingConfig:
-    named, count = config.model_dump(exclude_unset=True), len(images)
+def _of_training(config: RunConfig, images: ImageSet, preset: Preset) -> TrainingConfig:
+    named, count = config.training.model_dump(exclude_unset=True), len(images)
     batch = named.get("batch_size", batch_size(count))
     steps = -(-count // batch)  # of a pass
     epochs = max(FEWEST_PASSES, -(-preset.steps // steps))
@@ -90,7 +90,10 @@ def _of_training(config: TrainingConfig, images: ImageSet, preset: Preset) -> Tr
     if "augment" not in named and count <= FEW and images.shape[2] > 1:
         chosen["augment"] = {"flip": "auto"}
     if "optimizer" not in named:
-        chosen |= {"optimizer": "muon", "lr": 1.5e-2, "schedule": "cosine", "lr_warmup": 0.05}
+        # By Muon a flow learns the latents of the training images alone, and sends others far away.
+        flow = config.model.prior not in ("normal", "mixture") or config.model.posterior == "flow"
+        name, lr = ("adamw", 3e-3) if flow else ("muon", 1.5e-2)
+        chosen |= {"optimizer": name, "lr": lr, "schedule": "cosine", "lr_warmup": 0.05}
     return TrainingConfig.model_validate(merge(chosen, named))
 
 
