@@ -135,13 +135,14 @@ def test_cases_vary_what_the_images_choose(tmp_path: Path) -> None:
     half = by_key["half-the-batch"].training
     assert (half.batch_size, half.epochs) == (16, 50)  # 1,500 steps
     assert by_key["twice-the-width"].model.decoder.widths == [32, 64]
-    assert by_key["twice-the-learning-rate"].training.lr == pytest.approx(6e-3)
+    assert by_key["twice-the-learning-rate"].training.lr == pytest.approx(3e-2)
     few = make_plan(values, where, base=merge(base, {"training": {"epochs": 8}})).cases
     epochs = {case.key: case.config.training.epochs for case in few}
     assert (epochs["chosen"], epochs["half-the-batch"], epochs["twice-the-batch"]) == (8, 4, 16)
 
 
 CHANGED = {
+    "adamw": {"training.optimizer", "training.lr"},
     "laplace": {"model.likelihood"},
     "bernoulli": {"model.likelihood"},
     "linear-output": {"model.output"},
