@@ -19,7 +19,7 @@ from vaelab.config import RunConfig
 from vaelab.data.images import ImageSet, Splits
 from vaelab.defaults import PRESETS, with_defaults
 from vaelab.errors import ConfigError
-from vaelab.recipes import auto
+from vaelab.recipes import resolved_options
 from vaelab.training.run import Run
 
 STEPS = PRESETS["base"].steps
@@ -112,10 +112,10 @@ def test_classifications_weigh_by_the_likelihood_and_are_written_out() -> None:
     assert chosen(of, "cvae", likelihood="bernoulli").options["asked"] == 15.0
     assert chosen(of, "cvae", asked=3).options["asked"] == 3.0
     gaussian = configure({"recipe": "csvae", "model": {"likelihood": "gaussian"}})
-    assert auto(gaussian, 24 * 24)["edits"] == 16.0  # 24 · 24 / 36
-    assert auto(configure({"recipe": "csvae"}), 24 * 24)["edits"] == 5.0
+    assert resolved_options(gaussian, 24 * 24)["edits"] == 16.0  # 24 · 24 / 36
+    assert resolved_options(configure({"recipe": "csvae"}), 24 * 24)["edits"] == 5.0
     named = configure({"recipe": "csvae", "options": {"edits": 2}})
-    assert auto(named, 24 * 24)["edits"] == 2.0
+    assert resolved_options(named, 24 * 24)["edits"] == 2.0
 
 
 def test_presets_choose_size_and_steps_and_what_is_named_stays() -> None:

@@ -63,6 +63,19 @@ def test_one_step_is_the_equation() -> None:
     assert torch.equal(bias, other)
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 5), (5, 1, 1), (4,), ()])
+def test_what_is_no_matrix_moves_as_by_adamw(shape: tuple[int, ...]) -> None:
+    """Such as σ of an image, of shape (1, 1, 1), which a matrix's step would let crawl."""
+    ours, theirs = nn.Parameter(torch.ones(shape)), nn.Parameter(torch.ones(shape))
+    one, other = Muon([ours], lr=0.1), AdamW([theirs], lr=0.1, weight_decay=0.0)
+    for _ in range(3):
+        ours.grad = torch.randn(shape)
+        theirs.grad = ours.grad.clone()
+        one.step()
+        other.step()
+    assert torch.equal(ours, theirs)
+
+
 def test_a_parameter_without_gradient_stays_and_gradients_are_kept() -> None:
     one, two = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2, 2))
     one.grad = torch.ones(2, 2)

@@ -71,7 +71,10 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
             {"name": "momentum", "set": {"training": {"optimizer": "momentum", "lr": 1e-4}}},
             {"name": "point & line", "set": {"recipe": "ae"}},
             {"name": "much", "set": {"options": {"beta": 0.1}}},
-            {"name": "little", "set": {"options": {"beta": 30}}},
+            {
+                "name": "little",
+                "set": {"options": {"beta": 30}, "training": {"optimizer": "muon"}},
+            },
         ],
         "extras": ["pools", "surfaces", "knee"],
         "seeds": 1,
@@ -113,6 +116,7 @@ def test_a_page_with_all_sections(study: Study, splits: Splits) -> None:
         "Latent pools by class", "Paths of the optimizers", "Rate and distortion", "Bounds by draws"
     ):  # fmt: skip
         assert title in page
+    assert "Muon is left out" in page
     assert page.count('aria-label="Bounds of') == 4  # an autoencoder has none
     assert page.count("<article>") == 5
     assert '<p class="settings">options.beta=0.1</p>' in page

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -189,17 +190,21 @@ def test_a_player_that_rests_moves_no_running_statistics() -> None:
     torch.testing.assert_close(layer.running_mean, moved)
 
 
-def test_samples_of_a_conditional_model_are_read_as_what_was_asked() -> None:
-    """5 · [−log q(class)] of the mean of p(x|z, y), z ~ N(0, I), once the labeler has learnt."""
-    train = shades().train
-    config = resolve(
-        {"recipe": "cvae", "model": SMALL, "options": {"given": ["label"], "asked": 5.0}}
-    )
+def cvae(network: dict[str, Any], **options: float) -> tuple[Vae, Read]:
+    """Return a model of 8 × 8 pixels that is conditioned on the class, and its objective."""
+    values = {"recipe": "cvae", "model": network, "options": {"given": ["label"], **options}}
+    config, told = resolve(values), Told.by(shades().train)
     torch.manual_seed(0)
-    setup = Setup(config.model, "none", Pixels(torch.full((1, 8, 8), 0.5)), 100, Told.by(train))
+    setup = Setup(config.model, "none", Pixels(torch.full((1, 8, 8), 0.5)), 100, told)
     model, objective = build(config, setup)
     assert isinstance(model, Vae)
     assert isinstance(objective, Read)
+    return model, objective
+
+
+def test_samples_of_a_conditional_model_are_read_as_what_was_asked() -> None:
+    """5 · [−log q(class)] of the mean of p(x|z, y), z ~ N(0, I), once the labeler has learnt."""
+    model, objective = cvae(SMALL, asked=5.0)
     model.eval()
     with seeded(0, torch.device("cpu")):
         assert "loss/read" not in objective.forward(model, batch(), 49).figures
@@ -225,14 +230,8 @@ def test_samples_of_a_conditional_model_are_read_as_what_was_asked() -> None:
 
 def test_what_is_read_is_decoded_with_the_running_statistics() -> None:
     """As users will see it; so it moves no statistics, and the pass after it is what it was."""
-    train = shades().train
     network = {**SMALL, "encoder": {"kind": "mlp", "hidden": [16], "normalization": "batch"}}
-    config = resolve({"recipe": "cvae", "model": network, "options": {"given": ["label"]}})
-    torch.manual_seed(0)
-    setup = Setup(config.model, "none", Pixels(torch.full((1, 8, 8), 0.5)), 100, Told.by(train))
-    model, objective = build(config, setup)
-    assert isinstance(model, Vae)
-    assert isinstance(objective, Read)
+    model, objective = cvae(network)
     model.train()
     model.decode(torch.randn(16, 3), model.context(batch()))  # so that they are no longer 0 and 1
     before = {name: value.clone() for name, value in model.decoder.named_buffers()}

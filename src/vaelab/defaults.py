@@ -15,7 +15,7 @@ import torch
 
 from vaelab.config import ModelConfig, PresetName, RunConfig, TrainingConfig, merge
 from vaelab.data.images import ImageSet
-from vaelab.recipes import auto, find_recipe
+from vaelab.recipes import find_recipe, resolved_options
 
 FEWEST_PASSES = 2
 FEW = 10_000
@@ -62,7 +62,7 @@ def with_defaults(config: RunConfig, images: ImageSet) -> RunConfig:
     lonely = len(images) % training.batch_size == 1  # which batch normalisation cannot use
     model = _of_model(config, images, preset, "group" if lonely else "batch")
     config = config.model_copy(update={"model": model, "training": training})
-    return config.model_copy(update={"options": auto(config, math.prod(images.shape))})
+    return config.model_copy(update={"options": resolved_options(config, math.prod(images.shape))})
 
 
 def _of_model(

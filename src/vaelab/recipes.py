@@ -108,7 +108,7 @@ Angle = Annotated[float, Field(ge=0, le=180)]
 Bend = Annotated[float, Field(ge=0, le=16)]
 Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
 Weight = NonNegative | Literal["auto"]
-"""A number, or what suits the likelihood: see `auto`."""
+"""A number, or what suits the likelihood: see `resolved_options`."""
 
 
 @dataclass(frozen=True)
@@ -679,11 +679,11 @@ def _options(config: RunConfig, where: str) -> dict[str, Any]:
         raise ConfigError(explain(error, chosen.options, f"{where}: {chosen.name}")) from None
 
 
-def auto(config: RunConfig, numbers: int) -> dict[str, Any]:
+def resolved_options(config: RunConfig, numbers: int) -> dict[str, Any]:
     """Return the options of a resolved configuration, with what `auto` stands for in its place.
 
     A Gaussian whose σ fits has n/2 nats of error, of the n ``numbers`` of an image, and a Bernoulli
-    of digits about 90: what a classifier of images weighs goes with them.
+    of digits about 90: the weight of the auxiliary classifier goes with them.
     """
     binary = "bernoulli" in config.model.likelihood
     meant = {"asked": 15.0 if binary else 0.0, "edits": 5.0 if binary else round(numbers / 36, 1)}
@@ -693,7 +693,7 @@ def auto(config: RunConfig, numbers: int) -> dict[str, Any]:
 def build(config: RunConfig, setup: Setup) -> Built:
     """Return model and objective of a resolved configuration; a file may hold other options."""
     config = config.model_copy(update={"options": _options(config, "configuration")})
-    options = auto(config, setup.pixels.mean.numel())
+    options = resolved_options(config, setup.pixels.mean.numel())
     return find_recipe(config.recipe).build(setup, **options)
 
 

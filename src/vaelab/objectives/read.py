@@ -55,8 +55,8 @@ class Read(Objective):
     def misread(self, model: Vae, trace: Trace) -> Tensor:
         """Return −E log q(y|x̃) over one image for each of the batch.
 
-        Decoded as users will see it, with the running statistics of batch normalisation: those of
-        the batch would be others here than in the pass before, and move what is kept of them.
+        Images are decoded as users will see them, with the running statistics of batch
+        normalisation. Those of this batch are not those of reconstructions, and would move them.
         """
         assert model.labeler is not None
         with torch.no_grad():

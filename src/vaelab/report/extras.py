@@ -139,12 +139,11 @@ def _pools(results: Results, data: Data) -> list[Section]:
 
 
 def _surfaces(results: Results, data: Data) -> list[Section]:
-    """Return the paths of the optimizers over the valley and over the VAE's own loss.
-
-    Muon has none: it steps along matrices, and two coordinates are not one.
-    """
+    """Return the paths of the optimizers over the valley and over the VAE's own loss."""
     cases = [case for case in results.plan.cases if case.config.training.optimizer != "muon"]
     methods = {case.name: case.config.training for case in cases}
+    left_out = len(cases) < len(results.plan.cases)
+    without = " Muon is left out: it steps along matrices, not along coordinates." * left_out
     surfaces = {"a valley": valley(methods)}
     both = _comparable(results)
     if both is not None:
@@ -161,7 +160,7 @@ def _surfaces(results: Results, data: Data) -> list[Section]:
                 (_draw(surface, case.name, index, number), case.name)
                 for index, case in enumerate(cases)
             ),
-            text.get(what, "") + surface.about,
+            text.get(what, "") + surface.about + without,
         )
         for number, (what, surface) in enumerate(surfaces.items())
     ]

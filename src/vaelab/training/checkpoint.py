@@ -118,16 +118,19 @@ def unpack_optimizer(
             raise damaged(path, f"{name} is {tensor.dtype} of shape {tuple(tensor.shape)}")
         state.setdefault(index, {})[key] = tensor
     for index, found in state.items():
-        if found.keys() != (wanted := _keys(optimizer, parameters[index].dim())):
+        if found.keys() != (wanted := _keys(optimizer, parameters[index].shape)):
             lacking = ", ".join(sorted(wanted))
             raise damaged(path, f"a parameter has not {lacking} of its optimizer")
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
-def _keys(optimizer: Optimizer, dims: int) -> set[str]:
-    """Return the names of the tensors that an optimizer keeps of a parameter of so many dims."""
-    one = nn.Parameter(torch.zeros((1,) * dims))
+def _keys(optimizer: Optimizer, shape: torch.Size) -> set[str]:
+    """Return the names of the tensors that an optimizer keeps of a parameter.
+
+    It may keep others of a matrix than of a vector, so the shape counts, but no size beyond two.
+    """
+    one = nn.Parameter(torch.zeros([min(size, 2) for size in shape]))
     one.grad = torch.zeros_like(one)
     kind: Any = type(optimizer)
     alike = kind([one])

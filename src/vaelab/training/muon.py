@@ -20,9 +20,10 @@ _RMS = 0.2  # root mean square of an update of AdamW, about
 
 
 class Muon(AdamW):
-    r"""Muon for weights of two dimensions and more, AdamW for all else (biases, scales).
+    r"""Muon for matrices, AdamW for all else (biases, scales).
 
-    Of a weight with gradient G, laid out as a matrix of one row for each of its first dimension:
+    A parameter with gradient G, laid out as a matrix of n rows, its first dimension, and m columns,
+    all others, is one if n, m > 1; a scale of shape ``(1, 1, 1)`` is none. Then
 
     .. math::
 
@@ -62,7 +63,7 @@ class Muon(AdamW):
         gradients: list[tuple[nn.Parameter, Tensor]] = []
         for group in self.param_groups:
             for weight in group["params"]:
-                if weight.grad is not None and weight.dim() > 1:
+                if weight.grad is not None and is_matrix(weight):
                     self._step(weight, group["lr"], group["weight_decay"], group["momentum"])
                     gradients.append((weight, weight.grad))
                     weight.grad = None
@@ -81,6 +82,11 @@ class Muon(AdamW):
         direction = orthogonalized(gradient.add(mean, alpha=momentum).flatten(1))
         length = _RMS * lr * math.sqrt(max(direction.shape))
         weight.mul_(1 - lr * decay).add_(direction.view(weight.shape), alpha=-length)
+
+
+def is_matrix(weight: Tensor) -> bool:
+    """Tell whether a parameter has more than one row, and more than one column."""
+    return weight.dim() > 1 and min(weight.flatten(1).shape) > 1
 
 
 _ADAMW_STEP = inspect.unwrap(AdamW.step)

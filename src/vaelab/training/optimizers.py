@@ -36,7 +36,7 @@ def build_optimizer(
         "adam": (Adam, {**adam, "fused": fused}),
         "adamw": (AdamW, {**adam, "fused": fused}),
         "adamax": (Adamax, adam),
-        "muon": (Muon, {**adam, "momentum": 0.95, "fused": fused}),
+        "muon": (Muon, {**adam, "fused": fused}),
     }
     kind, options = kinds[config.optimizer]
     return _eager(kind)(list(parameters), lr=config.lr, weight_decay=config.weight_decay, **options)
